@@ -1,0 +1,131 @@
+/**
+ * THE SPINE. One attempt passes
+ *
+ *     admit -> auth -> read -> authz -> rate -> validate -> upstream        audit: always, in `finally`
+ *
+ * and leaves exactly one audit row, whatever happened. The words used here are explained at the head of `types.ts`.
+ * The spine imports no room: `main.ts` hands them in as {@link Rooms}.
+ */
+import { GatewayError, toGatewayError } from '../errors.ts'
+import type { Stage } from '../errors.ts'
+import { answered, refused } from './ending.ts'
+import { reviewAnswer } from './answer.ts'
+import { refuseUnlessAllowed } from './verdict.ts'
+import { createServerRequestGate } from './server-request.ts'
+import { targetOf } from './targets.ts'
+import type {
+  Admission,
+  AuditEvent,
+  Call,
+  Credential,
+  Ending,
+  Evaluation,
+  Exchange,
+  Message,
+  Principal,
+  Reply,
+  RequestHead,
+  ServerFacts,
+  SseEvent,
+  Target,
+  TargetVerdict,
+  ToolEntry,
+  UpstreamAnswer,
+  UpstreamHead,
+} from './types.ts'
+
+/** Where an upstream's streamed answer goes while it is coming in. Both may apply backpressure. */
+export interface AnswerSink {
+  /** The upstream has answered with a stream. */
+  open(head: UpstreamHead): void
+  /** One event that is not the final answer. */
+  event(event: SseEvent): Promise<void>
+}
+
+/** What each room must offer the spine. Every function may throw a GatewayError; anything else thrown is a fault. */
+export interface Rooms {
+  readonly http: {
+    /** Host, Origin, duplicate security headers, client address. Looks at the head only. */
+    admit(head: RequestHead): Admission
+    /** Bounded, strictly scanned body -> message; session ids verified against principal and mount. */
+    read(exchange: Exchange, principal: Principal): Promise<Message>
+    /** Method and name from a body that has already arrived; null when there is none or it is not readable. */
+    hint(exchange: Exchange): Promise<Call['hint']>
+    /** The head of a streamed reply: allowed headers, our request id, the session id wrapped for this principal. */
+    openHead(call: Call, head: UpstreamHead): Reply
+    replyWith(call: Call, answer: UpstreamAnswer): Reply
+    replyRefusal(call: Call, error: GatewayError): Reply
+  }
+  readonly auth: {
+    /** Throws `address_throttled` for an address that keeps failing. */
+    throttle(clientIp: string): void
+    authenticate(credential: Credential | null, clientIp: string): Principal | Promise<Principal>
+  }
+  readonly policy: {
+    /** Evaluates `data.gateway.decision`. Never throws: trouble is a denial with `failure` set. */
+    decide(call: Call): Evaluation
+    /** Evaluates `data.gateway.visible` over list elements, all on one revision, in the order given. */
+    visible(call: Call, targets: readonly Target[]): Promise<readonly TargetVerdict[]>
+  }
+  readonly upstreams: {
+    /** null when no upstream of that name is configured. */
+    facts(mount: string): ServerFacts | null
+    /** The tool's catalogue entry; null when unknown even after one shared refresh; `upstream_failed` when unreadable. */
+    findTool(mount: string, name: string): Promise<ToolEntry | null>
+    /** Throws `invalid_arguments`. */
+    validateArguments(mount: string, tool: ToolEntry, argumentsText: string): Promise<void>
+    /** Sends the message on and returns the final answer. */
+    forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer>
+    /** Answers a server-to-client request in the client's place, with an error. Best effort, never throws. */
+    refuseServerRequest(call: Call, idText: string): Promise<void>
+  }
+  readonly audit: {
+    /** Before the upstream is asked. Throws `audit_unavailable`. */
+    begin(call: Call): Promise<void>
+    /** Resolves when the row is safe; throws `audit_unavailable` when it is not (yet). */
+    end(event: AuditEvent): Promise<void>
+  }
+  readonly clock: { nowMs(): number; monotonicMs(): number }
+  /** A fresh row id for that millisecond (UUID v7). */
+  newId(ms: number): string
+  /** Called with every finished attempt: log line and metrics. Must not throw. */
+  observe(event: AuditEvent): void
+}
+
+export interface SpineLimits {
+  readonly maxInFlight: number
+}
+
+/** Everything that `/mcp/<upstream>` does with one exchange. Never rejects. */
+export type Spine = (exchange: Exchange) => Promise<void>
+
+export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
+  let inFlight = 0
+
+  return async function attempt(exchange) {
+    const call = openCall(rooms, exchange.head)
+    let ending: Ending | null = null
+    let reply: Reply | null = null
+    inFlight += 1
+    try {
+      if (inFlight > limits.maxInFlight) throw new GatewayError('overloaded')
+      const admission = at(call, 'admit', () => admit(rooms, call))
+      call.principal = await stage(call, 'auth', () => authenticate(rooms, call, admission, exchange))
+      call.message = await stage(call, 'read', () => read(rooms, call, call.principal as Principal, exchange))
+      const tool = await stage(call, 'authz', () => authorize(rooms, call))
+      at(call, 'rate', () => chargeLimits(call))
+      await stage(call, 'validate', () => validate(rooms, call, tool))
+      await stage(call, 'audit', () => rooms.audit.begin(call))
+      const answer = await stage(call, 'upstream', () => forward(rooms, call, exchange))
+      reply = rooms.http.replyWith(call, answer)
+      ending = answered(call, answer, rooms.clock.monotonicMs())
+    } catch (thrown) {
+      const error = toGatewayError(exchange.signal.aborted ? clientClosed(thrown) : thrown)
+      reply = rooms.http.replyRefusal(call, error)
+      ending = refused(call, error, reply, rooms.clock.monotonicMs())
+    } finally {
+      inFlight -= 1
+      await close(rooms, call, ending as Ending, reply as Reply, exchange)
+    }
+  }
+}

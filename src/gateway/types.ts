@@ -1,0 +1,292 @@
+/**
+ * The words of the gateway, and the values that travel between its rooms. Types only.
+ *
+ * - attempt    one try to use something of an upstream; leaves exactly one audit row
+ * - call       the typed scope of one attempt: each stage adds what it learnt, the audit event is made from it
+ * - exchange   one HTTP request and the reply to it, as the spine sees them
+ * - mount      `/mcp/<upstream>`: the front door of one upstream
+ * - principal  who is calling, once the credential has been verified
+ * - message    what the body says: one JSON-RPC message, or the GET / DELETE of a session
+ * - target     what the call wants to use (tool, resource, prompt, ..): DESIGN table "methods -> target"
+ * - evaluation one run of the policy that decided, with its trace
+ * - obligation something the policy asks of the gateway when it allows a call
+ * - upstream   an MCP server behind the gateway
+ * - revision   which policy was in force: label and digest
+ */
+import type { EndingKind, GatewayError, Outcome, Stage } from '../errors.ts'
+
+/** 2025-x revisions with sessions, or 2026-07-28 and later: every request stands alone. Decided once, from the body. */
+export type Era = 'legacy' | 'modern'
+
+/** The head of an HTTP request. `headers` has lower-case names; `rawHeaders` is name, value, name, value as received. */
+export interface RequestHead {
+  readonly httpMethod: string
+  /** Name of the upstream in the URL, percent-decoded; not yet known to exist. */
+  readonly mount: string
+  readonly rawHeaders: readonly string[]
+  readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>
+  /** Address of the TCP peer. */
+  readonly peer: string
+}
+
+/** One HTTP exchange. Implemented by `http/`; the spine never sees Express. */
+export interface Exchange {
+  readonly head: RequestHead
+  /** Aborted when the client has gone before the reply was complete. */
+  readonly signal: AbortSignal
+  /** Reads the whole body. Throws `body_too_large`; aborted reads throw `client_closed`. */
+  readBody(maxBytes: number): Promise<Buffer>
+  /** The body if it is small and has already arrived, else null. Never waits for the client, never throws. */
+  peekBody(maxBytes: number): Promise<Buffer | null>
+  /** Starts a streamed reply (server-sent events): head out at once. At most one of `open` and an unopened `finish`. */
+  open(head: ReplyHead): void
+  readonly opened: boolean
+  /** Writes bytes to an opened reply; resolves when the client can take more. Never rejects. */
+  write(chunk: Buffer): Promise<void>
+  /** Ends the exchange with this reply; on an opened stream its message goes out as the last event. Never rejects. */
+  finish(reply: Reply): Promise<void>
+}
+
+export interface ReplyHead {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+}
+
+/** A complete answer. `message` is one JSON-RPC message or null (202, 405, ..); `frame` keeps the upstream's SSE fields. */
+export interface Reply extends ReplyHead {
+  readonly message: Buffer | null
+  readonly frame: SseEvent | null
+}
+
+/** One server-sent event. `raw` is the block as it arrived, including its blank line; `data` null when it has none. */
+export interface SseEvent {
+  readonly raw: Buffer
+  readonly data: string | null
+  readonly id: string | null
+  readonly event: string | null
+  readonly retry: string | null
+}
+
+/** What `admit` found out about the sender. */
+export interface Admission {
+  /** The client's address after `trusted_proxies`, canonical text form. */
+  readonly clientIp: string
+  /** The one credential of the request, undecided; null when there is none. */
+  readonly credential: Credential | null
+}
+
+/** A credential as presented. `secret` must never reach a log, an error or a row. */
+export interface Credential {
+  readonly scheme: 'bearer' | 'api_key'
+  readonly secret: string
+}
+
+export interface Principal {
+  readonly id: string
+  readonly kind: 'user' | 'service' | 'agent' | 'anonymous'
+  readonly roles: readonly string[]
+  readonly tenant: string | null
+  readonly teams: readonly string[]
+  readonly scopes: readonly string[]
+  readonly claims: Readonly<Record<string, unknown>>
+  readonly authMethod: 'api_key' | 'none'
+  /** Id of the API key (not its secret); survives rotation. */
+  readonly apiKeyId: string | null
+}
+
+/** An upstream session as the client named it, already verified to belong to this principal and mount. */
+export interface Session {
+  /** The upstream's own session id. */
+  readonly upstreamId: string
+  /** What policies and rows see: a hash. */
+  readonly hash: string
+}
+
+export interface Message {
+  /** `response` = the client answers a server-to-client request; `stream` = GET; `terminate` = DELETE. */
+  readonly kind: 'request' | 'notification' | 'response' | 'stream' | 'terminate'
+  readonly era: Era
+  readonly protocolVersion: string | null
+  /** JSON-RPC method; for `response`, `stream`, `terminate`: `response`, `GET`, `DELETE`. */
+  readonly method: string
+  /** The id's exact JSON text, null when there is none. */
+  readonly idText: string | null
+  /** Parsed `params` (numbers as doubles: for reading names, never for forwarding). */
+  readonly params: Readonly<Record<string, unknown>>
+  /** Exact JSON text of what the policy sees as `input.arguments`; null = the method has none. */
+  readonly argumentsText: string | null
+  /** The original body; empty for GET and DELETE. */
+  readonly body: Buffer
+  readonly session: Session | null
+  readonly client: { readonly name: string; readonly version: string } | null
+}
+
+export type TargetKind =
+  | 'server'
+  | 'tool'
+  | 'resource'
+  | 'resource_template'
+  | 'prompt'
+  | 'completion'
+  | 'task'
+  | 'server_request'
+
+export interface Target {
+  readonly kind: TargetKind
+  readonly name: string
+  /** The upstream's own hints about a tool; its claim, not a fact. */
+  readonly annotations: Readonly<Record<string, unknown>>
+  /** SHA-256 (hex) of a tool's input schema; null when it has none or is not a tool. */
+  readonly schemaDigest: string | null
+}
+
+/** The upstream a call is for, as far as policies may see it. */
+export interface ServerFacts {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+}
+
+/** One limit the policy asked for. `window_s` in seconds; `key` parts are hashed together with the name. */
+export interface Limit {
+  readonly name: string
+  readonly key: readonly (string | number | boolean)[]
+  readonly limit: number
+  readonly window_s: number
+  readonly cost: number
+}
+
+export interface Obligation {
+  readonly kind: string
+  readonly [member: string]: unknown
+}
+
+export interface PolicyRevision {
+  /** Label of the source, e.g. a short digest or the bundle's revision. */
+  readonly revision: string
+  /** `sha256:<hex>` of the serving module. */
+  readonly digest: string
+  /** Version of OPA whose compiler made it. */
+  readonly opa: string
+}
+
+/** One policy evaluation that decided something. */
+export interface Evaluation {
+  readonly allow: boolean
+  readonly allowedBy: readonly string[]
+  readonly deniedBy: readonly string[]
+  readonly limits: readonly Limit[]
+  readonly obligations: readonly Obligation[]
+  /** Why there is no usable decision; the call is denied with this kind. */
+  readonly failure: {
+    readonly kind: 'policy_error' | 'policy_budget' | 'policy_malformed'
+    readonly message: string
+  } | null
+  readonly policy: PolicyRevision & { readonly entrypoint: string }
+  /** The frozen clock of the evaluation, nanoseconds since the epoch as decimal text. */
+  readonly nowNs: string
+  readonly evalUs: number
+  /** Fuel used: a deterministic measure of work, see `policy/meter`. */
+  readonly fuel: number
+  /** JSON text of the policy input without `arguments`. */
+  readonly inputText: string
+  /** Keyed digest (HMAC-SHA-256, hex) of the exact input bytes. */
+  readonly inputMac: string
+  /** Assembles the trace's JSON text (`{"v":1,"truncated":..,"dropped":..,"rules":[..]}`). Call it once, off the hot path. */
+  traceText(): string
+}
+
+/** The verdict on one target of a list. */
+export interface TargetVerdict {
+  readonly name: string
+  readonly allow: boolean
+  readonly allowedBy: readonly string[]
+  readonly deniedBy: readonly string[]
+}
+
+/** What the gateway knows of one tool, from the upstream's own list. */
+export interface ToolEntry {
+  readonly name: string
+  readonly annotations: Readonly<Record<string, unknown>>
+  readonly inputSchema: unknown
+  readonly schemaDigest: string
+}
+
+export interface UpstreamReport {
+  readonly server: string
+  readonly status: number | null
+  readonly jsonRpcError: number | null
+  readonly toolIsError: boolean
+  readonly ms: number
+  readonly bytes: number
+  /** Hex SHA-256 of the answer's JSON-RPC message (or of all bytes of a stream). */
+  readonly sha256: string | null
+}
+
+/** The head of an upstream's answer, already cut down to the headers that may come back. */
+export interface UpstreamHead extends ReplyHead {
+  /** The session id the upstream has just issued, unwrapped; null when none. */
+  readonly sessionId: string | null
+  readonly stream: boolean
+}
+
+/** The upstream's final answer: well formed and belonging to the request, or nothing at all (202, end of a GET stream). */
+export interface UpstreamAnswer {
+  readonly head: UpstreamHead
+  /** The JSON-RPC message as bytes; null when there is none. */
+  readonly message: Buffer | null
+  /** The parsed message, null when there is none. */
+  readonly parsed: Readonly<Record<string, unknown>> | null
+  /** The event that carried it, when the answer was a stream. */
+  readonly frame: SseEvent | null
+  readonly report: UpstreamReport
+}
+
+/**
+ * The scope of one attempt. Stages fill it in order; whatever is null was not reached. `audit/event` turns it and its
+ * {@link Ending} into the row.
+ */
+export interface Call {
+  /** Row id: UUID v7 whose millisecond is `startedMs`. */
+  readonly id: string
+  /** = X-Request-Id. Equal to `id` except for rows that share an exchange (server-to-client requests). */
+  readonly requestId: string
+  /** Wall clock, ms since the epoch. */
+  readonly startedMs: number
+  /** Monotonic clock at the start, ms. */
+  readonly startedAt: number
+  readonly head: RequestHead
+  stage: Stage
+  clientIp: string | null
+  principal: Principal | null
+  server: ServerFacts | null
+  message: Message | null
+  target: Target | null
+  evaluation: Evaluation | null
+  /** Verdicts on the elements of a list answer. */
+  listed: readonly TargetVerdict[] | null
+  upstream: UpstreamReport | null
+  /** What a refused call tried to use, read from a body that was already there (401 only). */
+  hint: { readonly method: string | null; readonly name: string | null } | null
+  /** Microseconds spent in each stage. */
+  readonly timingsUs: Partial<Record<Stage, number>>
+}
+
+/** How an attempt ended; with the {@link Call} all that the audit row needs. */
+export interface Ending {
+  readonly outcome: Outcome
+  /** HTTP status that was (or would have been) sent. */
+  readonly status: number
+  /** null when the upstream's own answer was relayed. */
+  readonly kind: EndingKind | null
+  readonly error: GatewayError | null
+  /** What was answered: our own error object or the upstream's message. Unredacted, unbounded. */
+  readonly response: Buffer | null
+  /** Milliseconds from start to end. */
+  readonly latencyMs: number
+}
+
+/** One finished attempt, as handed to the audit room. */
+export interface AuditEvent {
+  readonly call: Readonly<Call>
+  readonly ending: Ending
+}
