@@ -6,13 +6,10 @@
  * and leaves exactly one audit row, whatever happened. The words used here are explained at the head of `types.ts`.
  * The spine imports no room: `main.ts` hands them in as {@link Rooms}.
  */
-import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Stage } from '../errors.ts'
+import { GatewayError, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
-import { reviewAnswer } from './answer.ts'
-import { refuseUnlessAllowed } from './verdict.ts'
-import { createServerRequestGate } from './server-request.ts'
-import { targetOf } from './targets.ts'
+import { createStages } from './stages.ts'
 import type {
   Admission,
   AuditEvent,
@@ -24,6 +21,7 @@ import type {
   Message,
   Principal,
   Reply,
+  ReplyHead,
   RequestHead,
   ServerFacts,
   SseEvent,
@@ -52,7 +50,7 @@ export interface Rooms {
     /** Method and name from a body that has already arrived; null when there is none or it is not readable. */
     hint(exchange: Exchange): Promise<Call['hint']>
     /** The head of a streamed reply: allowed headers, our request id, the session id wrapped for this principal. */
-    openHead(call: Call, head: UpstreamHead): Reply
+    openHead(call: Call, head: UpstreamHead): ReplyHead
     replyWith(call: Call, answer: UpstreamAnswer): Reply
     replyRefusal(call: Call, error: GatewayError): Reply
   }
@@ -100,32 +98,80 @@ export interface SpineLimits {
 export type Spine = (exchange: Exchange) => Promise<void>
 
 export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
+  const stages = createStages(rooms)
   let inFlight = 0
 
   return async function attempt(exchange) {
-    const call = openCall(rooms, exchange.head)
+    const call = openCall(rooms, exchange)
     let ending: Ending | null = null
     let reply: Reply | null = null
     inFlight += 1
     try {
       if (inFlight > limits.maxInFlight) throw new GatewayError('overloaded')
-      const admission = at(call, 'admit', () => admit(rooms, call))
-      call.principal = await stage(call, 'auth', () => authenticate(rooms, call, admission, exchange))
-      call.message = await stage(call, 'read', () => read(rooms, call, call.principal as Principal, exchange))
-      const tool = await stage(call, 'authz', () => authorize(rooms, call))
-      at(call, 'rate', () => chargeLimits(call))
-      await stage(call, 'validate', () => validate(rooms, call, tool))
-      await stage(call, 'audit', () => rooms.audit.begin(call))
-      const answer = await stage(call, 'upstream', () => forward(rooms, call, exchange))
+      const admission = await timed(call, 'admit', () => stages.admit(call))
+      call.principal = await timed(call, 'auth', () => stages.authenticate(call, admission, exchange))
+      call.message = await timed(call, 'read', () => stages.read(call, exchange))
+      const tool = await timed(call, 'authz', () => stages.authorize(call))
+      await timed(call, 'rate', () => stages.chargeLimits(call))
+      await timed(call, 'validate', () => stages.validate(call, tool))
+      await timed(call, 'audit', () => rooms.audit.begin(call))
+      const answer = await timed(call, 'upstream', () => stages.forward(call, exchange))
       reply = rooms.http.replyWith(call, answer)
       ending = answered(call, answer, rooms.clock.monotonicMs())
     } catch (thrown) {
-      const error = toGatewayError(exchange.signal.aborted ? clientClosed(thrown) : thrown)
+      const error = toGatewayError(thrown)
       reply = rooms.http.replyRefusal(call, error)
       ending = refused(call, error, reply, rooms.clock.monotonicMs())
     } finally {
       inFlight -= 1
-      await close(rooms, call, ending as Ending, reply as Reply, exchange)
+      await close(exchange, call, ending as Ending, reply as Reply)
     }
+  }
+
+  async function timed<T>(call: Call, stage: Stage, run: () => T | Promise<T>): Promise<T> {
+    const from = rooms.clock.monotonicMs()
+    call.stage = stage
+    try {
+      return await run()
+    } finally {
+      call.timingsUs[stage] = Math.round((rooms.clock.monotonicMs() - from) * 1000)
+    }
+  }
+
+  /** The one place where an attempt is recorded and answered. The answer waits for the record. */
+  async function close(exchange: Exchange, call: Call, ending: Ending, reply: Reply): Promise<void> {
+    let last = reply
+    const event: AuditEvent = { call, ending }
+    try {
+      // Throttled addresses get one row for the whole window (see `Rooms.auth`), not one for each attempt.
+      if (ending.kind !== 'address_throttled') await rooms.audit.end(event)
+    } catch (thrown) {
+      last = rooms.http.replyRefusal(call, toGatewayError(thrown))
+    }
+    rooms.observe(event)
+    await exchange.finish(last)
+  }
+}
+
+function openCall(rooms: Rooms, exchange: Exchange): Call {
+  const startedMs = rooms.clock.nowMs()
+  const id = rooms.newId(startedMs)
+  return {
+    id,
+    requestId: id,
+    startedMs,
+    startedAt: rooms.clock.monotonicMs(),
+    head: exchange.head,
+    stage: 'admit',
+    clientIp: null,
+    principal: null,
+    server: null,
+    message: null,
+    target: null,
+    evaluation: null,
+    listed: null,
+    upstream: null,
+    hint: null,
+    timingsUs: {},
   }
 }

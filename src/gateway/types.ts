@@ -38,11 +38,12 @@ export interface Exchange {
   readBody(maxBytes: number): Promise<Buffer>
   /** The body if it is small and has already arrived, else null. Never waits for the client, never throws. */
   peekBody(maxBytes: number): Promise<Buffer | null>
-  /** Starts a streamed reply (server-sent events): head out at once. At most one of `open` and an unopened `finish`. */
+  /** Starts a streamed reply (server-sent events): head out at once. Call it at most once. */
   open(head: ReplyHead): void
   readonly opened: boolean
-  /** Writes bytes to an opened reply; resolves when the client can take more. Never rejects. */
-  write(chunk: Buffer): Promise<void>
+  /** Writes one event to an opened reply; resolves when the client can take more. Never rejects. An event with an empty
+   * `raw` was edited and is encoded from its fields. */
+  write(event: SseEvent): Promise<void>
   /** Ends the exchange with this reply; on an opened stream its message goes out as the last event. Never rejects. */
   finish(reply: Reply): Promise<void>
 }

@@ -1,0 +1,228 @@
+// Package instrument rewrites checked Rego modules so that their evaluation
+// tells what it does: which rule definitions it enters and leaves, which
+// expressions hold, and with which values.
+//
+// It works on the syntax tree as OPA's own compiler leaves it after
+// StageRewriteLocalVars: references and imports are resolved, local variables
+// have unique names and `some x` is gone, so it needs no idea of scopes of its
+// own. Nothing it does may change what a policy means.
+package instrument
+
+import (
+	"fmt"
+	"sort"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Options say how the sources are checked.
+type Options struct {
+	// Capabilities the sources may use. Never the probes.
+	Capabilities *ast.Capabilities
+	// Strict also refuses unused variables, arguments and imports.
+	Strict bool
+	// Schemas types input and data; may be nil.
+	Schemas *ast.SchemaSet
+	// DataExists tells whether the base documents hold a value at a path; may
+	// be nil.
+	DataExists func(path []string) (bool, error)
+}
+
+// Result is what Instrument returns.
+type Result struct {
+	// Modules are instrumented copies, to be compiled with Capabilities.
+	Modules      map[string]*ast.Module
+	Capabilities *ast.Capabilities
+	Dictionary   *Dictionary
+	// Reordered bodies, and expressions whose place in the evaluation order
+	// is not known for certain. For tests.
+	Reordered, Unmatched int
+}
+
+// Checker returns a compiler set up for a full check.
+func Checker(o Options) *ast.Compiler {
+	c := ast.NewCompiler().
+		WithCapabilities(o.Capabilities).
+		WithStrict(o.Strict).
+		WithSchemas(o.Schemas).
+		WithUseTypeCheckAnnotations(true).
+		WithEvalMode(ast.EvalModeIR).
+		SetErrorLimit(maxErrors)
+	if o.DataExists != nil {
+		c = c.WithPathConflictsCheck(o.DataExists)
+	}
+	return c
+}
+
+const maxErrors = 50
+
+// Check checks the modules as they stand, reserved names included. It changes
+// them.
+func Check(modules map[string]*ast.Module, o Options) (*ast.Compiler, error) {
+	if errs := Reserved(modules); len(errs) > 0 {
+		return nil, errs
+	}
+	c := Checker(o)
+	c.Compile(modules)
+	if c.Failed() {
+		return nil, c.Errors
+	}
+	return c, nil
+}
+
+// Reserved returns an error for every reserved name in the modules.
+func Reserved(modules map[string]*ast.Module) ast.Errors {
+	var errs ast.Errors
+	for _, name := range sortedNames(modules) {
+		errs = append(errs, reserved(modules[name])...)
+	}
+	return errs
+}
+
+// Instrument checks the modules and returns instrumented copies. It changes
+// the modules handed in.
+func Instrument(modules map[string]*ast.Module, o Options) (*Result, error) {
+	if errs := Reserved(modules); len(errs) > 0 {
+		return nil, errs
+	}
+	snapshot := map[string]*ast.Module{}
+	var o2 order
+	c := Checker(o).WithStageAfterID(ast.StageRewriteLocalVars, ast.CompilerStageDefinition{
+		Name:       "GatewaySnapshot",
+		MetricName: "gateway_snapshot",
+		Stage: func(c *ast.Compiler) *ast.Error {
+			for _, name := range sortedNames(c.Modules) {
+				snapshot[name] = c.Modules[name].Copy()
+				o2.add(c.Modules[name], snapshot[name])
+			}
+			return nil
+		},
+	})
+	c.Compile(modules)
+	if c.Failed() {
+		return nil, c.Errors
+	}
+	if !o2.adopt(c.Modules) {
+		return nil, fmt.Errorf("instrument: the snapshot does not match the compiled modules")
+	}
+	in := newInstrumenter(c, o.Capabilities)
+	for _, name := range sortedNames(snapshot) {
+		in.module(snapshot[name])
+	}
+	if in.err != nil {
+		return nil, in.err
+	}
+	return &Result{
+		Modules:      snapshot,
+		Capabilities: WithProbes(o.Capabilities, in.declared),
+		Dictionary:   in.dictionary(),
+		Reordered:    o2.moved,
+		Unmatched:    o2.unmatched,
+	}, nil
+}
+
+func sortedNames(m map[string]*ast.Module) []string {
+	names := make([]string, 0, len(m))
+	for n := range m {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// instrumenter walks the snapshot and fills the dictionary.
+type instrumenter struct {
+	compiler *ast.Compiler
+	builtins map[ast.Var]bool // first segment of every builtin's name
+	declared []*ast.Builtin
+	rules    []*RuleProbe
+	exprs    []*ExprProbe
+	ids      int
+	names    int // variables added so far
+	owner    int // id of the definition being walked
+	err      error
+
+	modifying map[ast.Var]bool // builtins named in a `with` of this definition
+	withs     []string         // `with` targets of enclosing expressions without a probe
+}
+
+func newInstrumenter(c *ast.Compiler, caps *ast.Capabilities) *instrumenter {
+	in := &instrumenter{compiler: c, builtins: map[ast.Var]bool{}}
+	for _, b := range caps.Builtins {
+		if v, ok := b.Ref()[0].Value.(ast.Var); ok {
+			in.builtins[v] = true
+		}
+	}
+	return in
+}
+
+func (in *instrumenter) module(m *ast.Module) {
+	for _, first := range m.Rules {
+		title := in.title(first)
+		for r := first; r != nil; r = r.Else {
+			if r.Default {
+				continue
+			}
+			if own := in.title(r); own != nil {
+				title = own
+			}
+			kind := "rule"
+			if r != first {
+				kind = "else"
+			}
+			in.rule(r, kind, title)
+		}
+	}
+}
+
+func (in *instrumenter) dictionary() *Dictionary {
+	d := &Dictionary{Version: 1, Rules: make([]RuleProbe, len(in.rules)), Exprs: make([]ExprProbe, len(in.exprs))}
+	for i, r := range in.rules {
+		d.Rules[i] = *r
+	}
+	for i, e := range in.exprs {
+		d.Exprs[i] = *e
+	}
+	return d
+}
+
+func (in *instrumenter) id() int {
+	in.ids++
+	return in.ids - 1
+}
+
+// fresh makes a variable no source can contain.
+func (in *instrumenter) fresh(loc *ast.Location) *ast.Term {
+	in.names++
+	return ast.VarTerm(fmt.Sprintf("%s_%d", Prefix, in.names)).SetLocation(loc)
+}
+
+func (in *instrumenter) fail(loc *ast.Location, format string, args ...any) {
+	if in.err == nil {
+		in.err = ast.Errors{ast.NewError(ast.CompileErr, loc, format, args...)}
+	}
+}
+
+// located gives every node without a location the location loc: planner and
+// error messages read it, and it has to be the author's.
+func located(loc *ast.Location, e *ast.Expr) *ast.Expr {
+	e.Location = loc
+	ast.WalkTerms(e, func(t *ast.Term) bool {
+		if t.Location == nil {
+			t.Location = loc
+		}
+		return false
+	})
+	return e
+}
+
+func equal(loc *ast.Location, a, b *ast.Term) *ast.Expr {
+	return located(loc, ast.Equality.Expr(a, b))
+}
+
+func numbered(b ast.Body) ast.Body {
+	for i := range b {
+		b[i].Index = i
+	}
+	return b
+}

@@ -1,0 +1,239 @@
+package protocol
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sort"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/compile"
+	"github.com/open-policy-agent/opa/v1/dependencies"
+	"github.com/open-policy-agent/opa/v1/format"
+	"github.com/open-policy-agent/opa/v1/version"
+
+	"mcp-policy-gateway/compiler/instrument"
+)
+
+func parserOptions(caps *ast.Capabilities) ast.ParserOptions {
+	return ast.ParserOptions{ProcessAnnotation: true, RegoVersion: ast.RegoV1, Capabilities: caps}
+}
+
+// parse parses all sources and collects the errors of all of them.
+func parse(sources map[string]string, caps *ast.Capabilities) (map[string]*ast.Module, error) {
+	modules := map[string]*ast.Module{}
+	var errs ast.Errors
+	for _, name := range fileNames(sources) {
+		m, err := ast.ParseModuleWithOpts(name, sources[name], parserOptions(caps))
+		var list ast.Errors
+		switch {
+		case errors.As(err, &list):
+			errs = append(errs, list...)
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", name, err)
+		case m == nil:
+			errs = append(errs, ast.NewError(ast.ParseErr, &ast.Location{File: name, Row: 1, Col: 1}, "empty module"))
+		default:
+			modules[name] = m
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	return modules, nil
+}
+
+func fileNames(sources map[string]string) []string {
+	names := make([]string, 0, len(sources))
+	for n := range sources {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}
+
+func options(req *Request) (instrument.Options, error) {
+	o := instrument.Options{Capabilities: allowed(req.Builtins), Strict: !req.Lenient}
+	if len(req.InputSchema) > 0 {
+		var schema any
+		if err := decode(req.InputSchema, &schema); err != nil {
+			return o, fmt.Errorf("input schema: %w", err)
+		}
+		o.Schemas = ast.NewSchemaSet()
+		o.Schemas.Put(ast.SchemaRootRef, schema)
+	}
+	if len(req.Data) > 0 {
+		var data any
+		if err := decode(req.Data, &data); err != nil {
+			return o, fmt.Errorf("data: %w", err)
+		}
+		o.DataExists = func(path []string) (bool, error) { return exists(data, path), nil }
+	}
+	return o, nil
+}
+
+func decode(text []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	return dec.Decode(into)
+}
+
+func exists(data any, path []string) bool {
+	for _, step := range path {
+		object, ok := data.(map[string]any)
+		if !ok {
+			return false
+		}
+		if data, ok = object[step]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// checked parses and checks the sources with OPA's compiler.
+func checked(req *Request) (*ast.Compiler, error) {
+	o, err := options(req)
+	if err != nil {
+		return nil, err
+	}
+	modules, err := parse(req.Sources, o.Capabilities)
+	if err != nil {
+		return nil, err
+	}
+	if err := req.Contract.check(modules); err != nil {
+		return nil, err
+	}
+	return instrument.Check(modules, o)
+}
+
+func check(req *Request) (answer, error) {
+	if _, err := checked(req); err != nil {
+		return nil, err
+	}
+	return answer{"opa": version.Version}, nil
+}
+
+func build(req *Request) (answer, error) {
+	o, err := options(req)
+	if err != nil {
+		return nil, err
+	}
+	modules, err := parse(req.Sources, o.Capabilities)
+	if err != nil {
+		return nil, err
+	}
+	if err := req.Contract.check(modules); err != nil {
+		return nil, err
+	}
+	out := answer{"opa": version.Version, "entrypoints": req.Entrypoints, "dictionary": nil}
+	caps := o.Capabilities
+	if req.Instrument {
+		res, err := instrument.Instrument(modules, o)
+		if err != nil {
+			return nil, err
+		}
+		modules, caps = res.Modules, res.Capabilities
+		out["dictionary"] = res.Dictionary
+		out["stats"] = answer{"reordered": res.Reordered, "unmatched": res.Unmatched}
+	} else {
+		copies := map[string]*ast.Module{}
+		for name, m := range modules {
+			copies[name] = m.Copy()
+		}
+		if _, err := instrument.Check(copies, o); err != nil {
+			return nil, err
+		}
+	}
+	wasm, err := toWasm(modules, caps, req.Entrypoints)
+	if err != nil {
+		return nil, err
+	}
+	out["wasm"] = wasm // base64
+	return out, nil
+}
+
+// toWasm compiles the modules, which it changes.
+func toWasm(modules map[string]*ast.Module, caps *ast.Capabilities, entrypoints []string) ([]byte, error) {
+	b := &bundle.Bundle{Data: map[string]any{}}
+	names := make([]string, 0, len(modules))
+	for n := range modules {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	for _, n := range names {
+		b.Modules = append(b.Modules, bundle.ModuleFile{URL: n, Path: n, Parsed: modules[n]})
+	}
+	c := compile.New().
+		WithTarget(compile.TargetWasm).
+		WithRegoVersion(ast.RegoV1).
+		WithCapabilities(caps).
+		WithEntrypoints(entrypoints...).
+		WithPruneUnused(true). // no entrypoints but those asked for
+		WithBundle(b)
+	if err := c.Build(context.Background()); err != nil {
+		return nil, err
+	}
+	return c.Bundle().WasmModules[0].Raw, nil
+}
+
+func formatSource(req *Request) (answer, error) {
+	caps := allowed(nil)
+	po := parserOptions(caps)
+	text, err := format.SourceWithOpts(req.File, []byte(req.Source), format.Opts{
+		RegoVersion:   ast.RegoV1,
+		ParserOptions: &po,
+		Capabilities:  caps,
+	})
+	if err != nil {
+		req.Sources = map[string]string{req.File: req.Source}
+		return nil, err
+	}
+	return answer{"formatted": string(text)}, nil
+}
+
+// deps lists what the entrypoints read: base documents (input and data) and
+// rules.
+func deps(req *Request) (answer, error) {
+	c, err := checked(req)
+	if err != nil {
+		return nil, err
+	}
+	base, virtual := map[string]bool{}, map[string]bool{}
+	for _, e := range req.Entrypoints {
+		ref, err := ast.PtrRef(ast.DefaultRootDocument, e)
+		if err != nil {
+			return nil, err
+		}
+		query := ast.NewBody(ast.NewExpr(ast.NewTerm(ref)))
+		b, err := dependencies.Base(c, query)
+		if err != nil {
+			return nil, err
+		}
+		v, err := dependencies.Virtual(c, query)
+		if err != nil {
+			return nil, err
+		}
+		add(base, b)
+		add(virtual, v)
+	}
+	return answer{"base": sortedKeys(base), "virtual": sortedKeys(virtual)}, nil
+}
+
+func add(set map[string]bool, refs []ast.Ref) {
+	for _, r := range refs {
+		set[r.String()] = true
+	}
+}
+
+func sortedKeys(set map[string]bool) []string {
+	out := make([]string, 0, len(set))
+	for k := range set {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}

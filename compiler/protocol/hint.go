@@ -1,0 +1,270 @@
+package protocol
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"mcp-policy-gateway/compiler/instrument"
+)
+
+// hint finds the way out of an error.
+type hint struct {
+	err *ast.Error
+	req *Request
+	out *PolicyError
+}
+
+func (h *hint) fill() {
+	text := h.find()
+	if text != "" {
+		h.out.Hint = &text
+	}
+}
+
+func (h *hint) find() string {
+	switch h.err.Code {
+	case instrument.ReservedErr:
+		return "names that start with " + instrument.Prefix + " belong to the trace; choose another name"
+	case ContractErr:
+		return h.contract()
+	case ast.ParseErr:
+		return h.parse()
+	}
+	if d, ok := h.err.Details.(*ast.RefErrInvalidDetail); ok {
+		return h.unknownField(d)
+	}
+	return h.byMessage()
+}
+
+func (h *hint) contract() string {
+	c := h.req.Contract
+	switch {
+	case strings.HasSuffix(h.out.Message, "belongs to the gateway"):
+		return fmt.Sprintf("write rules in package %s.%s, helpers in a package of your own", c.Owned, c.Open[0])
+	case strings.Contains(h.out.Message, " hides the rule "):
+		return "give the package another name"
+	}
+	name, _, _ := strings.Cut(h.out.Message, " ")
+	return fmt.Sprintf("write: %s contains \"reason\" if { ... }", name)
+}
+
+// unknownField names the field that was probably meant.
+func (h *hint) unknownField(d *ast.RefErrInvalidDetail) string {
+	if d.Pos < 1 || d.Pos >= len(d.Ref) {
+		return ""
+	}
+	wrote, ok := d.Ref[d.Pos].Value.(ast.String)
+	if !ok {
+		return ""
+	}
+	var names []string
+	for _, v := range d.OneOf {
+		if s, ok := v.(ast.String); ok {
+			names = append(names, string(s))
+		}
+	}
+	parent := d.Ref[:d.Pos].String()
+	if len(names) == 0 {
+		if d.Want != nil {
+			return fmt.Sprintf("%s is %s, it has no fields", parent, d.Want)
+		}
+		return fmt.Sprintf("%s has no fields", parent)
+	}
+	slices.Sort(names)
+	allowed := fmt.Sprintf("fields of %s: %s", parent, strings.Join(names, ", "))
+	if near := nearest(string(wrote), names); near != "" {
+		return fmt.Sprintf("did you mean %s.%s? %s", parent, near, allowed)
+	}
+	return allowed
+}
+
+var (
+	undefinedFunction = regexp.MustCompile(`^undefined function (\S+)`)
+	unsafeVar         = regexp.MustCompile(`^var (\S+) is unsafe`)
+	deprecated        = regexp.MustCompile(`^deprecated built-in function calls in expression: (\S+)`)
+	unused            = regexp.MustCompile(`^(declared|assigned) var (\S+) unused`)
+	unusedArgument    = regexp.MustCompile(`^unused argument (\S+?)\.? \(hint: .*\)$`)
+	ownHint           = regexp.MustCompile(` \(hint: (.*)\)$`)
+)
+
+func (h *hint) byMessage() string {
+	msg := h.out.Message
+	if m := undefinedFunction.FindStringSubmatch(msg); m != nil {
+		return h.unknownFunction(m[1])
+	}
+	if m := unsafeVar.FindStringSubmatch(msg); m != nil {
+		return fmt.Sprintf("nothing gives %s a value: bind it first, for example `some %s in ..` or `%s := ..`; if it is meant to be a rule or an import, check its name", m[1], m[1], m[1])
+	}
+	if m := deprecated.FindStringSubmatch(msg); m != nil {
+		return deprecatedBuiltins[strings.Trim(m[1], ",")]
+	}
+	if m := unused.FindStringSubmatch(msg); m != nil {
+		return fmt.Sprintf("use %s, or write _ in its place, or remove it", m[2])
+	}
+	if m := unusedArgument.FindStringSubmatch(msg); m != nil {
+		h.out.Message = "unused argument " + m[1]
+		return "write _ in its place"
+	}
+	if m := ownHint.FindStringSubmatch(msg); m != nil {
+		h.out.Message = strings.TrimSuffix(msg, m[0])
+		return m[1]
+	}
+	switch {
+	case strings.HasSuffix(msg, " unused") && strings.HasPrefix(msg, "import "):
+		return "remove the import"
+	case strings.Contains(msg, "is recursive"), h.err.Code == ast.RecursionErr:
+		return "a rule cannot depend on itself; `walk` and `graph.reachable` cover trees and graphs"
+	case strings.Contains(msg, "conflicting rule for data path"):
+		return "a data file has a value at this path; rename the rule or move the data"
+	case strings.Contains(msg, "multiple default rules"):
+		return "keep one default"
+	case strings.Contains(msg, "conflicting rules"):
+		return "one name is one kind of rule: a value (:=), a set (contains) or a function; rename one of them"
+	}
+	return ""
+}
+
+func (h *hint) unknownFunction(name string) string {
+	if text, known := unavailable[name]; known {
+		return text
+	}
+	for prefix, text := range unavailableGroups {
+		if strings.HasPrefix(name, prefix) {
+			return text
+		}
+	}
+	caps := allowed(h.req.Builtins)
+	names := make([]string, 0, len(caps.Builtins))
+	for _, b := range caps.Builtins {
+		if !strings.HasPrefix(b.Name, "internal.") {
+			names = append(names, b.Name)
+		}
+	}
+	if isBuiltin(name) {
+		return "this builtin is not available here"
+	}
+	if near := nearest(name, names); near != "" {
+		return fmt.Sprintf("did you mean %s?", near)
+	}
+	return "no builtin and no rule of this package has this name; write the package's path or import it when it is elsewhere"
+}
+
+func isBuiltin(name string) bool {
+	for _, b := range ast.CapabilitiesForThisVersion().Builtins {
+		if b.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+const pure = "a decision depends on input and data alone, so that it can be replayed; "
+
+// unavailable says what to use in place of a builtin the gateway lacks.
+var unavailable = map[string]string{
+	"http.send":             pure + "put what you would fetch into a data file",
+	"net.lookup_ip_addr":    pure + "compare addresses with net.cidr_contains",
+	"opa.runtime":           pure + "put settings into a data file",
+	"rand.intn":             pure + "there is no randomness",
+	"uuid.rfc4122":          pure + "input.request.id is unique",
+	"time.now_ns":           "use input.request.now_ns",
+	"trace":                 "every evaluation is traced as it is; remove the call",
+	"rego.parse_module":     "policies cannot parse policies",
+	"regex.globs_match":     "use glob.match or regex.match",
+	"graph.reachable_paths": "use graph.reachable",
+}
+
+var unavailableGroups = map[string]string{
+	"io.jwt.":        "tokens are verified before policies run: use input.principal.claims",
+	"crypto.x509.":   "certificates are verified before policies run: use input.principal",
+	"providers.aws.": pure + "requests cannot be signed here",
+	"graphql.":       "GraphQL is not available here",
+}
+
+var deprecatedBuiltins = map[string]string{
+	"any":                 "write `some x in xs; x`, or `true in xs`",
+	"all":                 "write `every x in xs { x }`",
+	"re_match":            "use regex.match",
+	"set_diff":            "use the operator -",
+	"net.cidr_overlap":    "use net.cidr_contains",
+	"cast_array":          "use is_array, or an array comprehension",
+	"cast_set":            "use is_set, or a set comprehension",
+	"cast_string":         "use is_string",
+	"cast_boolean":        "use is_boolean",
+	"cast_null":           "use is_null",
+	"cast_object":         "use is_object",
+	"regex.globs_match":   "use glob.match or regex.match",
+	"json.schema_verify":  "use json.verify_schema",
+	"crypto.md5":          "use crypto.sha256",
+	"crypto.sha1":         "use crypto.sha256",
+	"object.union_n_set":  "use object.union_n",
+	"strings.replace_set": "use strings.replace_n",
+}
+
+// parse keeps the first line of a parse error and takes what the parser adds
+// as the hint.
+func (h *hint) parse() string {
+	first, rest, _ := strings.Cut(h.out.Message, "\n")
+	h.out.Message = strings.TrimSpace(first)
+	switch {
+	case strings.Contains(first, "`if` keyword is required"):
+		return "write: name if { ... }"
+	case strings.Contains(first, "`contains` keyword is required"):
+		return "write: name contains value if { ... }"
+	case strings.Contains(first, "var cannot be used for rule name"), strings.Contains(first, "unexpected identifier token"):
+		return "a rule is `name := value if { .. }`, `name contains value if { .. }` or `name if { .. }`"
+	case strings.Contains(first, "empty module"):
+		return "a file starts with `package ..`"
+	case strings.Contains(first, "package expected"), strings.Contains(first, "expected package"):
+		return "the first statement of a file is `package ..`"
+	}
+	if m := ownHint.FindStringSubmatch(h.out.Message); m != nil {
+		h.out.Message = strings.TrimSuffix(h.out.Message, m[0])
+		return m[1]
+	}
+	return strings.Join(strings.Fields(rest), " ")
+}
+
+// nearest returns the candidate that differs least from word, "" when none is
+// near.
+func nearest(word string, candidates []string) string {
+	best, distance := "", max(2, len(word)/3)+1
+	for _, c := range candidates {
+		if d := editDistance(strings.ToLower(word), strings.ToLower(c), distance); d < distance {
+			best, distance = c, d
+		}
+	}
+	return best
+}
+
+// editDistance counts insertions, deletions, replacements and swaps of
+// neighbours; limit or more is reported as limit.
+func editDistance(a, b string, limit int) int {
+	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
+		return limit
+	}
+	rows := [3][]int{make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	prev2, prev, cur := rows[2], rows[0], rows[1]
+	for i := 1; i <= len(a); i++ {
+		cur[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				cur[j] = min(cur[j], prev2[j-2]+1)
+			}
+		}
+		prev2, prev, cur = prev, cur, prev2
+	}
+	return min(prev[len(b)], limit)
+}

@@ -1,0 +1,214 @@
+/** The only file that knows the metrics library. Names follow the OpenTelemetry conventions for MCP where they have one. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import type { AuditEvent } from '../gateway/types.ts'
+
+/** State of the audit writer when metrics are read. Counts since the start of the process. */
+export interface AuditGauges {
+  /** Rows that have been handed over and are not stored yet. */
+  readonly pendingRows: number
+  readonly pendingBytes: number
+  /** Rows stored. */
+  readonly writtenRows: number
+  /** Rows stored only in a sanitised or placeholder form. */
+  readonly mendedRows: number
+  /** Attempts to write that failed and were or will be repeated. */
+  readonly failedWrites: number
+  /** Rows given up: anything but 0 needs a person. */
+  readonly lostRows: number
+}
+
+/** What {@link createMetrics} needs. */
+export interface MetricsOptions {
+  /** Version of the gateway. */
+  readonly version: string
+  /** null when audit is off. */
+  readonly audit: (() => AuditGauges) | null
+  /** Whether process metrics (memory, event loop, garbage collection) are collected too. */
+  readonly process: boolean
+}
+
+/** Counts attempts and shows the counts. */
+export interface Metrics {
+  record(event: AuditEvent): void
+  /** The policy revision now serving. */
+  setPolicy(policy: { readonly revision: string; readonly digest: string }): void
+  readonly contentType: string
+  /** Text in the Prometheus exposition format. */
+  text(): Promise<string>
+}
+
+/** Seconds. The conventions' buckets, and three below them for the gateway's own overhead. */
+const OPERATION_BUCKETS = [
+  0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300,
+]
+const EVAL_BUCKETS = [0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]
+
+/** Methods that may be a label. What callers make up becomes `other`: labels must stay bounded. */
+const METHODS = new Set([
+  'initialize',
+  'server/discover',
+  'ping',
+  'logging/setLevel',
+  'tools/list',
+  'tools/call',
+  'resources/list',
+  'resources/templates/list',
+  'resources/read',
+  'resources/subscribe',
+  'resources/unsubscribe',
+  'subscriptions/listen',
+  'prompts/list',
+  'prompts/get',
+  'completion/complete',
+  'tasks/get',
+  'tasks/result',
+  'tasks/list',
+  'tasks/cancel',
+  'notifications/initialized',
+  'notifications/cancelled',
+  'notifications/progress',
+  'notifications/roots/list_changed',
+  'sampling/createMessage',
+  'elicitation/create',
+  'roots/list',
+  'response',
+  'GET',
+  'DELETE',
+])
+
+/** A registry of its own: two gateways in one process do not mix. */
+export function createMetrics(options: MetricsOptions): Metrics {
+  const registry = new Registry()
+  const registers = [registry]
+  if (options.process) collectDefaultMetrics({ register: registry })
+  const attempts = new Counter({
+    name: 'gateway_attempts_total',
+    help: 'Attempts by outcome, as in the audit table.',
+    labelNames: ['outcome'],
+    registers,
+  })
+  const operations = new Histogram({
+    name: 'mcp_server_operation_duration_seconds',
+    help: 'Duration of an attempt as the client saw it.',
+    labelNames: ['mcp_method_name', 'error_type'],
+    buckets: OPERATION_BUCKETS,
+    registers,
+  })
+  const upstreams = new Histogram({
+    name: 'mcp_client_operation_duration_seconds',
+    help: 'Duration of the upstream part of an attempt.',
+    labelNames: ['server'],
+    buckets: OPERATION_BUCKETS,
+    registers,
+  })
+  const evaluations = new Histogram({
+    name: 'gateway_policy_eval_seconds',
+    help: 'Duration of the policy evaluation that decided an attempt.',
+    buckets: EVAL_BUCKETS,
+    registers,
+  })
+  const policyInfo = new Gauge({
+    name: 'gateway_policy_info',
+    help: 'The policy revision now serving.',
+    labelNames: ['revision', 'digest'],
+    registers,
+  })
+  new Gauge({
+    name: 'gateway_build_info',
+    help: 'The version of the gateway and of Node.js.',
+    labelNames: ['version', 'node'],
+    registers,
+  }).set({ version: options.version, node: process.version }, 1)
+  if (options.audit !== null) addAuditMetrics(registers, options.audit)
+
+  return {
+    record({ call, ending }) {
+      attempts.inc({ outcome: ending.outcome })
+      operations.observe(
+        { mcp_method_name: methodLabel(call.message?.method), error_type: errorType(call.upstream, ending) },
+        ending.latencyMs / 1000,
+      )
+      if (call.upstream !== null) upstreams.observe({ server: call.upstream.server }, call.upstream.ms / 1000)
+      if (call.evaluation !== null) evaluations.observe(call.evaluation.evalUs / 1e6)
+    },
+    setPolicy({ revision, digest }) {
+      policyInfo.reset()
+      policyInfo.set({ revision, digest }, 1)
+    },
+    contentType: registry.contentType,
+    text: () => registry.metrics(),
+  }
+}
+
+function methodLabel(method: string | undefined): string {
+  if (method === undefined) return 'none'
+  return METHODS.has(method) ? method : 'other'
+}
+
+/** Empty when all went well; `tool_error` as the conventions ask for a result with `isError`. */
+function errorType(upstream: AuditEvent['call']['upstream'], ending: AuditEvent['ending']): string {
+  if (ending.kind !== null) return ending.kind
+  if (upstream === null) return ''
+  if (upstream.toolIsError) return 'tool_error'
+  return upstream.jsonRpcError === null ? '' : 'json_rpc_error'
+}
+
+const AUDIT_METRICS: readonly {
+  readonly name: string
+  readonly help: string
+  readonly member: keyof AuditGauges
+  readonly kind: 'counter' | 'gauge'
+}[] = [
+  { name: 'gateway_audit_pending_rows', help: 'Rows not stored yet.', member: 'pendingRows', kind: 'gauge' },
+  {
+    name: 'gateway_audit_pending_bytes',
+    help: 'Bytes of those rows.',
+    member: 'pendingBytes',
+    kind: 'gauge',
+  },
+  { name: 'gateway_audit_rows_total', help: 'Rows stored.', member: 'writtenRows', kind: 'counter' },
+  {
+    name: 'gateway_audit_mended_rows_total',
+    help: 'Rows the database refused and took in a sanitised form.',
+    member: 'mendedRows',
+    kind: 'counter',
+  },
+  {
+    name: 'gateway_audit_write_failures_total',
+    help: 'Writes that failed and are repeated.',
+    member: 'failedWrites',
+    kind: 'counter',
+  },
+  {
+    name: 'gateway_audit_lost_rows_total',
+    help: 'Rows given up. Anything but 0 needs a person.',
+    member: 'lostRows',
+    kind: 'counter',
+  },
+]
+
+/** The writer keeps its own counts; they are copied when somebody reads the metrics. */
+function addAuditMetrics(registers: Registry[], read: () => AuditGauges): void {
+  for (const { name, help, member, kind } of AUDIT_METRICS) {
+    if (kind === 'gauge') {
+      new Gauge({
+        name,
+        help,
+        registers,
+        collect() {
+          this.set(read()[member])
+        },
+      })
+    } else {
+      new Counter({
+        name,
+        help,
+        registers,
+        collect() {
+          this.reset()
+          this.inc(read()[member])
+        },
+      })
+    }
+  }
+}

@@ -1,0 +1,213 @@
+/**
+ * Keeps secrets and hostile texts out of the audit row. Pure: the same event gives the same row.
+ *
+ * One redactor serves one event. What it catches in the request it remembers, and replaces wherever that text comes up
+ * again: in the trace (a policy may have copied it into a variable), in the answer, in an error message.
+ */
+import { maskSecrets, mayHoldSecret } from './secrets.ts'
+import type { Masker } from './skip.ts'
+import type { Bounds, OwnWords, Walked, WalkPlan } from './walk.ts'
+import { cutText, walkJson } from './walk.ts'
+
+/** What is kept of a request or an answer. */
+export const PAYLOAD_BOUNDS: Bounds = {
+  // 12 levels of arguments; the JSON-RPC message around them has two.
+  depth: 14,
+  items: 200,
+  keys: 200,
+  stringLength: 4096,
+  keyLength: 128,
+  totalLength: 16_384,
+  nodes: 5000,
+}
+
+/** What is kept of the policy's input and trace, which have budgets of their own and lose their use when cut. */
+export const DECISION_BOUNDS: Bounds = {
+  depth: 64,
+  items: 2000,
+  keys: 1000,
+  stringLength: 4096,
+  keyLength: 512,
+  totalLength: 262_144,
+  nodes: 50_000,
+}
+
+/** How to treat one text; what is absent has the careful default. */
+export interface RedactOptions {
+  readonly bounds: Bounds
+  /** Remember what is caught. Default false. */
+  readonly learn?: boolean
+  /** The text was cut off; its end is no error. Default false. */
+  readonly partial?: boolean
+  readonly own?: OwnWords
+  /** Assembled by the gateway from texts it serialised itself, so surely JSON. Allows the fast path. Default false. */
+  readonly trusted?: boolean
+  /** Members to withhold when more secrets were met than can be remembered. */
+  readonly withhold?: ReadonlySet<string>
+}
+
+/** The redactor of one event. */
+export interface Redactor {
+  /** JSON text -> redacted, bounded JSON text. @throws RedactionFault when the text is not JSON */
+  json(text: string, options: RedactOptions): Walked
+  /** Plain text -> redacted, sanitised text of at most `maxLength` characters. `own`: no look for remembered secrets. */
+  text(text: string, maxLength: number, own?: boolean): string
+  /** Remembers a secret known from elsewhere, such as the credential of the request. */
+  learn(secret: string, kind: string): void
+  /** More secrets were met than can be remembered: texts that may repeat them have to be withheld. */
+  readonly overflowed: boolean
+}
+
+/** More secrets than this in one request are hostile; see {@link RedactOptions.withhold}. */
+const MAX_SECRETS = 256
+/** Shorter ones would blot out ordinary text; they are replaced where they are the whole value. */
+const MIN_PART = 6
+const MIN_WHOLE = 3
+
+/** What PostgreSQL refuses in a text, and escapes that could hide a secret from a look at raw JSON. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+const NEEDS_CARE = /[\u0000-\u001f\ud800-\udfff]|\\[u/]|\d[eE][+-]?\d{3}/
+/** Names of secret members, wherever in a text they may stand; says yes too often rather than too seldom. */
+const SECRET_NAMES =
+  /passw|passphrase|passcode|pwd|secret|token|authoriz|cookie|credential|(?:api|private|access|signing|encryption|ssh|master|hmac)[^a-z]{0,2}key|auth[^a-z]?(?:header|code)|dsn|conn(?:ection)?[^a-z]?str|session[^a-z]?id|(?:^|[^a-z])(?:x[^a-z]?|proxy[^a-z]?)?(?:sid|pin|pass|auth|[th]?otp)(?:$|[^a-z])|jwt|assertion|code[^a-z]?verifier|webhook[^a-z]?url|otp[^a-z]?code|mfa[^a-z]?code|pin[^a-z]?code|cvv|cvc|ssn|social[^a-z]?security|card[^a-z]?n|sas[^a-z]?url|keystore[^a-z]?pass|[^\x20-\x7e]/i
+
+/** For a text that {@link isSecretKey} would have to look at; no false negatives for names of ASCII letters. */
+export function mayNameSecret(text: string): boolean {
+  return SECRET_NAMES.test(text)
+}
+
+/** Makes a redactor; use a fresh one for every event. */
+export function createRedactor(): Redactor {
+  const memory = new Memory()
+  return {
+    json(text, options) {
+      if (isPlain(text, memory, options)) return { json: text, ...NOTHING_CHANGED }
+      if (options.learn === true) {
+        const before = memory.size
+        const walked = memory.learnFromWalk(() => walkJson(text, toPlan(options, memory), memory))
+        if (memory.size === before) return walked
+      }
+      // What was learnt at the end may stand at the beginning too, so the text is walked once more.
+      return walkJson(text, { ...toPlan(options, memory), learn: false }, memory)
+    },
+    text(text, maxLength, own = false) {
+      const looked = text.length > maxLength + 1024 ? text.slice(0, maxLength + 1024) : text
+      const masked = memory.mask(looked, own, () => undefined)
+      return masked.length <= maxLength ? masked : `${cutText(masked, maxLength - 1)}…`
+    },
+    learn: (secret, kind) => memory.learn(secret, kind),
+    get overflowed() {
+      return memory.overflowed
+    },
+  }
+}
+
+const NOTHING_CHANGED = { redacted: [], redactedCount: 0, cut: [], cutCount: 0 } as const
+
+function toPlan(options: RedactOptions, memory: Memory): WalkPlan {
+  return {
+    bounds: options.bounds,
+    learn: options.learn ?? false,
+    partial: options.partial ?? false,
+    own: options.own ?? null,
+    withhold: memory.overflowed ? (options.withhold ?? null) : null,
+  }
+}
+
+/**
+ * One look over a whole text, which nearly always shows that nothing in it has to change. Only for texts the gateway has
+ * assembled itself (`trusted`): it does not check that they are JSON.
+ */
+function isPlain(text: string, memory: Memory, options: RedactOptions): boolean {
+  return (
+    options.trusted === true &&
+    text.length <= options.bounds.totalLength &&
+    !memory.overflowed &&
+    !NEEDS_CARE.test(text) &&
+    !SECRET_NAMES.test(text) &&
+    !mayHoldSecret(text) &&
+    !memory.mayStandIn(text)
+  )
+}
+
+/** The secrets met so far. */
+class Memory implements Masker {
+  overflowed = false
+  /** Whether what is caught now is remembered. */
+  #learning = false
+  readonly #kinds = new Map<string, string>()
+  /** The secrets that are looked for inside other texts, as they may be spelt there, the longest first. */
+  #parts: (readonly [part: string, kind: string])[] = []
+
+  mask(text: string, own: boolean, note: (kind: string) => void): string {
+    const masked = maskSecrets(sanitise(text), ({ kind, secret }) => {
+      note(kind)
+      if (this.#learning) this.learn(secret, kind)
+    })
+    return own ? masked : this.#maskKnown(masked, note)
+  }
+
+  known(text: string): string | null {
+    return this.#kinds.get(text) ?? null
+  }
+
+  learn(secret: string, kind: string): void {
+    const text = sanitise(secret).trim()
+    if (text.length < MIN_WHOLE || this.#kinds.has(text)) return
+    if (this.#kinds.size >= MAX_SECRETS) {
+      this.overflowed = true
+      return
+    }
+    this.#kinds.set(text, kind)
+    if (text.length < MIN_PART) return
+    const spellings = new Set([text, JSON.stringify(text).slice(1, -1), encodeURIComponent(text)])
+    for (const spelling of spellings) this.#parts.push([spelling, kind])
+    this.#parts.sort((left, right) => right[0].length - left[0].length)
+  }
+
+  get size(): number {
+    return this.#kinds.size
+  }
+
+  /** Runs a walk and remembers what it masks. */
+  learnFromWalk(walk: () => Walked): Walked {
+    this.#learning = true
+    try {
+      return walk()
+    } finally {
+      this.#learning = false
+    }
+  }
+
+  learnFrom(text: string): void {
+    maskSecrets(text, ({ kind, secret }) => this.learn(secret, kind))
+  }
+
+  /** Whether a JSON text may repeat one of the secrets. */
+  mayStandIn(json: string): boolean {
+    for (const secret of this.#kinds.keys()) if (json.includes(secret)) return true
+    return this.#parts.some(([part]) => json.includes(part))
+  }
+
+  #maskKnown(text: string, note: (kind: string) => void): string {
+    if (this.#kinds.size === 0) return text
+    const kind = this.known(text.trim())
+    if (kind !== null) {
+      note(kind)
+      return `[redacted:${kind}]`
+    }
+    let masked = text
+    for (const [part, partKind] of this.#parts) {
+      if (!masked.includes(part)) continue
+      masked = masked.replaceAll(part, () => `[redacted:${partKind}]`)
+      note(partKind)
+    }
+    return masked
+  }
+}
+
+/** Without what PostgreSQL refuses in text: NUL becomes U+2400, half of a pair U+FFFD. */
+function sanitise(text: string): string {
+  const whole = /\p{Surrogate}/u.test(text) ? text.replace(/\p{Surrogate}/gu, '\ufffd') : text
+  return whole.includes('\0') ? whole.replaceAll('\0', '\u2400') : whole
+}

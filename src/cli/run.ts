@@ -1,0 +1,74 @@
+/** Reads the command line, runs the command, turns whatever happened into an exit code. */
+import { readFileSync } from 'node:fs'
+import type { Argv } from 'yargs'
+import yargs from 'yargs'
+import { UsageError } from '../errors.ts'
+import { auditCommands } from './audit.ts'
+import { configCommands } from './config.ts'
+import type { CommandArgs, CommandGroup } from './context.ts'
+import { dbCommands } from './db.ts'
+import { demoCommands } from './demo.ts'
+import { keysCommands } from './keys.ts'
+import type { Streams } from './output.ts'
+import { createOutput, EXIT } from './output.ts'
+import { policyCommands } from './policy.ts'
+import { serveCommands } from './serve.ts'
+
+const GROUPS: readonly CommandGroup[] = [
+  serveCommands,
+  keysCommands,
+  auditCommands,
+  policyCommands,
+  configCommands,
+  dbCommands,
+  demoCommands,
+]
+
+/** Runs one command line (without `node` and the script). Resolves with the exit code and never rejects. */
+export async function run(args: readonly string[], streams: Streams = process): Promise<number> {
+  const out = createOutput({ json: args.includes('--json'), color: !args.includes('--no-color') }, streams)
+  try {
+    const parser = GROUPS.reduce((built, add) => add(built, streams), createParser(args))
+    await parser.parseAsync()
+    return EXIT.ok
+  } catch (error) {
+    return out.fail(error)
+  }
+}
+
+function createParser(args: readonly string[]): Argv<CommandArgs> {
+  return yargs([...args])
+    .scriptName('gateway')
+    .usage(
+      '$0 <command>\n\nA policy gateway for MCP servers: decides every call by Rego policies and keeps the trace.',
+    )
+    .option('config', {
+      type: 'string',
+      describe: 'Configuration file (default ./gateway.yaml)',
+      requiresArg: true,
+    })
+    .option('json', { type: 'boolean', describe: 'Output for programs' })
+    .option('color', { type: 'boolean', describe: 'Colours; --no-color for none' })
+    .example('$0 serve', 'Start the gateway with ./gateway.yaml')
+    .example('$0 keys create --name ada --role developer', 'Make a key; it is shown once')
+    .example('$0 audit explain ID', 'Why was this call allowed or denied?')
+    .demandCommand(1, 'Name a command.')
+    .recommendCommands()
+    .strict()
+    .completion('completion', 'Print a completion script for your shell')
+    .help('help')
+    .alias('help', 'h')
+    .version(readVersion())
+    .wrap(100)
+    .exitProcess(false)
+    .fail((message, error) => {
+      if (error !== undefined && error !== null) throw error
+      throw new UsageError('usage', `${message}\nSee: gateway --help`)
+    })
+}
+
+/** The version in package.json, two levels above `src/cli` and `dist/cli` alike. */
+export function readVersion(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
+  return String((JSON.parse(text) as Record<string, unknown>)['version'])
+}

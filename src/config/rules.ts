@@ -1,0 +1,174 @@
+/** Checks that need more than one setting, or more than the schema can say. */
+import { readFileSync } from 'node:fs'
+import type { SettingPath } from './document.ts'
+import { isLoopback, isWildcard, parseListen } from './listen.ts'
+import { pathText } from './problems.ts'
+import type { SettingsTree } from './to-config.ts'
+
+interface Subject {
+  readonly tree: SettingsTree
+  readonly templates: ReadonlyMap<string, string>
+  readonly origins: ReadonlyMap<string, string>
+  readonly dev: boolean
+  /** Top-level names that are not even well formed: rules about them would stumble. */
+  readonly broken: ReadonlySet<string>
+}
+
+type Complain = (path: SettingPath, part: 'key' | 'value', message: string, hint: string | null) => void
+
+const RULES: readonly {
+  readonly needs: readonly string[]
+  check(subject: Subject, complain: Complain): void
+}[] = [
+  { needs: ['listen', 'admin', 'public_url', 'allowed_hosts'], check: checkListeners },
+  { needs: ['auth', 'listen', 'public_url'], check: checkCredentials },
+  { needs: ['database', 'secret', 'secret_file'], check: checkDatabase },
+  { needs: ['trusted_proxies'], check: checkProxies },
+  { needs: ['upstreams'], check: checkUpstreams },
+  { needs: ['tls'], check: checkTls },
+]
+
+/** Calls `complain` for every rule that is broken. */
+export function checkRules(subject: Subject, complain: Complain): void {
+  for (const { needs, check } of RULES) {
+    if (!needs.some((name) => subject.broken.has(name))) check(subject, complain)
+  }
+}
+
+function checkListeners({ tree }: Subject, complain: Complain): void {
+  const front = parseListen(tree.listen)
+  const admin = parseListen(tree.admin.listen)
+  const isNamed = tree.public_url !== null || tree.allowed_hosts.length > 0
+  if (front !== null && !isLoopback(front.host) && !isNamed) {
+    const message = 'not a loopback address, and no host name is allowed'
+    complain(['listen'], 'value', message, 'Set public_url, or list the names clients use in allowed_hosts')
+  }
+  if (admin !== null && isWildcard(admin.host) && !tree.admin.allow_wildcard) {
+    const hint = 'Name one address, or set admin.allow_wildcard: true where nobody else can reach it'
+    complain(['admin', 'listen'], 'value', 'would listen on all interfaces', hint)
+  }
+  if (front !== null && admin !== null && front.port !== 0 && tree.listen === tree.admin.listen) {
+    complain(['admin', 'listen'], 'value', 'is the address of the front door too', 'Choose another port')
+  }
+}
+
+function checkCredentials({ tree, dev }: Subject, complain: Complain): void {
+  if (!(tree.auth.api_keys || dev)) {
+    const hint = 'Set auth.api_keys: true (or use --dev on your own machine)'
+    complain(['auth', 'api_keys'], 'value', 'no kind of credential is configured', hint)
+  }
+  if (!dev) return
+  const front = parseListen(tree.listen)
+  if (front !== null && !isLoopback(front.host)) {
+    complain(['listen'], 'value', '--dev serves without credentials, and only on loopback', 'Use 127.0.0.1')
+  }
+  if (tree.public_url !== null) {
+    complain(
+      ['public_url'],
+      'key',
+      '--dev serves without credentials, and not in public',
+      'Remove one of them',
+    )
+  }
+}
+
+function checkDatabase(subject: Subject, complain: Complain): void {
+  const { tree } = subject
+  if (tree.database.url !== null && tree.secret === null) {
+    const hint = 'Set GATEWAY_SECRET or secret_file; make one with: openssl rand -hex 32'
+    complain(['secret'], 'key', 'is mandatory with a database url: all gateways on it share one', hint)
+  }
+  if (tree.database.url === null && tree.database.migrate_url !== null) {
+    complain(['database', 'migrate_url'], 'key', 'given without database.url', 'Set database.url as well')
+  }
+  if (tree.secret !== null && tree.secret.length < 32) {
+    complain(['secret'], 'value', 'shorter than 32 characters', 'Make one with: openssl rand -hex 32')
+  }
+  refuseLiteral(subject, ['secret'], tree.secret, complain)
+  for (const name of ['url', 'migrate_url'] as const) {
+    const url = tree.database[name]
+    if (url !== null && hasPassword(url)) refuseLiteral(subject, ['database', name], url, complain)
+  }
+}
+
+/** A secret that stands in the file itself ends up in backups, in git and in support tickets. */
+function refuseLiteral(subject: Subject, path: SettingPath, value: string | null, complain: Complain): void {
+  const text = pathText(path)
+  const isFromFile = /:\d+:\d+$/.test(subject.origins.get(text) ?? '')
+  if (value === null || !isFromFile || subject.templates.has(text)) return
+  complain(
+    path,
+    'value',
+    'a secret written into the file',
+    'Use a variable: $NAME in braces, with NAME or NAME_FILE set',
+  )
+}
+
+/** A password after `user:`, or as a parameter. */
+function hasPassword(url: string): boolean {
+  if (!URL.canParse(url)) return false
+  const { password, searchParams } = new URL(url)
+  return password !== '' || searchParams.has('password')
+}
+
+function checkProxies({ tree }: Subject, complain: Complain): void {
+  for (const [at, network] of tree.trusted_proxies.entries()) {
+    if (/\/0+$/.test(network)) {
+      const message = 'trusts everybody to name the client address'
+      complain(['trusted_proxies', at], 'value', message, 'List the addresses of your proxies')
+    }
+  }
+}
+
+/** The gateway sets these itself; a fixed value would break the protocol or smuggle a second message. */
+const RESERVED_HEADERS = new Set([
+  'accept',
+  'accept-encoding',
+  'connection',
+  'content-encoding',
+  'content-length',
+  'content-type',
+  'expect',
+  'host',
+  'keep-alive',
+  'last-event-id',
+  'mcp-protocol-version',
+  'mcp-session-id',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+])
+const SECRET_HEADER =
+  /^(authorization|proxy-authorization|cookie)$|token|secret|password|api[-_]?key|credential/
+
+function checkUpstreams(subject: Subject, complain: Complain): void {
+  for (const [name, upstream] of Object.entries(subject.tree.upstreams)) {
+    const seen = new Set<string>()
+    for (const [written, value] of Object.entries(upstream.headers)) {
+      const path = ['upstreams', name, 'headers', written]
+      const header = written.toLowerCase()
+      if (seen.has(header)) complain(path, 'key', 'the same header twice', 'Header names ignore case')
+      seen.add(header)
+      if (RESERVED_HEADERS.has(header) || header.startsWith('mcp-')) {
+        complain(path, 'key', 'the gateway sets this header itself', 'Remove it')
+      }
+      if (SECRET_HEADER.test(header)) refuseLiteral(subject, path, value, complain)
+    }
+  }
+}
+
+function checkTls({ tree }: Subject, complain: Complain): void {
+  if (tree.tls === null) return
+  for (const name of ['cert_file', 'key_file'] as const) {
+    try {
+      if (!readFileSync(tree.tls[name], 'utf8').includes('-----BEGIN ')) {
+        complain(['tls', name], 'value', 'is not a PEM file', null)
+      }
+    } catch (cause) {
+      const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown reason'
+      complain(['tls', name], 'value', `cannot read ${tree.tls[name]} (${code})`, null)
+    }
+  }
+}

@@ -1,0 +1,138 @@
+import { isLoopback, parseListen } from './listen.ts'
+import type { Config, Listen, LogLevel, UpstreamConfig } from './types.ts'
+
+/** The settings under their names in gateway.yaml, once they have the shape of the schema. */
+export interface SettingsTree {
+  readonly listen: string
+  readonly public_url: string | null
+  readonly allowed_hosts: readonly string[]
+  readonly allowed_origins: readonly string[]
+  readonly trusted_proxies: readonly string[]
+  readonly tls: { readonly cert_file: string; readonly key_file: string } | null
+  readonly admin: {
+    readonly listen: string
+    readonly allow_wildcard: boolean
+    readonly allowed_hosts: readonly string[]
+  }
+  readonly policies: string
+  readonly database: {
+    readonly url: string | null
+    readonly migrate_url: string | null
+    readonly data_dir: string | null
+    readonly bin_dir: string | null
+  }
+  readonly secret: string | null
+  readonly auth: {
+    readonly api_keys: boolean
+    readonly max_stale_s: number
+    readonly throttle: { readonly max_failures: number; readonly window_s: number }
+  }
+  readonly upstreams: Readonly<Record<string, UpstreamSettings>>
+  readonly limits: {
+    readonly max_body_bytes: number
+    readonly max_input_bytes: number
+    readonly max_in_flight: number
+    readonly max_stream_s: number
+    readonly drain_ms: number
+    readonly policy_fuel: number
+    readonly policy_memory_mib: number
+    readonly max_trace_bytes: number
+    readonly max_trace_events: number
+  }
+  readonly audit: {
+    readonly enabled: boolean
+    readonly mode: 'blocking'
+    readonly on_failure: 'deny'
+    readonly redact_keys: readonly string[]
+  }
+  readonly log: { readonly level: LogLevel }
+}
+
+/** One upstream under its names in gateway.yaml. */
+export interface UpstreamSettings {
+  readonly url: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly labels: Readonly<Record<string, string>>
+  readonly timeout_ms: number
+  readonly max_answer_bytes: number
+  readonly max_input_bytes: number | null
+}
+
+/** Checked settings -> the frozen configuration the rooms get. */
+export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config {
+  const { database, auth, limits, audit } = tree
+  return deepFreeze({
+    file,
+    listen: toListen(tree.listen),
+    publicUrl: tree.public_url,
+    allowedHosts: tree.allowed_hosts,
+    allowedOrigins: tree.allowed_origins,
+    trustedProxies: tree.trusted_proxies,
+    tls: tree.tls === null ? null : { certFile: tree.tls.cert_file, keyFile: tree.tls.key_file },
+    admin: {
+      listen: tree.admin.listen === 'off' ? null : toListen(tree.admin.listen),
+      allowedHosts: tree.admin.allowed_hosts,
+    },
+    policies: tree.policies,
+    database: {
+      url: database.url,
+      migrateUrl: database.migrate_url,
+      dataDir: database.data_dir,
+      binDir: database.bin_dir,
+    },
+    secret: tree.secret,
+    auth: {
+      apiKeys: auth.api_keys,
+      anonymous: dev && isLoopback(toListen(tree.listen).host),
+      maxStaleS: auth.max_stale_s,
+      throttle: { maxFailures: auth.throttle.max_failures, windowS: auth.throttle.window_s },
+    },
+    upstreams: Object.fromEntries(
+      Object.entries(tree.upstreams).map(([name, settings]) => [name, toUpstream(settings)]),
+    ),
+    limits: {
+      maxBodyBytes: limits.max_body_bytes,
+      maxInputBytes: limits.max_input_bytes,
+      maxInFlight: limits.max_in_flight,
+      maxStreamS: limits.max_stream_s,
+      drainMs: limits.drain_ms,
+      policyFuel: limits.policy_fuel,
+      policyMemoryMib: limits.policy_memory_mib,
+      maxTraceBytes: limits.max_trace_bytes,
+      maxTraceEvents: limits.max_trace_events,
+    },
+    audit: {
+      enabled: audit.enabled,
+      mode: audit.mode,
+      onFailure: audit.on_failure,
+      redactKeys: audit.redact_keys,
+    },
+    log: { level: tree.log.level },
+  })
+}
+
+function toUpstream(settings: UpstreamSettings): UpstreamConfig {
+  return {
+    url: settings.url,
+    headers: Object.fromEntries(
+      Object.entries(settings.headers).map(([name, value]) => [name.toLowerCase(), value]),
+    ),
+    labels: settings.labels,
+    timeoutMs: settings.timeout_ms,
+    maxAnswerBytes: settings.max_answer_bytes,
+    maxInputBytes: settings.max_input_bytes,
+  }
+}
+
+function toListen(text: string): Listen {
+  const listen = parseListen(text)
+  if (listen === null) throw new TypeError('an address passed the schema and is none')
+  return listen
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value
+  Object.freeze(value)
+  for (const inner of Object.values(value)) deepFreeze(inner)
+  return value
+}

@@ -1,0 +1,171 @@
+/**
+ * What comes back from an upstream, before the client sees it: lists are cut down to what the caller may use, and
+ * requests to the client pass their own gate.
+ */
+import { GatewayError } from '../errors.ts'
+import { scanJson } from '../json/scan.ts'
+import type { Span, SpanEdit } from '../json/span.ts'
+import { arrayElements, findValue, replaceSpans, sliceOf } from '../json/span.ts'
+import type { Rooms } from './call.ts'
+import type { ServerRequestGate } from './server-request.ts'
+import { serverRequestOf } from './server-request.ts'
+import { normalisedUri, target } from './targets.ts'
+import type { Call, SseEvent, Target, TargetKind, UpstreamAnswer } from './types.ts'
+
+interface ListRule {
+  /** Member of `result` that holds the elements. */
+  readonly member: string
+  readonly kind: TargetKind
+  /** Member of an element that names the target. */
+  readonly name: string
+}
+
+const LISTS: ReadonlyMap<string, ListRule> = new Map([
+  ['tools/list', { member: 'tools', kind: 'tool', name: 'name' }],
+  ['resources/list', { member: 'resources', kind: 'resource', name: 'uri' }],
+  [
+    'resources/templates/list',
+    { member: 'resourceTemplates', kind: 'resource_template', name: 'uriTemplate' },
+  ],
+  ['prompts/list', { member: 'prompts', kind: 'prompt', name: 'name' }],
+  ['tasks/list', { member: 'tasks', kind: 'task', name: 'taskId' }],
+] satisfies [string, ListRule][])
+
+/** Deep enough for tool schemas; the upstream is not trusted to stop. */
+const MAX_ANSWER_DEPTH = 128
+
+/** The final answer, trimmed. Throws `upstream_failed` when a list cannot be read, `policy_denied` for refused requests. */
+export async function reviewAnswer(
+  rooms: Rooms,
+  gate: ServerRequestGate,
+  call: Call,
+  answer: UpstreamAnswer,
+): Promise<UpstreamAnswer> {
+  if (answer.message === null || answer.parsed === null) return answer
+  const result = asObject(answer.parsed['result'])
+  if (result === null) return answer
+  const rule = LISTS.get(call.message?.method ?? '')
+  if (rule !== undefined) {
+    return edited(answer, await trimList(rooms, call, answer.message, rule))
+  }
+  if (result['resultType'] === 'input_required') await admitInputRequests(gate, call, answer.message)
+  if (call.message?.era !== 'modern' || (result['cacheScope'] ?? 'private') === 'private') return answer
+  const { text } = strictly(answer.message)
+  return edited(answer, replaceSpans(text, [privateScope(text)]))
+}
+
+/** One event of a stream that is not the final answer: the event to relay, or null to drop it. */
+export async function reviewEvent(
+  rooms: Rooms,
+  gate: ServerRequestGate,
+  call: Call,
+  event: SseEvent,
+): Promise<SseEvent | null> {
+  if (event.data === null || event.data === '') return event
+  const parsed = asObject(strictly(Buffer.from(event.data)).parsed)
+  if (parsed === null)
+    throw new GatewayError('upstream_failed', { detail: 'an event is not a JSON-RPC message' })
+  const request = serverRequestOf(event.data, parsed)
+  if (request !== null) return (await gate.admit(call, request)) ? event : null
+  const result = asObject(parsed['result'])
+  return result === null ? event : reviewReplayed(rooms, gate, call, event, result)
+}
+
+/**
+ * A response on a GET stream answers an earlier request, whose method is not known here: resuming a stream must not be a
+ * way around list filtering, so the shape of the result decides.
+ */
+async function reviewReplayed(
+  rooms: Rooms,
+  gate: ServerRequestGate,
+  call: Call,
+  event: SseEvent,
+  result: Readonly<Record<string, unknown>>,
+): Promise<SseEvent> {
+  const data = Buffer.from(event.data ?? '')
+  if (result['resultType'] === 'input_required') await admitInputRequests(gate, call, data)
+  const rules = [...LISTS.values()].filter((rule) => Array.isArray(result[rule.member]))
+  let text = event.data ?? ''
+  for (const rule of rules) text = await trimList(rooms, call, Buffer.from(text), rule)
+  return rules.length === 0 ? event : (reframed(event, text) as SseEvent)
+}
+
+async function trimList(rooms: Rooms, call: Call, message: Buffer, rule: ListRule): Promise<string> {
+  const { text } = strictly(message)
+  const list = findValue(text, ['result', rule.member])
+  if (list === null) return text
+  if (text[list.start] !== '[')
+    throw new GatewayError('upstream_failed', { detail: `result.${rule.member} is not a list` })
+  const elements = arrayElements(text, list)
+  const targets = elements.map((span) => elementTarget(text, span, rule))
+  const verdicts = await rooms.policy.visible(call, targets)
+  call.listed = [...(call.listed ?? []), ...verdicts]
+  const kept = elements.filter((_, index) => verdicts[index]?.allow === true)
+  const edits: SpanEdit[] = [{ span: list, text: `[${kept.map((span) => sliceOf(text, span)).join(',')}]` }]
+  if (call.message?.era === 'modern') edits.push(privateScope(text))
+  return replaceSpans(text, edits)
+}
+
+/** What was decided for one caller must not be cached for others (2026-07-28 server/utilities/caching). */
+function privateScope(text: string): SpanEdit {
+  const scope = findValue(text, ['result', 'cacheScope'])
+  if (scope !== null) return { span: scope, text: '"private"' }
+  const result = findValue(text, ['result']) as Span
+  return { span: { start: result.start + 1, end: result.start + 1 }, text: '"cacheScope":"private",' }
+}
+
+function elementTarget(text: string, span: Span, rule: ListRule): Target {
+  const element = asObject(JSON.parse(sliceOf(text, span)))
+  const raw = element?.[rule.name]
+  const name = rule.kind === 'resource' ? normalisedUri(raw) : raw
+  // An element without a name cannot be allowed by name; the policy sees the empty one.
+  const named = target(rule.kind, typeof name === 'string' ? name : '')
+  return { ...named, annotations: asObject(element?.['annotations']) ?? {} }
+}
+
+/** The requests embedded in an `input_required` result (2026-07-28 basic/patterns): all must be allowed, or none is shown. */
+async function admitInputRequests(gate: ServerRequestGate, call: Call, message: Buffer): Promise<void> {
+  const { text, parsed } = strictly(message)
+  const requests = asObject(asObject(asObject(parsed)?.['result'])?.['inputRequests']) ?? {}
+  for (const [key, value] of Object.entries(requests)) {
+    const method = asObject(value)?.['method']
+    const params = findValue(text, ['result', 'inputRequests', key, 'params'])
+    const request = {
+      method: typeof method === 'string' ? method : '',
+      idText: null,
+      paramsText: params === null ? null : sliceOf(text, params),
+    }
+    if (!(await gate.admit(call, request))) {
+      throw new GatewayError('policy_denied', {
+        detail: `the upstream's request ${request.method} to the client is not allowed`,
+      })
+    }
+  }
+}
+
+/** What decides here must be what the client reads: no duplicate keys, no second meaning. */
+function strictly(message: Buffer): { text: string; parsed: unknown } {
+  try {
+    const { text } = scanJson(message, { maxDepth: MAX_ANSWER_DEPTH })
+    return { text, parsed: JSON.parse(text) }
+  } catch (thrown) {
+    throw new GatewayError('upstream_failed', {
+      cause: thrown,
+      detail: 'the upstream sent JSON that cannot be trusted',
+    })
+  }
+}
+
+function edited(answer: UpstreamAnswer, text: string): UpstreamAnswer {
+  return { ...answer, message: Buffer.from(text), frame: reframed(answer.frame, text) }
+}
+
+function reframed(frame: SseEvent | null, text: string): SseEvent | null {
+  return frame === null ? null : { ...frame, data: text, raw: Buffer.alloc(0) }
+}
+
+function asObject(value: unknown): Readonly<Record<string, unknown>> | null {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : null
+}

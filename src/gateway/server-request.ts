@@ -1,0 +1,138 @@
+/**
+ * Requests that an upstream sends to the client (sampling, elicitation, roots): refused unless a policy allows them.
+ * Each one is an attempt of its own, with its own evaluation and row; it shares the exchange's request id.
+ */
+import { LRUCache } from 'lru-cache'
+import { GatewayError, toGatewayError } from '../errors.ts'
+import { findValue, sliceOf } from '../json/span.ts'
+import type { Rooms } from './call.ts'
+import { answered, refused } from './ending.ts'
+import { SERVER_REQUESTS, target } from './targets.ts'
+import type { Call, Message, UpstreamAnswer } from './types.ts'
+import { refuseUncountedLimits, refuseUnlessAllowed } from './verdict.ts'
+
+/** One request of an upstream, as found on a stream or inside an `input_required` result. */
+export interface ServerRequest {
+  readonly method: string
+  /** Exact JSON text of the id; null when the request is embedded in a result and has none. */
+  readonly idText: string | null
+  /** Exact JSON text of its params, or null. */
+  readonly paramsText: string | null
+}
+
+export interface ServerRequestGate {
+  /** Decides, records and, for a request with an id, answers the upstream in the client's place when refused. */
+  admit(call: Call, request: ServerRequest): Promise<boolean>
+  /** Method of the relayed request that this client answers; null when this process relayed none of that id. */
+  answeredMethod(call: Call, message: Message): string | null
+}
+
+/** At most this many relayed requests wait for the client's answer; older ones are forgotten and their answers refused. */
+const MAX_PENDING = 10_000
+const PENDING_TTL_MS = 10 * 60_000
+
+export function createServerRequestGate(rooms: Rooms): ServerRequestGate {
+  const pending = new LRUCache<string, string>({ max: MAX_PENDING, ttl: PENDING_TTL_MS })
+
+  return {
+    async admit(call, request) {
+      const attempt = childCall(rooms, call, request)
+      try {
+        if (!SERVER_REQUESTS.has(request.method)) throw new GatewayError('unknown_method')
+        attempt.evaluation = rooms.policy.decide(attempt)
+        refuseUnlessAllowed(attempt.evaluation)
+        refuseUncountedLimits(attempt.evaluation)
+        await rooms.audit.begin(attempt)
+        await recordAllowed(rooms, attempt)
+      } catch (thrown) {
+        await recordRefused(rooms, attempt, toGatewayError(thrown))
+        if (request.idText !== null) await rooms.upstreams.refuseServerRequest(call, request.idText)
+        return false
+      }
+      if (request.idText !== null) pending.set(pendingKey(call, request.idText), request.method)
+      return true
+    },
+
+    answeredMethod(call, message) {
+      if (message.idText === null) return null
+      const key = pendingKey(call, message.idText)
+      const method = pending.get(key) ?? null
+      pending.delete(key)
+      return method
+    },
+  }
+}
+
+/** A server request's params as JSON text, from the text of the whole JSON-RPC message. */
+export function serverRequestOf(
+  text: string,
+  parsed: Readonly<Record<string, unknown>>,
+): ServerRequest | null {
+  const method = parsed['method']
+  if (typeof method !== 'string' || !('id' in parsed)) return null
+  return { method, idText: memberText(text, 'id'), paramsText: memberText(text, 'params') }
+}
+
+function memberText(text: string, key: string): string | null {
+  const span = findValue(text, [key])
+  return span === null ? null : sliceOf(text, span)
+}
+
+function pendingKey(call: Call, idText: string): string {
+  const session = call.message?.session?.hash ?? ''
+  return JSON.stringify([call.principal?.id, call.server?.name, session, idText])
+}
+
+function childCall(rooms: Rooms, call: Call, request: ServerRequest): Call {
+  const startedMs = rooms.clock.nowMs()
+  return {
+    ...call,
+    id: rooms.newId(startedMs),
+    startedMs,
+    startedAt: rooms.clock.monotonicMs(),
+    stage: 'authz',
+    message: {
+      ...(call.message as Message),
+      kind: 'request',
+      method: request.method,
+      idText: request.idText,
+      params: {},
+      argumentsText: request.paramsText ?? '{}',
+      body: Buffer.alloc(0),
+    },
+    target: target('server_request', request.method),
+    evaluation: null,
+    listed: null,
+    upstream: null,
+    timingsUs: {},
+  }
+}
+
+async function recordAllowed(rooms: Rooms, attempt: Call): Promise<void> {
+  const answer: UpstreamAnswer = {
+    head: { status: 200, headers: {}, sessionId: null, stream: false },
+    message: null,
+    parsed: null,
+    frame: null,
+    report: {
+      server: attempt.server?.name ?? '',
+      status: null,
+      jsonRpcError: null,
+      toolIsError: false,
+      ms: 0,
+      bytes: 0,
+      sha256: null,
+    },
+  }
+  const event = { call: attempt, ending: answered(attempt, answer, rooms.clock.monotonicMs()) }
+  await rooms.audit.end(event)
+  rooms.observe(event)
+}
+
+async function recordRefused(rooms: Rooms, attempt: Call, error: GatewayError): Promise<void> {
+  const reply = rooms.http.replyRefusal(attempt, error)
+  const event = { call: attempt, ending: refused(attempt, error, reply, rooms.clock.monotonicMs()) }
+  // The row stays in the writer's memory when it cannot be stored now; the request is refused either way.
+  await rooms.audit.end(event).catch(() => undefined)
+  rooms.observe(event)
+}

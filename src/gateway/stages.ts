@@ -1,0 +1,148 @@
+/** What each stage of the spine does, in the order of the pipeline. Every function throws to end the call early. */
+import { GatewayError } from '../errors.ts'
+import { reviewAnswer, reviewEvent } from './answer.ts'
+import type { Rooms } from './call.ts'
+import type { ServerRequestGate } from './server-request.ts'
+import { createServerRequestGate } from './server-request.ts'
+import { normalisedUri, target, targetOf } from './targets.ts'
+import type {
+  Admission,
+  Call,
+  Evaluation,
+  Exchange,
+  Message,
+  Principal,
+  Target,
+  ToolEntry,
+  UpstreamAnswer,
+} from './types.ts'
+import { refuseUncountedLimits, refuseUnlessAllowed } from './verdict.ts'
+
+/** The stages between the door and the upstream; `call` carries what each has learnt. */
+export interface Stages {
+  admit(call: Call): Admission
+  authenticate(call: Call, admission: Admission, exchange: Exchange): Promise<Principal>
+  read(call: Call, exchange: Exchange): Promise<Message>
+  /** Returns the tool's catalogue entry for `validate`; null when the call is not a tools/call. */
+  authorize(call: Call): Promise<ToolEntry | null>
+  chargeLimits(call: Call): void
+  validate(call: Call, tool: ToolEntry | null): Promise<void>
+  forward(call: Call, exchange: Exchange): Promise<UpstreamAnswer>
+}
+
+export function createStages(rooms: Rooms): Stages {
+  const gate = createServerRequestGate(rooms)
+  return {
+    admit(call) {
+      const admission = rooms.http.admit(call.head)
+      call.clientIp = admission.clientIp
+      rooms.auth.throttle(admission.clientIp)
+      return admission
+    },
+
+    async authenticate(call, admission, exchange) {
+      try {
+        return await rooms.auth.authenticate(admission.credential, admission.clientIp)
+      } catch (thrown) {
+        if (thrown instanceof GatewayError && thrown.kind === 'unauthenticated')
+          call.hint = await rooms.http.hint(exchange)
+        throw thrown
+      }
+    },
+
+    async read(call, exchange) {
+      call.server = rooms.upstreams.facts(call.head.mount)
+      if (call.server === null) throw new GatewayError('mount_unknown')
+      return await rooms.http.read(exchange, call.principal as Principal)
+    },
+
+    async authorize(call) {
+      const message = call.message as Message
+      call.target = messageTarget(gate, call, message)
+      const found = call.target.kind === 'tool' ? await lookUp(rooms, call) : null
+      if (found?.kind === 'unknown') throw new GatewayError('unknown_tool')
+      if (found?.kind === 'known') call.target = toolTarget(found.tool)
+      call.evaluation = rooms.policy.decide(call)
+      refuseUnlessAllowed(call.evaluation)
+      await authorizeSubscriptions(rooms, call, message)
+      // A tool whose catalogue cannot be read is never called, but a caller who may not use it learns nothing of that.
+      if (found?.kind === 'unreadable') throw found.error
+      return found?.kind === 'known' ? found.tool : null
+    },
+
+    chargeLimits: (call) => refuseUncountedLimits(call.evaluation as Evaluation),
+
+    async validate(call, tool) {
+      if (tool === null) return
+      await rooms.upstreams.validateArguments(call.head.mount, tool, call.message?.argumentsText ?? '{}')
+    },
+
+    forward: (call, exchange) => forward(rooms, gate, call, exchange),
+  }
+}
+
+async function forward(
+  rooms: Rooms,
+  gate: ServerRequestGate,
+  call: Call,
+  exchange: Exchange,
+): Promise<UpstreamAnswer> {
+  const sink = {
+    open: (head: UpstreamAnswer['head']) => exchange.open(rooms.http.openHead(call, head)),
+    event: async (event: Parameters<typeof reviewEvent>[3]) => {
+      const relayed = await reviewEvent(rooms, gate, call, event)
+      if (relayed !== null) await exchange.write(relayed)
+    },
+  }
+  const answer = await rooms.upstreams.forward(call, sink, exchange.signal)
+  call.upstream = answer.report
+  return await reviewAnswer(rooms, gate, call, answer)
+}
+
+function messageTarget(gate: ServerRequestGate, call: Call, message: Message): Target {
+  if (message.kind !== 'response') return targetOf(message, call.head.mount)
+  // An answer to a request this process never relayed has no method; no policy allows the name `unknown` by accident.
+  return target('server_request', gate.answeredMethod(call, message) ?? 'unknown')
+}
+
+type Found =
+  | { readonly kind: 'known'; readonly tool: ToolEntry }
+  | { readonly kind: 'unknown' }
+  | { readonly kind: 'unreadable'; readonly error: GatewayError }
+
+async function lookUp(rooms: Rooms, call: Call): Promise<Found> {
+  try {
+    const tool = await rooms.upstreams.findTool(call.head.mount, (call.target as Target).name)
+    return tool === null ? { kind: 'unknown' } : { kind: 'known', tool }
+  } catch (thrown) {
+    if (thrown instanceof GatewayError) return { kind: 'unreadable', error: thrown }
+    throw thrown
+  }
+}
+
+function toolTarget(tool: ToolEntry): Target {
+  return { kind: 'tool', name: tool.name, annotations: tool.annotations, schemaDigest: tool.schemaDigest }
+}
+
+/** Every resource that a `subscriptions/listen` names must be allowed on its own. */
+async function authorizeSubscriptions(rooms: Rooms, call: Call, message: Message): Promise<void> {
+  if (message.method !== 'subscriptions/listen') return
+  const filter = message.params['notifications']
+  const uris =
+    typeof filter === 'object' && filter !== null
+      ? (filter as Record<string, unknown>)['resourceSubscriptions']
+      : null
+  if (uris === null || uris === undefined) return
+  if (!Array.isArray(uris) || uris.length > MAX_SUBSCRIPTIONS) {
+    throw new GatewayError('invalid_params', {
+      detail: 'resourceSubscriptions is not a list of at most 1000 URIs',
+    })
+  }
+  const targets = uris.map((uri) => target('resource', String(normalisedUri(uri) ?? '')))
+  call.listed = await rooms.policy.visible(call, targets)
+  if (call.listed.some((verdict) => !verdict.allow)) {
+    throw new GatewayError('policy_denied', { detail: 'a subscribed resource is not allowed' })
+  }
+}
+
+const MAX_SUBSCRIPTIONS = 1000

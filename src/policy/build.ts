@@ -1,0 +1,138 @@
+/**
+ * From sources to the module that serves: the product's own package is added, everything is checked, instrumented and
+ * compiled, the module is metered. A finished build is kept on disk under the hash of everything that went into it.
+ */
+import { createHash } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { readCachedBuild, writeCachedBuild } from './build-cache.ts'
+import type { JsonObject } from './build-data.ts'
+import { ownedError, ownedPath } from './build-data.ts'
+import { PolicyBuildError } from './build-error.ts'
+import type { PolicySources } from './build-sources.ts'
+import { HOST_BUILTINS } from './builtins/table.ts'
+import type { BuildRequest, Compiler, PolicyContract } from './compiler.ts'
+import type { Dictionary } from './dictionary.ts'
+import { PRODUCT_FILE_PREFIX } from './dictionary.ts'
+import { METER_VERSION, meter } from './meter.ts'
+import {
+  AUTHOR_PACKAGES,
+  DECISION_RULES,
+  ENTRYPOINTS,
+  OWNED_PACKAGE,
+  PRODUCT_FILE,
+  PRODUCT_MODULE,
+} from './product-module.ts'
+
+/** Policies ready to serve. */
+export interface CompiledPolicy {
+  /** The instrumented, metered module. */
+  readonly wasm: Uint8Array
+  readonly dictionary: Dictionary
+  /** Base documents for the module. */
+  readonly data: JsonObject
+  /** The author's Rego files and the product's, by name. */
+  readonly sources: Readonly<Record<string, string>>
+  /** Short name of these sources and data: the first 12 hex digits of their SHA-256. */
+  readonly revision: string
+  /** `sha256:<hex>` of `wasm`. */
+  readonly digest: string
+  /** Version of OPA that compiled it. */
+  readonly opa: string
+  readonly entrypoints: readonly string[]
+}
+
+/** What a build needs besides the sources. */
+export interface BuildOptions {
+  readonly compiler: Pick<Compiler, 'build' | 'digest'>
+  /** Folder of finished builds; null = none are kept. */
+  readonly cacheDir: string | null
+  /** JSON Schema of `input`; absent = the product's own. */
+  readonly inputSchema?: JsonObject
+}
+
+/** What the author may define, for the compiler's check. */
+export const POLICY_CONTRACT: PolicyContract = {
+  owned: OWNED_PACKAGE,
+  open: AUTHOR_PACKAGES,
+  exempt: PRODUCT_FILE_PREFIX,
+  sets: DECISION_RULES,
+}
+
+/** Reads the product's schema of `input`. */
+export async function loadInputSchema(): Promise<JsonObject> {
+  const path = new URL('../../schemas/policy-input.schema.json', import.meta.url)
+  return JSON.parse(await readFile(path, 'utf8')) as JsonObject
+}
+
+/**
+ * The request that checks an author's sources exactly as a build does; for commands that only check.
+ * Throws PolicyBuildError for what needs no compiler to see.
+ */
+export function toBuildRequest(sources: PolicySources, inputSchema: JsonObject): BuildRequest {
+  const stolen = Object.keys(sources.rego).find((name) => name.startsWith(PRODUCT_FILE_PREFIX))
+  if (stolen !== undefined) {
+    const message = `names that start with ${PRODUCT_FILE_PREFIX} belong to the gateway`
+    throw new PolicyBuildError([
+      {
+        file: stolen,
+        row: 0,
+        col: 0,
+        code: 'contract_error',
+        message,
+        hint: 'rename the folder',
+        line: null,
+      },
+    ])
+  }
+  const owned = ownedPath(sources.data)
+  if (owned !== null) throw new PolicyBuildError([ownedError('', owned)])
+  return {
+    sources: { ...sources.rego, [PRODUCT_FILE]: PRODUCT_MODULE },
+    data: sources.data,
+    inputSchema,
+    builtins: [...HOST_BUILTINS].sort(),
+    contract: POLICY_CONTRACT,
+    entrypoints: ENTRYPOINTS,
+    instrument: true,
+  }
+}
+
+/** Builds policies, or takes them from the cache. Throws PolicyBuildError with everything that is wrong with them. */
+export async function buildPolicy(sources: PolicySources, options: BuildOptions): Promise<CompiledPolicy> {
+  const request = toBuildRequest(sources, options.inputSchema ?? (await loadInputSchema()))
+  const { compiler, cacheDir } = options
+  const key = sha256(canonical({ format: 1, compiler: compiler.digest, meter: METER_VERSION, request }))
+  const cached = cacheDir === null ? null : await readCachedBuild(cacheDir, key)
+  const built = cached ?? (await compile(request, compiler))
+  if (cached === null && cacheDir !== null) await writeCachedBuild(cacheDir, key, built)
+  return Object.freeze({
+    ...built,
+    data: sources.data,
+    sources: Object.freeze({ ...request.sources }),
+    revision: sha256(canonical({ rego: sources.rego, data: sources.data })).slice(0, 12),
+    digest: `sha256:${sha256(built.wasm)}`,
+  })
+}
+
+/** The part of a policy that takes time to make. */
+export type BuiltPolicy = Pick<CompiledPolicy, 'wasm' | 'dictionary' | 'opa' | 'entrypoints'>
+
+async function compile(request: BuildRequest, compiler: Pick<Compiler, 'build'>): Promise<BuiltPolicy> {
+  const result = await compiler.build(request)
+  if (!result.ok) throw new PolicyBuildError(result.errors)
+  if (result.dictionary === null) throw new Error('the compiler returned no trace dictionary')
+  const { opa, entrypoints, dictionary } = result
+  return { wasm: meter(result.wasm), dictionary, opa, entrypoints }
+}
+
+/** JSON with sorted keys: equal values give equal text. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_name, member: unknown) => {
+    if (typeof member !== 'object' || member === null || Array.isArray(member)) return member
+    return Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1)))
+  })
+}
+
+function sha256(content: string | Uint8Array): string {
+  return createHash('sha256').update(content).digest('hex')
+}

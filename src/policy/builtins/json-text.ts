@@ -1,0 +1,102 @@
+/** JSON text of Rego values as Go's `encoding/json` writes it: sorted keys, HTML characters escaped. */
+import { BuiltinError, boundText } from './budget.ts'
+import { RegoNumber } from './number.ts'
+import type { RegoValue } from './value.ts'
+import { compareStrings, isArray, RegoObject, RegoSet } from './value.ts'
+
+/** Indentation as of Go's `MarshalIndent`; null for one line without spaces. */
+export interface JsonLayout {
+  readonly prefix: string
+  readonly indent: string
+}
+
+const JSON_NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/
+const HTML_ESCAPES = /[<>&\u2028\u2029\u007f]/g
+
+/** A JSON string literal with Go's escapes. */
+export function quoteJson(text: string): string {
+  return JSON.stringify(text).replace(HTML_ESCAPES, (character) =>
+    character === '\u007f' ? character : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
+/** What a key of a Rego object becomes in JSON: itself when a string, else its JSON text. */
+export function jsonKey(key: RegoValue): string {
+  return typeof key === 'string' ? key : toJsonText(key, null)
+}
+
+/** The members of an object as JSON has them: string keys in byte order; of keys with one text the last stays. */
+export function jsonMembers(object: RegoObject): readonly (readonly [string, RegoValue])[] {
+  const members = new Map<string, RegoValue>()
+  for (const [key, value] of object) members.set(jsonKey(key), value)
+  return [...members].sort(([a], [b]) => compareStrings(a, b))
+}
+
+/** JSON text of a value; sets become arrays. Bounded like every builtin result. */
+export function toJsonText(value: RegoValue, layout: JsonLayout | null): string {
+  const parts: string[] = []
+  let length = 0
+  const writer = new JsonWriter((part) => {
+    length += part.length
+    boundText(length)
+    parts.push(part)
+  }, layout)
+  writer.write(value, 0)
+  return parts.join('')
+}
+
+class JsonWriter {
+  readonly #emit: (part: string) => void
+  readonly #layout: JsonLayout | null
+
+  constructor(emit: (part: string) => void, layout: JsonLayout | null) {
+    this.#emit = emit
+    this.#layout = layout
+  }
+
+  write(value: RegoValue, depth: number): void {
+    if (value instanceof RegoObject) {
+      const members = jsonMembers(value)
+      this.#writeList('{}', members.length, depth, (at) => {
+        const [key, member] = members[at] ?? ['', null]
+        this.#emit(quoteJson(key))
+        this.#emit(this.#layout === null ? ':' : ': ')
+        this.write(member, depth + 1)
+      })
+    } else if (isArray(value) || value instanceof RegoSet) {
+      const elements = isArray(value) ? value : value.sorted()
+      this.#writeList('[]', elements.length, depth, (at) => this.write(elements[at] ?? null, depth + 1))
+    } else {
+      this.#emit(scalarJson(value))
+    }
+  }
+
+  #writeList(brackets: string, count: number, depth: number, writeAt: (at: number) => void): void {
+    if (count === 0) {
+      this.#emit(brackets)
+      return
+    }
+    this.#emit(brackets.charAt(0))
+    for (let at = 0; at < count; at += 1) {
+      if (at > 0) this.#emit(',')
+      this.#newLine(depth + 1)
+      writeAt(at)
+    }
+    this.#newLine(depth)
+    this.#emit(brackets.charAt(1))
+  }
+
+  #newLine(depth: number): void {
+    if (this.#layout === null) return
+    const { prefix, indent } = this.#layout
+    boundText(prefix.length + indent.length * depth)
+    this.#emit(`\n${prefix}${indent.repeat(depth)}`)
+  }
+}
+
+function scalarJson(value: null | boolean | string | RegoNumber): string {
+  if (typeof value === 'string') return quoteJson(value)
+  if (!(value instanceof RegoNumber)) return String(value)
+  if (!JSON_NUMBER.test(value.text)) throw new BuiltinError('invalid number literal')
+  return value.text
+}

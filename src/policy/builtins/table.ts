@@ -1,0 +1,54 @@
+/**
+ * The builtins this host evaluates for the Wasm module, by OPA's names and with OPA's results. Everything here is a
+ * pure function of its operands and the frozen clock.
+ */
+import type { BuiltinContext } from './budget.ts'
+import { BuiltinError, spend } from './budget.ts'
+import { COLLECTIONS } from './collections.ts'
+import { CRYPTO } from './crypto.ts'
+import { ENCODING } from './encoding.ts'
+import { NET } from './net.ts'
+import type { Builtin, BuiltinFamily } from './operands.ts'
+import { SEMVER } from './semver.ts'
+import { STRINGS } from './strings.ts'
+import { UNITS } from './units.ts'
+import { UUID } from './uuid.ts'
+import { formatRegoValue, parseRegoValue } from './value.ts'
+
+const FAMILIES: readonly BuiltinFamily[] = [COLLECTIONS, CRYPTO, ENCODING, NET, SEMVER, STRINGS, UNITS, UUID]
+
+const TABLE: ReadonlyMap<string, Builtin> = new Map(FAMILIES.flatMap((family) => Object.entries(family)))
+
+/** Names of the builtins this host can evaluate, besides those native to OPA's Wasm runtime. */
+export const HOST_BUILTINS: ReadonlySet<string> = new Set(TABLE.keys())
+
+/** Cost of any call: crossing the border, table look-up. */
+const NS_PER_CALL = 1_000
+/** Cost of reading or writing one character of a value's text, with the objects made of it. */
+const NS_PER_TEXT_CHAR = 20
+
+/**
+ * Evaluates one call. Operands and result are texts of Rego values, as `opa_value_dump` writes and `opa_value_parse`
+ * reads them; undefined is Rego undefined, also for operand errors, since Wasm has no strict mode.
+ *
+ * @throws {BuiltinLimitError} and whatever `context.charge` throws: the evaluation must end and deny
+ */
+export function callBuiltin(
+  name: string,
+  args: readonly string[],
+  context: BuiltinContext,
+): string | undefined {
+  const builtin = TABLE.get(name)
+  if (builtin === undefined) throw new Error(`host builtin not available: ${name}`)
+  spend(context, NS_PER_CALL + NS_PER_TEXT_CHAR * args.reduce((sum, text) => sum + text.length, 0))
+  try {
+    const result = builtin(args.map(parseRegoValue), context)
+    if (result === undefined) return undefined
+    const text = formatRegoValue(result)
+    spend(context, NS_PER_TEXT_CHAR * text.length)
+    return text
+  } catch (thrown) {
+    if (thrown instanceof BuiltinError) return undefined
+    throw thrown
+  }
+}

@@ -1,0 +1,268 @@
+/**
+ * The client of the Rego compiler: OPA's own, as a Wasm program in a child process (see `compiler/`), never in the
+ * gateway's. It checks, instruments, compiles, formats and, as an oracle, evaluates.
+ */
+
+import type { CompilerArtifact } from './compiler-artifact.ts'
+import { CompilerFault, createCompilerProcess } from './compiler-process.ts'
+import type { Dictionary } from './dictionary.ts'
+
+/** One thing wrong with a policy. */
+export interface PolicyError {
+  /** Name of the source as it was handed in; empty when the error belongs to none. */
+  readonly file: string
+  /** 1-based; 0 when the error has no place. */
+  readonly row: number
+  /** 1-based, counted in code points. */
+  readonly col: number
+  /** First column behind it, on the same row. */
+  readonly endCol?: number
+  /** OPA's code (`rego_type_error`, ..) or one of ours (`reserved_name`, `contract_error`, `data_error`, ..). */
+  readonly code: string
+  readonly message: string
+  /** The way out. */
+  readonly hint: string | null
+  /** The source line. */
+  readonly line: string | null
+}
+
+/** What authors may define; everything else under `owned` is the product's. */
+export interface PolicyContract {
+  /** First segment of the packages that are not the author's. */
+  readonly owned: string
+  /** Packages below `owned` that are; the first one holds the decision's rules. */
+  readonly open: readonly string[]
+  /** Prefix of the product's own files. */
+  readonly exempt: string
+  /** Rules that have to be sets (`name contains ..`). */
+  readonly sets: readonly string[]
+}
+
+/** Rego sources and what they are checked against. */
+export interface CheckRequest {
+  /** Rego text by file name. */
+  readonly sources: Readonly<Record<string, string>>
+  /** Base documents: no rule may lie where they have a value. */
+  readonly data?: unknown
+  /** JSON Schema of `input`; a reference to a field it does not have is an error. */
+  readonly inputSchema?: unknown
+  /** Builtins the host evaluates besides those native to OPA's Wasm; absent = all of OPA's. */
+  readonly builtins?: readonly string[]
+  /** Allows unused variables and imports, and deprecated builtins. */
+  readonly lenient?: boolean
+  readonly contract?: PolicyContract
+}
+
+/** What to build. */
+export interface BuildRequest extends CheckRequest {
+  /** Such as `gateway/decision`. */
+  readonly entrypoints: readonly string[]
+  /** Whether the module shall tell what it evaluates. */
+  readonly instrument: boolean
+}
+
+/** The sources are not acceptable. */
+export interface Refused {
+  readonly ok: false
+  readonly errors: readonly PolicyError[]
+}
+
+/** A finished build. */
+export interface Built {
+  readonly ok: true
+  /** The module as OPA made it, not metered. */
+  readonly wasm: Buffer
+  /** null when not instrumented. */
+  readonly dictionary: Dictionary | null
+  /** Version of OPA. */
+  readonly opa: string
+  readonly entrypoints: readonly string[]
+}
+
+export type BuildResult = Built | Refused
+
+/** A query for topdown, OPA's own interpreter. Rule indexing and early exit are off. */
+export interface EvaluateRequest extends CheckRequest {
+  /** Such as `data.gateway.decision = x`. */
+  readonly query: string
+  /** JSON text, so that numbers keep their digits; absent = no input. */
+  readonly inputText?: string
+  /** Input as Rego text (it may hold sets); wins over `inputText`. */
+  readonly inputTerm?: string
+  /** JSON text of the base documents; wins over `data`. */
+  readonly dataText?: string
+  readonly nowNs?: bigint
+  /** Errors of builtins end the evaluation instead of being undefined. */
+  readonly strictErrors?: boolean
+  readonly trace?: boolean
+}
+
+/** One event of topdown's trace. */
+export interface OracleEvent {
+  readonly op: string
+  readonly node: 'rule' | 'expr' | 'body'
+  /** Path of the rule, for rules. */
+  readonly rule?: string
+  readonly file: string
+  readonly row: number
+  readonly col: number
+  readonly text: string
+}
+
+/** What topdown says. */
+export interface Evaluated {
+  readonly ok: true
+  readonly defined: boolean
+  /** One object of variable bindings per solution; sets are arrays. */
+  readonly result: readonly Readonly<Record<string, unknown>>[]
+  readonly error: { readonly code: string; readonly message: string } | null
+  readonly trace: readonly OracleEvent[]
+}
+
+/** What a compiler is made of. */
+export interface CompilerOptions {
+  readonly artifact: CompilerArtifact
+  /** A request that takes longer ends the child process. Default 60 s. */
+  readonly timeoutMs?: number
+  /** Default 64 MiB. */
+  readonly maxAnswerBytes?: number
+  /** The child process ends after being idle for so long; null (the default) keeps it until `close`. */
+  readonly idleMs?: number | null
+}
+
+/** The Rego compiler. Requests are answered one after the other; all throw CompilerFault when it fails itself. */
+export interface Compiler {
+  /** SHA-256 (hex) of the compiler's own module: part of the key of everything built with it. */
+  readonly digest: string
+  version(): Promise<{ readonly opa: string; readonly go: string }>
+  /** Names of the builtins: those a policy may use when the host has `builtins`, and those OPA's Wasm needs no host for. */
+  capabilities(
+    builtins?: readonly string[],
+  ): Promise<{ readonly builtins: readonly string[]; readonly native: readonly string[] }>
+  /** Everything `build` checks, without building. */
+  check(request: CheckRequest): Promise<{ readonly ok: true } | Refused>
+  build(request: BuildRequest): Promise<BuildResult>
+  format(file: string, source: string): Promise<{ readonly ok: true; readonly formatted: string } | Refused>
+  /** What entrypoints read: `base` (input and data) and `virtual` (rules). */
+  dependencies(
+    request: CheckRequest & { readonly entrypoints: readonly string[] },
+  ): Promise<
+    { readonly ok: true; readonly base: readonly string[]; readonly virtual: readonly string[] } | Refused
+  >
+  evaluate(request: EvaluateRequest): Promise<Evaluated | Refused>
+  close(): Promise<void>
+}
+
+const TIMEOUT_MS = 60_000
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024
+
+type Answer = Readonly<Record<string, unknown>>
+
+/** Makes a compiler. Its process starts with the first request and does not keep this one alive. */
+export function createCompiler(options: CompilerOptions): Compiler {
+  const child = createCompilerProcess({
+    wasm: options.artifact.wasm,
+    runner: options.artifact.runner,
+    timeoutMs: options.timeoutMs ?? TIMEOUT_MS,
+    maxAnswerBytes: options.maxAnswerBytes ?? MAX_ANSWER_BYTES,
+    idleMs: options.idleMs ?? null,
+  })
+  let lastId = 0
+
+  /** `raw` members are JSON text already. */
+  function ask(
+    op: string,
+    fields: object,
+    raw: Readonly<Record<string, string | undefined>> = {},
+  ): Promise<Answer> {
+    lastId += 1
+    let line = JSON.stringify({ id: lastId, op, ...fields }).slice(0, -1)
+    for (const [name, text] of Object.entries(raw)) {
+      if (text !== undefined) line += `,${JSON.stringify(name)}:${oneLine(text)}`
+    }
+    return child.request(lastId, `${line}}`)
+  }
+
+  return {
+    digest: options.artifact.digest,
+    close: () => child.close(),
+    async version() {
+      const answer = await ask('version', {})
+      return { opa: text(answer, 'opa'), go: text(answer, 'go') }
+    },
+    async capabilities(builtins) {
+      const answer = await ask('capabilities', { builtins })
+      return { builtins: texts(answer, 'builtins'), native: texts(answer, 'native') }
+    },
+    async check(request) {
+      return refusal(await ask('check', request)) ?? { ok: true }
+    },
+    async build(request) {
+      const answer = await ask('build', request)
+      return refusal(answer) ?? toBuilt(answer)
+    },
+    async format(file, source) {
+      const answer = await ask('format', { file, source })
+      return refusal(answer) ?? { ok: true, formatted: text(answer, 'formatted') }
+    },
+    async dependencies(request) {
+      const answer = await ask('deps', request)
+      return refusal(answer) ?? { ok: true, base: texts(answer, 'base'), virtual: texts(answer, 'virtual') }
+    },
+    async evaluate({ inputText, dataText, data, nowNs, ...request }) {
+      const fields = {
+        ...request,
+        ...(dataText === undefined && { data }),
+        ...(nowNs !== undefined && { nowNs: String(nowNs) }),
+      }
+      const answer = await ask('eval', fields, { input: inputText, data: dataText })
+      return refusal(answer) ?? toEvaluated(answer)
+    },
+  }
+}
+
+/** Checks that the text is one JSON value, so that it cannot add fields, and puts it on one line. */
+function oneLine(json: string): string {
+  JSON.parse(json)
+  return json.replace(/[\r\n]/g, ' ') // line ends stand between tokens only
+}
+
+function refusal(answer: Answer): Refused | null {
+  if (answer['ok'] === true) return null
+  if (!Array.isArray(answer['errors'])) throw malformed('errors')
+  return { ok: false, errors: answer['errors'] as PolicyError[] }
+}
+
+function toBuilt(answer: Answer): Built {
+  const dictionary = answer['dictionary'] as Dictionary | null
+  if (dictionary !== null && dictionary?.v !== 1) throw malformed('dictionary')
+  return {
+    ok: true,
+    wasm: Buffer.from(text(answer, 'wasm'), 'base64'),
+    dictionary,
+    opa: text(answer, 'opa'),
+    entrypoints: texts(answer, 'entrypoints'),
+  }
+}
+
+function toEvaluated(answer: Answer): Evaluated {
+  const { defined, result, error, trace } = answer as unknown as Evaluated
+  if (typeof defined !== 'boolean' || !Array.isArray(result)) throw malformed('result')
+  return { ok: true, defined, result, error: error ?? null, trace: trace ?? [] }
+}
+
+function text(answer: Answer, name: string): string {
+  const value = answer[name]
+  if (typeof value !== 'string') throw malformed(name)
+  return value
+}
+
+function texts(answer: Answer, name: string): readonly string[] {
+  const value = answer[name]
+  if (!Array.isArray(value) || value.some((item) => typeof item !== 'string')) throw malformed(name)
+  return value
+}
+
+function malformed(name: string): CompilerFault {
+  return new CompilerFault('answer', `the Rego compiler's answer has no ${name}`)
+}

@@ -1,0 +1,54 @@
+/** Reading text out of a module's linear memory. The memory never grows, so one view lasts as long as the instance. */
+import type { WasmMemory } from './host-wasm.ts'
+
+/** Up to here a loop in JavaScript beats a call into Node's decoder. */
+const SHORT = 40
+
+/** Zero-terminated UTF-8 texts at addresses of one memory. Addresses are unsigned: convert with `>>> 0` first. */
+export class HeapText {
+  private readonly bytes: Buffer
+
+  constructor(memory: WasmMemory) {
+    this.bytes = Buffer.from(memory.buffer)
+  }
+
+  /** The text at `address`; what is no UTF-8 comes out as U+FFFD. Null when it is longer than `maxBytes`. */
+  read(address: number, maxBytes: number): string | null {
+    const short = this.readShort(address)
+    if (short !== null) return short
+    const end = this.bytes.indexOf(0, address)
+    if (end < 0 || end - address > maxBytes) return null
+    return this.bytes.toString('utf8', address, end)
+  }
+
+  /** Like {@link read}, cut off behind `maxBytes`. */
+  readHead(address: number, maxBytes: number): string {
+    const found = this.bytes.indexOf(0, address)
+    const end = found < 0 ? this.bytes.length : found
+    return this.bytes.toString('utf8', address, Math.min(end, address + maxBytes))
+  }
+
+  /** Length in bytes of the text at `address`, `maxBytes` + 1 when it is longer. */
+  length(address: number, maxBytes: number): number {
+    const window = this.bytes.subarray(address, address + maxBytes + 1)
+    const end = window.indexOf(0)
+    return end < 0 ? maxBytes + 1 : end
+  }
+
+  write(address: number, bytes: Uint8Array): void {
+    this.bytes.set(bytes, address)
+  }
+
+  /** The text if it is short and plain ASCII, else null. */
+  private readShort(address: number): string | null {
+    const bytes = this.bytes
+    let text = ''
+    for (let at = address; at < address + SHORT; at += 1) {
+      const byte = bytes[at]
+      if (byte === 0) return text
+      if (byte === undefined || byte >= 0x80) return null
+      text += String.fromCharCode(byte)
+    }
+    return null
+  }
+}

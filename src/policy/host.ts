@@ -1,0 +1,353 @@
+/**
+ * The Wasm host: one instance of a metered policy module on imports of our own, evaluated through the SDK's
+ * `LoadedPolicy`. It keeps what `meter.ts` asks for (memory of a fixed size, fuel set before every call, stack pointer
+ * restored after every throw) and turns every way to fail into a {@link PolicyFault}; the instance is correct afterwards.
+ *
+ * Synchronous, one evaluation at a time. Source: https://www.openpolicyagent.org/docs/wasm
+ */
+import * as sdkModule from '@open-policy-agent/opa-wasm'
+import type { BuiltinContext } from './builtins/budget.ts'
+import { callBuiltin, HOST_BUILTINS } from './builtins/table.ts'
+import type { EventBounds, Probe } from './host-events.ts'
+import { EventLog } from './host-events.ts'
+import type { OpaExports } from './host-exports.ts'
+import { abiMinorVersion, readExports } from './host-exports.ts'
+import { abortFault, fuelFault, PolicyFault, toPolicyFault } from './host-fault.ts'
+import { HeapText } from './host-heap.ts'
+import type { Recording } from './host-values.ts'
+import { VALUE_AREA_BYTES, ValueReader } from './host-values.ts'
+import type { WasmMemory, WasmModule } from './host-wasm.ts'
+import { wasmApi } from './host-wasm.ts'
+
+/** Budgets of one host. */
+export interface HostLimits {
+  /** Fuel of one evaluation; 8 million are about one millisecond. */
+  readonly fuel: number
+  /** Fuel for reading the values of one evaluation's events. */
+  readonly valueFuel: number
+  /** Memory of an instance in pages of 64 KiB, besides what the policy's data take. */
+  readonly memoryPages: number
+  /** Upper bound of the memory when the data are large. */
+  readonly maxMemoryPages: number
+  /** Largest decision, in bytes of JSON. */
+  readonly maxResultBytes: number
+  readonly events: EventBounds
+}
+
+/** Defaults: about 50 ms of fuel, 16 MiB of memory. */
+export const DEFAULT_HOST_LIMITS: HostLimits = {
+  fuel: 400_000_000,
+  valueFuel: 64_000_000,
+  memoryPages: 256,
+  maxMemoryPages: 8192,
+  maxResultBytes: 262_144,
+  events: { maxLogged: 2048, maxPerProbe: 64, maxEvents: 200_000 },
+}
+
+/** What to load. */
+export interface HostOptions {
+  /** The metered module. */
+  readonly wasm: Uint8Array
+  /** JSON text of the policy's data. */
+  readonly dataText: string
+  /** Whether the dictionary knows this id for this kind of probe. */
+  readonly knowsProbe: (probe: Probe) => boolean
+  readonly limits: HostLimits
+}
+
+/** One evaluation to be made. */
+export interface HostRequest {
+  /** Name of the entrypoint, such as `gateway/decision`. */
+  readonly entrypoint: string
+  /** The exact input, UTF-8 JSON; an object. */
+  readonly input: ArrayBuffer
+  /** The frozen clock, nanoseconds since the epoch. */
+  readonly nowNs: bigint
+  /** Whether events are logged. */
+  readonly record: boolean
+}
+
+/** What came of an evaluation. */
+export interface HostRun {
+  /** The value of the entrypoint; undefined = Rego undefined, or there is a fault. */
+  readonly result: unknown
+  readonly fault: PolicyFault | null
+  /** Fuel used. */
+  readonly fuel: number
+  /** The logged events with their values. Read from the instance once, at the latest before it evaluates again. */
+  recording(): Recording
+}
+
+/** A loaded policy. Never throws but for a broken contract of the caller. */
+export interface PolicyHost {
+  evaluate(request: HostRequest): HostRun
+  /** Names of the module's entrypoints. */
+  readonly entrypoints: readonly string[]
+}
+
+/** The parts of the SDK's `LoadedPolicy` in use. The ESM entry of 1.10 has it on its default export only. */
+interface SdkPolicy {
+  readonly entrypoints: Readonly<Record<string, number>>
+  dataHeapPtr: number
+  setData(data: ArrayBuffer): void
+  evaluate(input: ArrayBuffer, entrypoint: string): unknown
+}
+const { LoadedPolicy } = (
+  sdkModule as unknown as {
+    readonly default: {
+      readonly LoadedPolicy: new (instance: unknown, memory: unknown, minor: number) => SdkPolicy
+    }
+  }
+).default
+
+const PAGE_BYTES = 65_536
+/** The largest i32: loading is bounded too, though it is the operator's own data. */
+const LOAD_FUEL = 0x7fffffff
+const MAX_OPERAND_BYTES = 1 << 20
+const MAX_ABORT_BYTES = 1024
+const PROBE_NAME = /^gwtr\.(enter|ok|begin|leave)(\d{1,9})$/
+
+/**
+ * Compiles and instantiates a metered module and loads its data.
+ * @throws PolicyFault when the module is none of ours, needs a builtin this host lacks, or the data do not fit
+ */
+export async function createHost(options: HostOptions): Promise<PolicyHost> {
+  const module = await compile(options.wasm)
+  const { limits } = options
+  for (let pages = limits.memoryPages; ; pages *= 2) {
+    try {
+      const host = new Host(module, options, pages)
+      const missing = Math.ceil(host.dataBytes / PAGE_BYTES) + limits.memoryPages - pages
+      return missing > limits.memoryPages / 4 ? new Host(module, options, pages + missing) : host
+    } catch (thrown) {
+      const fault = toPolicyFault(thrown)
+      if (fault.kind !== 'memory' || pages * 2 > limits.maxMemoryPages) throw fault
+    }
+  }
+}
+
+class Host implements PolicyHost {
+  readonly entrypoints: readonly string[]
+  private readonly limits: HostLimits
+  private readonly exports: OpaExports
+  private readonly heap: HeapText
+  private readonly builtins: readonly (string | undefined)[]
+  private readonly events: EventLog
+  private readonly values: ValueReader
+  private readonly policy: SdkPolicy
+  private readonly stackTop: number
+  private context: BuiltinContext | null = null
+  /** Reads the events of the last evaluation, which the next one overwrites. */
+  private settle: (() => void) | null = null
+
+  constructor(module: WasmModule, options: HostOptions, pages: number) {
+    this.limits = options.limits
+    const memory = new wasmApi.Memory({ initial: pages, maximum: pages })
+    this.heap = new HeapText(memory)
+    const instance = instantiate(module, { memory, ...this.imports() })
+    this.exports = readExports(instance)
+    this.stackTop = this.exports.stackPointer.value
+    const names = this.guard(LOAD_FUEL, () => this.readBuiltins())
+    this.builtins = names
+    refuseUnknownBuiltins(names)
+    this.events = new EventLog(readProbes(names, options.knowsProbe), options.limits.events)
+    const guarded = { ...instance.exports, opa_eval: this.boundedEval.bind(this) }
+    const minor = abiMinorVersion(instance)
+    this.policy = this.guard(LOAD_FUEL, () => new LoadedPolicy({ exports: guarded }, memory, minor))
+    this.entrypoints = Object.keys(this.policy.entrypoints)
+    const data = new TextEncoder().encode(options.dataText)
+    this.guard(LOAD_FUEL, () => this.policy.setData(exactBuffer(data)))
+    const start = this.policy.dataHeapPtr >>> 0
+    const area = { start, end: start + VALUE_AREA_BYTES, stackTop: this.stackTop }
+    this.policy.dataHeapPtr = area.end
+    this.values = new ValueReader(this.exports, this.heap, area)
+  }
+
+  /** Bytes below the heap of the evaluations. */
+  get dataBytes(): number {
+    return this.policy.dataHeapPtr
+  }
+
+  evaluate(request: HostRequest): HostRun {
+    this.settle?.()
+    this.events.start(request.record)
+    this.context = { nowNs: request.nowNs, charge: (units) => this.charge(units), cache: new Map() }
+    let result: unknown
+    let fault: PolicyFault | null = null
+    try {
+      result = this.guard(this.limits.fuel, () => this.policy.evaluate(request.input, request.entrypoint))
+    } catch (thrown) {
+      fault = toPolicyFault(thrown)
+    }
+    this.context = null
+    const fuel = this.limits.fuel - Math.max(0, this.exports.fuel.value)
+    return { result: singleResult(result), fault, fuel, recording: this.recordOnce() }
+  }
+
+  private recordOnce(): () => Recording {
+    let recording: Recording | null = null
+    const read = () => {
+      if (recording === null) {
+        this.settle = null
+        recording = this.values.record(this.events, this.limits.valueFuel)
+      }
+      return recording
+    }
+    this.settle = read
+    return read
+  }
+
+  /**
+   * Every call into the module goes through here.
+   * @throws PolicyFault
+   */
+  private guard<T>(fuel: number, call: () => T): T {
+    this.exports.fuel.value = fuel
+    try {
+      return call()
+    } catch (thrown) {
+      // A throw leaves the C stack where it was; without this an instance is dead after some thousand of them.
+      this.exports.stackPointer.value = this.stackTop
+      throw this.exports.fuel.value < 0 ? fuelFault(fuel, thrown) : toPolicyFault(thrown)
+    }
+  }
+
+  /** Takes the cost of the host's own work from the evaluation's fuel. */
+  private charge(units: number): void {
+    const left = this.exports.fuel.value - Math.max(0, Math.ceil(units))
+    this.exports.fuel.value = left >= 0 ? left : -1
+    if (!(left >= 0)) throw fuelFault(this.limits.fuel)
+  }
+
+  private imports(): Readonly<Record<string, unknown>> {
+    const call = this.callBuiltin.bind(this)
+    return {
+      opa_abort: (address: number) => {
+        throw abortFault(this.heap.readHead(address >>> 0, MAX_ABORT_BYTES))
+      },
+      opa_println: () => {},
+      opa_builtin0: (id: number) => call(id, 0, 0, 0, 0, 0),
+      opa_builtin1: (id: number, _: number, a: number) => call(id, 1, a, 0, 0, 0),
+      opa_builtin2: (id: number, _: number, a: number, b: number) => call(id, 2, a, b, 0, 0),
+      opa_builtin3: (id: number, _: number, a: number, b: number, c: number) => call(id, 3, a, b, c, 0),
+      opa_builtin4: (id: number, _: number, a: number, b: number, c: number, d: number) =>
+        call(id, 4, a, b, c, d),
+    }
+  }
+
+  private callBuiltin(id: number, count: number, a: number, b: number, c: number, d: number): number {
+    if (!this.events.isProbe(id)) return this.callHostBuiltin(id, [a, b, c, d].slice(0, count))
+    this.events.add(id, count, a, b, c, d)
+    return 0
+  }
+
+  private callHostBuiltin(id: number, addresses: readonly number[]): number {
+    const name = this.builtins[id]
+    if (name === undefined || this.context === null) throw new PolicyFault('error', `unknown builtin ${id}`)
+    const result = callBuiltin(
+      name,
+      addresses.map((address) => this.dump(address)),
+      this.context,
+    )
+    return result === undefined ? 0 : this.parse(result)
+  }
+
+  private dump(value: number): string {
+    const address = this.exports.opa_value_dump(value) >>> 0
+    const text = this.heap.read(address, MAX_OPERAND_BYTES)
+    if (text === null) {
+      throw new PolicyFault('size', `an operand of a builtin is larger than ${MAX_OPERAND_BYTES} bytes`)
+    }
+    this.exports.opa_free(address)
+    return text
+  }
+
+  private parse(text: string): number {
+    const bytes = new TextEncoder().encode(text)
+    const address = this.exports.opa_malloc(bytes.length) >>> 0
+    this.heap.write(address, bytes)
+    const value = this.exports.opa_value_parse(address, bytes.length)
+    this.exports.opa_free(address)
+    if (value === 0) throw new PolicyFault('error', 'a builtin returned a value that the module cannot read')
+    return value
+  }
+
+  /** The SDK parses whatever the module returns, so its size is looked at first. */
+  private boundedEval(...args: Parameters<OpaExports['opa_eval']>): number {
+    const address = this.exports.opa_eval(...args) >>> 0
+    const { maxResultBytes } = this.limits
+    if (this.heap.length(address, maxResultBytes) > maxResultBytes) {
+      throw new PolicyFault('size', `the decision is larger than ${maxResultBytes} bytes`)
+    }
+    return address
+  }
+
+  /** Builtin number -> name. */
+  private readBuiltins(): readonly (string | undefined)[] {
+    const text = this.heap.readHead(
+      this.exports.opa_json_dump(this.exports.builtins()) >>> 0,
+      MAX_OPERAND_BYTES,
+    )
+    const names: string[] = []
+    for (const [name, id] of Object.entries(JSON.parse(text) as Record<string, number>)) names[id] = name
+    return names
+  }
+}
+
+async function compile(wasm: Uint8Array): Promise<WasmModule> {
+  try {
+    return await wasmApi.compile(wasm)
+  } catch (thrown) {
+    throw new PolicyFault('error', `the policy module is not valid: ${String(thrown)}`, { cause: thrown })
+  }
+}
+
+function instantiate(
+  module: WasmModule,
+  env: Readonly<Record<string, unknown>> & { readonly memory: WasmMemory },
+) {
+  try {
+    return new wasmApi.Instance(module, { env })
+  } catch (thrown) {
+    const message = String(thrown)
+    // The module says how much memory it needs at least; no other import can fail on its size.
+    const kind = message.includes('memory import') ? 'memory' : 'error'
+    throw new PolicyFault(kind, `the policy module cannot be loaded: ${message}`, { cause: thrown })
+  }
+}
+
+function refuseUnknownBuiltins(names: readonly (string | undefined)[]): void {
+  const unknown = names.filter(
+    (name) => name !== undefined && !PROBE_NAME.test(name) && !HOST_BUILTINS.has(name),
+  )
+  if (unknown.length === 0) return
+  throw new PolicyFault(
+    'error',
+    `the policy module needs builtins that this host does not have: ${unknown.join(', ')}`,
+  )
+}
+
+function readProbes(
+  names: readonly (string | undefined)[],
+  knows: (probe: Probe) => boolean,
+): readonly (Probe | undefined)[] {
+  return Array.from(names, (name) => {
+    const [, op, id] = PROBE_NAME.exec(name ?? '') ?? []
+    if (op === undefined) return undefined
+    const probe = { op, id: Number(id) } as Probe
+    if (!knows(probe))
+      throw new PolicyFault('error', `the trace dictionary does not belong to the module: no ${name}`)
+    return probe
+  })
+}
+
+/** The SDK takes the whole ArrayBuffer as the text, so a view of a larger one has to be copied. */
+function exactBuffer(bytes: Uint8Array<ArrayBuffer>): ArrayBuffer {
+  return bytes.byteLength === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer
+}
+
+/** The result set of an entrypoint has one element or, when it is undefined, none. */
+function singleResult(resultSet: unknown): unknown {
+  if (!Array.isArray(resultSet) || resultSet.length !== 1) return undefined
+  return (resultSet[0] as { readonly result?: unknown }).result
+}

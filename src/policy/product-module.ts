@@ -1,0 +1,67 @@
+/**
+ * Package `gateway`: how the author's rules become one decision. It is compiled, instrumented and traced like any other
+ * source; its name tells a trace reader that it is the product's.
+ */
+import { PRODUCT_FILE_PREFIX } from './dictionary.ts'
+
+/** Name of the module among the sources. */
+export const PRODUCT_FILE = `${PRODUCT_FILE_PREFIX}gateway.rego`
+
+/** What the module is built for: the decision on a call, and the verdicts on the targets of a list. */
+export const ENTRYPOINTS = ['gateway/decision', 'gateway/visible'] as const
+
+/** First segment of the packages that are the product's. */
+export const OWNED_PACKAGE = 'gateway'
+
+/** Packages below it that authors write; the first one holds the rules of the decision. */
+export const AUTHOR_PACKAGES = ['authz', 'server'] as const
+
+/** The author's rules that the decision is made of. Each is a set; all but `allow` may be left out. */
+export const DECISION_RULES = ['allow', 'deny', 'limits', 'obligations'] as const
+
+/**
+ * Default deny, deny wins, an allow needs at least one reason. A rule that the author left out is an undefined reference,
+ * which gives no elements.
+ */
+export const PRODUCT_MODULE = `package gateway
+
+# METADATA
+# title: The decision on a call
+decision := {
+	"allow": allow,
+	"allowed_by": allowed_by,
+	"denied_by": denied_by,
+	"limits": limits,
+	"obligations": obligations,
+}
+
+# METADATA
+# title: The verdicts on the targets of a list, in their order
+visible := [verdict |
+	some candidate in input.targets
+	made := decision with input.target as candidate
+	verdict := {
+		"name": candidate.name,
+		"allow": made.allow,
+		"allowed_by": made.allowed_by,
+		"denied_by": made.denied_by,
+	}
+]
+
+# METADATA
+# title: Something allows it and nothing denies it
+default allow := false
+
+allow if {
+	count(allowed_by) > 0
+	count(denied_by) == 0
+}
+
+allowed_by contains reason if some reason in data.gateway.authz.allow
+
+denied_by contains reason if some reason in data.gateway.authz.deny
+
+limits contains limit if some limit in data.gateway.authz.limits
+
+obligations contains obligation if some obligation in data.gateway.authz.obligations
+`

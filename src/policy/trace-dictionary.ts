@@ -1,0 +1,179 @@
+/** The trace dictionary prepared for reading traces: everything that is the same in every trace is worked out once. */
+import type { Dictionary, ExprProbe, Part, Read, RuleProbe } from './dictionary.ts'
+import { PRODUCT_FILE_PREFIX } from './dictionary.ts'
+import type { Probe } from './host-events.ts'
+import { toJsonText } from './trace-value.ts'
+
+/** Expressions that are evaluated one after the other, and the closures of the head behind them. */
+export interface PreparedBody {
+  /** In the order of evaluation. */
+  readonly exprs: readonly PreparedExpr[]
+  /** Expression id -> its position. */
+  readonly position: ReadonlyMap<number, number>
+  readonly heads: readonly PreparedPart[]
+}
+
+export type PreparedPart =
+  | {
+      readonly kind: 'closure'
+      /** Whether its body is evaluated whenever the expression is; else a `begin` tells. */
+      readonly always: boolean
+      readonly body: PreparedBody
+      /** Ids of all expressions inside, at any depth. */
+      readonly members: ReadonlySet<number>
+    }
+  | {
+      readonly kind: 'and' | 'or'
+      readonly lhs: readonly PreparedPart[]
+      readonly rhs: readonly PreparedPart[]
+      readonly members: ReadonlySet<number>
+    }
+
+export interface PreparedExpr {
+  readonly probe: ExprProbe
+  /** `{"at":"file:row","expr":"..","ok":` */
+  readonly prefix: string
+  /** `"name":` per variable. */
+  readonly keys: readonly string[]
+  /** Variables that this expression binds: while it has not held they have no value. */
+  readonly binds: ReadonlySet<string>
+  readonly parts: readonly PreparedPart[]
+  /** Ids of all expressions in the closures inside. */
+  readonly members: ReadonlySet<number>
+  readonly replacesInput: boolean
+  readonly replacesData: boolean
+}
+
+export interface PreparedRule {
+  readonly probe: RuleProbe
+  /** A rule of the product itself: not shown, what it evaluates stands in its place. */
+  readonly hidden: boolean
+  /** `{"rule":"..","at":"file:row","outcome":` */
+  readonly prefix: string
+  /** `"name":` per argument. */
+  readonly keys: readonly string[]
+  /** `contains` rules: the value is the list of what this definition contributes. */
+  readonly isSet: boolean
+  /** JSON text of the constant head. */
+  readonly constant: string
+  readonly body: PreparedBody
+  /** Last name of the path: how expressions refer to it. */
+  readonly name: string
+}
+
+export interface PreparedDictionary {
+  readonly rules: ReadonlyMap<number, PreparedRule>
+  readonly exprs: ReadonlyMap<number, PreparedExpr>
+  /** Whether a probe of that kind and id exists. */
+  knows(probe: Probe): boolean
+}
+
+/** A head such as `deny contains x` or `by_team[t].names contains n`. */
+const SET_HEAD = /^[^\s(:=]+(?:\[[^\]]*\][^\s(:=]*)*\s+contains\s/
+
+/** @throws Error when ids of the dictionary lead nowhere */
+export function prepareDictionary(dictionary: Dictionary): PreparedDictionary {
+  const probes = new Map(dictionary.exprs.map((probe) => [probe.id, probe]))
+  const exprs = new Map<number, PreparedExpr>()
+  const preparer = new Preparer(probes, exprs)
+  const rules = new Map(dictionary.rules.map((probe) => [probe.id, prepareRule(probe, preparer)]))
+  return {
+    rules,
+    exprs,
+    knows({ op, id }) {
+      if (op === 'enter' || op === 'leave') return rules.has(id)
+      return exprs.get(id)?.probe.begin === (op === 'begin')
+    },
+  }
+}
+
+function prepareRule(probe: RuleProbe, preparer: Preparer): PreparedRule {
+  const title = probe.title === null ? '' : `"title":${JSON.stringify(probe.title)},`
+  return {
+    probe,
+    hidden: probe.file.startsWith(PRODUCT_FILE_PREFIX),
+    prefix: `{"rule":${JSON.stringify(probe.path)},"at":${place(probe)},${title}"outcome":`,
+    keys: probe.args.map(toKey),
+    isSet: SET_HEAD.test(probe.text),
+    constant: toJsonText(probe.constant ?? 'true'),
+    body: preparer.body(probe.body, probe.head, new Set(probe.args)),
+    name: /[^.]*$/.exec(probe.path.replace(/\[.*$/, ''))?.[0] ?? probe.path,
+  }
+}
+
+class Preparer {
+  private readonly probes: ReadonlyMap<number, ExprProbe>
+  private readonly made: Map<number, PreparedExpr>
+
+  constructor(probes: ReadonlyMap<number, ExprProbe>, made: Map<number, PreparedExpr>) {
+    this.probes = probes
+    this.made = made
+  }
+
+  /** `bound`: variables that have a value before the body begins. */
+  body(ids: readonly number[], heads: readonly Part[], bound: ReadonlySet<string>): PreparedBody {
+    const known = new Set(bound)
+    const exprs = ids.map((id) => {
+      const expr = this.expr(id, known)
+      for (const name of expr.probe.vars) known.add(name)
+      return expr
+    })
+    return {
+      exprs,
+      position: new Map(ids.map((id, index) => [id, index])),
+      heads: heads.map((part) => this.part(part, known)),
+    }
+  }
+
+  private expr(id: number, known: ReadonlySet<string>): PreparedExpr {
+    const probe = this.probes.get(id)
+    if (probe === undefined || this.made.has(id))
+      throw new Error(`trace dictionary: expression ${id} is missing or used twice`)
+    const parts = probe.parts.map((part) => this.part(part, known))
+    const expr: PreparedExpr = {
+      probe,
+      prefix: `{"at":${place(probe)},"expr":${JSON.stringify(probe.text)},"ok":`,
+      keys: probe.vars.map(toKey),
+      binds: new Set(probe.vars.filter((name) => !known.has(name))),
+      parts,
+      members: membersOf(parts),
+      replacesInput: replaces(probe, 'input'),
+      replacesData: replaces(probe, 'data'),
+    }
+    this.made.set(id, expr)
+    return expr
+  }
+
+  private part(part: Part, known: ReadonlySet<string>): PreparedPart {
+    if (part.kind === 'and' || part.kind === 'or') {
+      const lhs = part.lhs.map((inner) => this.part(inner, known))
+      const rhs = part.rhs.map((inner) => this.part(inner, known))
+      return { kind: part.kind, lhs, rhs, members: membersOf([...lhs, ...rhs]) }
+    }
+    const body = this.body(part.body, part.heads, known)
+    const members = new Set([
+      ...part.body,
+      ...body.exprs.flatMap((expr) => [...expr.members]),
+      ...membersOf(body.heads),
+    ])
+    return { kind: 'closure', always: body.exprs[0]?.probe.begin !== true, body, members }
+  }
+}
+
+function membersOf(parts: readonly PreparedPart[]): ReadonlySet<number> {
+  return new Set(parts.flatMap((part) => [...part.members]))
+}
+
+function replaces(probe: ExprProbe, root: Exclude<Read['root'], object>): boolean {
+  return probe.withTargets.some(
+    (target) => target === root || target.startsWith(`${root}.`) || target.startsWith(`${root}[`),
+  )
+}
+
+function place(probe: { readonly file: string; readonly row: number }): string {
+  return JSON.stringify(`${probe.file}:${probe.row}`)
+}
+
+function toKey(name: string): string {
+  return `${JSON.stringify(name)}:`
+}

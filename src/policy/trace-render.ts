@@ -1,0 +1,172 @@
+/**
+ * What was evaluated -> the JSON text of a trace, within its bounds. Fixed parts come ready-made from the dictionary and
+ * values as the JSON text they have, so nothing is parsed or stringified as a whole.
+ *
+ * When the whole is too large it is written again with less and less detail. Kept are, in this order: rules that were
+ * defined, the steps of a solution, what failed and every `not`, the rest.
+ */
+import type { RuleNode, StepNode } from './trace-tree.ts'
+import { cutJsonText, splitArray, toJsonText } from './trace-value.ts'
+
+/** Bounds of a trace's text. */
+export interface TraceBounds {
+  /** UTF-8 bytes. */
+  readonly maxBytes: number
+  /** Rules and steps. */
+  readonly maxEvents: number
+}
+
+/** 64 KiB and 500 rules and steps. */
+export const DEFAULT_TRACE_BOUNDS: TraceBounds = { maxBytes: 65_536, maxEvents: 500 }
+
+interface Detail {
+  /** Characters of a value. */
+  readonly value: number
+  /** Steps of one kind in one list. */
+  readonly steps: number
+  /** Rules in one list. */
+  readonly rules: number
+  /** Rules at the top. */
+  readonly top: number
+}
+
+const ALL = Number.POSITIVE_INFINITY
+const DETAILS: readonly Detail[] = [
+  { value: 2048, steps: ALL, rules: ALL, top: ALL },
+  { value: 512, steps: 24, rules: 24, top: ALL },
+  { value: 256, steps: 8, rules: 8, top: 200 },
+  { value: 128, steps: 3, rules: 3, top: 100 },
+  { value: 64, steps: 1, rules: 1, top: 50 },
+  { value: 32, steps: 1, rules: 0, top: 20 },
+  { value: 0, steps: 0, rules: 0, top: 20 },
+]
+const ENVELOPE_BYTES = 64
+const UNREADABLE = '"… a value too large to be read …"'
+
+/** The trace as JSON text. `dropped`: events that were not even logged. */
+export function renderTrace(rules: readonly RuleNode[], dropped: number, bounds: TraceBounds): string {
+  for (const detail of DETAILS) {
+    const writer = new TraceWriter(detail)
+    const text = writer.rules(rules, detail.top)
+    const fits =
+      writer.written <= bounds.maxEvents && Buffer.byteLength(text) + ENVELOPE_BYTES <= bounds.maxBytes
+    if (fits) return envelope(text, dropped + writer.dropped)
+  }
+  return envelope('', dropped + countRules(rules))
+}
+
+function envelope(rules: string, dropped: number): string {
+  return `{"v":1,"truncated":${dropped > 0},"dropped":${dropped},"rules":[${rules}]}`
+}
+
+class TraceWriter {
+  written = 0
+  dropped = 0
+  private readonly detail: Detail
+
+  constructor(detail: Detail) {
+    this.detail = detail
+  }
+
+  rules(nodes: readonly RuleNode[], max = this.detail.rules): string {
+    const kept = nodes.length <= max ? nodes : this.keepRules(nodes, max)
+    return kept.map((node) => this.rule(node)).join(',')
+  }
+
+  private rule(node: RuleNode): string {
+    this.written += 1
+    const { rule, outcome } = node
+    let text = `${rule.prefix}"${outcome}"`
+    if (rule.keys.length > 0) text += `,"args":{${this.members(rule.keys, node.args)}}`
+    if (outcome === 'defined') text += `,"value":${this.ruleValue(node)}`
+    text += `,"steps":[${this.steps(node.steps)}]`
+    const inner = this.rules(node.rules)
+    return inner === '' ? `${text}}` : `${text},"rules":[${inner}]}`
+  }
+
+  private steps(nodes: readonly StepNode[]): string {
+    const kept = nodes.length <= this.detail.steps ? nodes : this.keepSteps(nodes, this.detail.steps)
+    return kept.map((node) => this.step(node)).join(',')
+  }
+
+  private step(node: StepNode): string {
+    this.written += 1
+    const { expr, reads } = node
+    let text = `${expr.prefix}${node.ok}${node.aborted ? ',"aborted":true' : ''},"vars":{${this.members(expr.keys, node.vars)}}`
+    if (reads !== null) {
+      const values = reads.values.map(
+        ([name, json]) => `${JSON.stringify(name)}:${cutJsonText(json, this.detail.value)}`,
+      )
+      text += `,"reads":{${values.join(',')}}`
+      if (reads.missing.length > 0) text += `,"missing":${JSON.stringify(reads.missing)}`
+    }
+    const steps = this.steps(node.steps)
+    if (steps !== '') text += `,"steps":[${steps}]`
+    const rules = this.rules(node.rules)
+    if (rules !== '') text += `,"rules":[${rules}]`
+    return `${text}}`
+  }
+
+  private members(keys: readonly string[], values: readonly (string | null | undefined)[]): string {
+    let text = ''
+    for (let index = 0; index < keys.length; index += 1) {
+      const value = values[index]
+      if (value !== undefined) text += `${text === '' ? '' : ','}${keys[index]}${this.value(value)}`
+    }
+    return text
+  }
+
+  private value(rego: string | null): string {
+    return rego === null ? UNREADABLE : cutJsonText(toJsonText(rego), this.detail.value)
+  }
+
+  /** A set's definition contributes a list; any other has one value, or several when it was given several. */
+  private ruleValue({ rule, rows }: RuleNode): string {
+    if (rule.probe.outs === 0) return rule.isSet ? `[${rule.constant}]` : rule.constant
+    const solutions = rows === null ? null : splitArray(rows)
+    if (solutions === null) return UNREADABLE
+    const [first, ...others] = [...new Set(solutions)]
+    if (first !== undefined && others.length === 0 && !rule.isSet) return this.value(first)
+    return cutJsonText(`[${[...new Set(solutions)].map(toJsonText).join(',')}]`, this.detail.value)
+  }
+
+  private keepRules(nodes: readonly RuleNode[], max: number): readonly RuleNode[] {
+    return this.keep(nodes, [max, max / 2], (node) => (node.outcome === 'undefined' ? 1 : 0), countRule)
+  }
+
+  private keepSteps(nodes: readonly StepNode[], max: number): readonly StepNode[] {
+    const rank = (node: StepNode) => (node.witness ? 0 : node.reads !== null ? 1 : 2)
+    return this.keep(nodes, [max, max, max / 2], rank, countStep)
+  }
+
+  /** The first so many of each rank, in their order. */
+  private keep<T>(
+    nodes: readonly T[],
+    room: number[],
+    rank: (node: T) => number,
+    count: (node: T) => number,
+  ): T[] {
+    return nodes.filter((node) => {
+      const left = (room[rank(node)] ?? 0) - 1
+      room[rank(node)] = left
+      if (left < 0) this.dropped += count(node)
+      return left >= 0
+    })
+  }
+}
+
+function countRule(node: RuleNode): number {
+  return 1 + countSteps(node.steps) + countRules(node.rules)
+}
+
+function countStep(node: StepNode): number {
+  return 1 + countSteps(node.steps) + countRules(node.rules)
+}
+
+function countRules(nodes: readonly RuleNode[]): number {
+  return nodes.reduce((sum, node) => sum + countRule(node), 0)
+}
+
+function countSteps(nodes: readonly StepNode[]): number {
+  return nodes.reduce((sum, node) => sum + countStep(node), 0)
+}

@@ -1,0 +1,51 @@
+/**
+ * The trace of an evaluation: its events and the module's dictionary -> the JSON text that the audit row keeps
+ * (`{"v":1,"truncated":..,"dropped":..,"rules":[..]}`).
+ *
+ * A rule: `rule, at, title?, outcome (defined | undefined | aborted), args?, value?, steps[], rules[]?`.
+ * A step: `at, expr, ok, aborted?, vars{}, reads{}?, missing[]?, steps[]?, rules[]?`: `steps` of the closures inside the
+ * expression, `rules` that were evaluated for it; `reads` and `missing` on what failed and on every `not`.
+ */
+import type { Dictionary } from './dictionary.ts'
+import type { Probe } from './host-events.ts'
+import type { Recording } from './host-values.ts'
+import { prepareDictionary } from './trace-dictionary.ts'
+import { JsonDocument } from './trace-lookup.ts'
+import type { TraceBounds } from './trace-render.ts'
+import { renderTrace } from './trace-render.ts'
+import { buildTree } from './trace-tree.ts'
+
+/** The input of the evaluation, as `input.ts` makes it. */
+export interface TracedInput {
+  /** JSON text of the input without `arguments`. */
+  readonly headText: string
+  /** JSON text of `arguments`; null = none. */
+  readonly argumentsText: string | null
+}
+
+/** Reads the traces of one module. */
+export interface TraceReader {
+  /** Whether the module's probe is in the dictionary. */
+  knows(probe: Probe): boolean
+  /** The JSON text of one evaluation's trace; valid JSON whatever the evaluation did. */
+  text(recording: Recording, input: TracedInput, bounds: TraceBounds): string
+}
+
+/** Work for looking up references into one input, in tokens. */
+const MAX_INPUT_STEPS = 5000
+
+/** @throws Error when the dictionary contradicts itself */
+export function createTraceReader(dictionary: Dictionary, dataText: string): TraceReader {
+  const prepared = prepareDictionary(dictionary)
+  const data = new JsonDocument(dataText, Number.POSITIVE_INFINITY)
+  return {
+    knows: prepared.knows,
+    text(recording, { headText, argumentsText }, bounds) {
+      const input = {
+        head: new JsonDocument(headText, MAX_INPUT_STEPS),
+        arguments: argumentsText === null ? null : new JsonDocument(argumentsText, MAX_INPUT_STEPS),
+      }
+      return renderTrace(buildTree(prepared, recording, { input, data }), recording.dropped, bounds)
+    },
+  }
+}

@@ -1,0 +1,152 @@
+/** Sends a call's message to its upstream and brings back the final answer. */
+import type { Dispatcher } from 'undici'
+import { Pool } from 'undici'
+import { GatewayError } from '../errors.ts'
+import type { AnswerSink } from '../gateway/call.ts'
+import type { Call, Message, UpstreamAnswer } from '../gateway/types.ts'
+import type { ExchangeReceiver, ExchangeRequest } from './exchange.ts'
+import { exchange } from './exchange.ts'
+import type { OwnHeaders } from './headers.ts'
+import { requestHeaders } from './headers.ts'
+import type { AnswerReceiver } from './receiver.ts'
+import { createReceiver } from './receiver.ts'
+import type { StreamLimits, StreamWatch } from './stream-watch.ts'
+
+/** Where one upstream is and how to talk to it. Addresses come from configuration alone. */
+export interface ForwardTarget {
+  readonly name: string
+  /** Address of its MCP endpoint, without credentials. */
+  readonly url: URL
+  readonly own: OwnHeaders
+  /** To the last byte of a JSON answer, or to the head of a stream. */
+  readonly timeoutMs: number
+  /** Bound on a JSON answer, and on each event of a stream. */
+  readonly maxAnswerBytes: number
+}
+
+export interface ForwarderOptions {
+  readonly target: ForwardTarget
+  readonly clock: { monotonicMs(): number }
+  readonly watch: StreamWatch
+  /** Limits of a stream that answers a request. */
+  readonly streamLimits: StreamLimits
+  /** Age at which a GET stream or a subscription is closed; these may be silent as long as they live. */
+  readonly maxStreamMs: number
+  readonly connectTimeoutMs: number
+  /** Connections at a time for requests, and as many again for long-lived streams. */
+  readonly maxConnections: number
+}
+
+/** Talks to one upstream. */
+export interface Forwarder {
+  /** `Rooms.upstreams.forward`. Notes in `call.upstream` what is known also when it throws. */
+  forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer>
+  /** `Rooms.upstreams.refuseServerRequest`. */
+  refuseServerRequest(call: Call, idText: string): Promise<void>
+  /** For the catalogue's own client: same connections, same bounds on connecting. */
+  readonly dispatcher: Dispatcher
+  close(): Promise<void>
+}
+
+/** An idle connection is given up before servers' usual 5 s, so that a POST does not meet a closing one. */
+const KEEP_ALIVE_MS = 4000
+
+export function createForwarder(options: ForwarderOptions): Forwarder {
+  const { target, clock } = options
+  const calls = createPool(options)
+  // A pool looks through its busy connections for a free one: thousands of open streams must not stand in that line.
+  const streams = createPool(options)
+
+  async function forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer> {
+    const message = call.message as Message
+    const lasting = isLasting(message)
+    const startedAt = clock.monotonicMs()
+    const receiver = createReceiver({
+      server: target.name,
+      message,
+      sink,
+      maxAnswerBytes: target.maxAnswerBytes,
+      streamLimits: lasting ? { idleMs: null, maxMs: options.maxStreamMs } : options.streamLimits,
+      elapsedMs: () => clock.monotonicMs() - startedAt,
+    })
+    try {
+      await exchange(requestOf(call, message, target), receiver, {
+        dispatcher: lasting ? streams : calls,
+        signal,
+        timeoutMs: target.timeoutMs,
+        watch: options.watch,
+      })
+      return receiver.answer()
+    } catch (thrown) {
+      if (isStreamEnd(message, receiver, thrown)) return receiver.answer()
+      call.upstream = receiver.report()
+      throw thrown
+    }
+  }
+
+  async function refuseServerRequest(call: Call, idText: string): Promise<void> {
+    const message = call.message as Message
+    const refusal = { ...message, kind: 'response', body: refusalBody(idText) } as const
+    try {
+      await exchange(requestOf(call, refusal, target), IGNORE_ANSWER, {
+        dispatcher: calls,
+        signal: null,
+        timeoutMs: Math.min(target.timeoutMs, REFUSAL_TIMEOUT_MS),
+        watch: options.watch,
+      })
+    } catch {
+      // Best effort: an upstream that cannot be told waits for its own timeout.
+    }
+  }
+
+  return {
+    forward,
+    refuseServerRequest,
+    dispatcher: calls,
+    close: async () => {
+      await Promise.all([calls.destroy(), streams.destroy()])
+    },
+  }
+}
+
+function createPool(options: ForwarderOptions): Pool {
+  return new Pool(options.target.url.origin, {
+    connections: options.maxConnections,
+    pipelining: 1,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    // The deadlines are ours (see `exchange.ts`): undici's would end silent streams.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    connect: { timeout: options.connectTimeoutMs },
+  })
+}
+
+function requestOf(call: Call, message: Message, target: ForwardTarget): ExchangeRequest {
+  const path = `${target.url.pathname}${target.url.search}`
+  const headers = requestHeaders(call.head, message, target.own)
+  if (message.kind === 'stream') return { method: 'GET', path, headers, body: null }
+  if (message.kind === 'terminate') return { method: 'DELETE', path, headers, body: null }
+  return { method: 'POST', path, headers, body: message.body }
+}
+
+/** Streams that stay open for as long as the client wants to hear. */
+function isLasting(message: Message): boolean {
+  return message.kind === 'stream' || message.method === 'subscriptions/listen'
+}
+
+/** A GET stream has no answer that could be missing: the client's leaving and old age are its ordinary ends. */
+function isStreamEnd(message: Message, receiver: AnswerReceiver, thrown: unknown): boolean {
+  if (message.kind !== 'stream' || receiver.report().status !== 200) return false
+  return (
+    thrown instanceof GatewayError && (thrown.kind === 'client_closed' || thrown.kind === 'upstream_timeout')
+  )
+}
+
+const REFUSAL_TIMEOUT_MS = 5000
+
+const IGNORE_ANSWER: ExchangeReceiver = { onHead: () => null, onChunk: () => 'done' }
+
+/** -1 is what the specification's own example of a rejected request to the client uses (client/sampling, error handling). */
+function refusalBody(idText: string): Buffer {
+  return Buffer.from(`{"jsonrpc":"2.0","id":${idText},"error":{"code":-1,"message":"Forbidden"}}`)
+}
