@@ -1,13 +1,13 @@
 /** One finished attempt -> its audit row. Pure, and it never throws: a row with less in it beats no row. */
 import { isIP } from 'node:net'
-import type { AuditEvent, Call, Credential, Ending, Principal } from '../gateway/types.ts'
+import type { AuditEvent, Call, Ending, Principal } from '../gateway/types.ts'
 import { decisionSections } from './decision.ts'
-import { createNotes, payloadLevel } from './notes.ts'
 import type { Notes } from './notes.ts'
-import { createRedactor, PAYLOAD_BOUNDS } from './redact.ts'
+import { createNotes, payloadLevel } from './notes.ts'
 import type { Redactor } from './redact.ts'
+import { createRedactor, PAYLOAD_BOUNDS } from './redact.ts'
 import type { AuditRow } from './row.ts'
-import { isoTime } from './row.ts'
+import { isoTime, placeholder } from './row.ts'
 import { isSecretKey } from './secrets.ts'
 
 /** Longest text in a column. */
@@ -19,9 +19,19 @@ const MAX_ANSWER = 65_536
 /** Larger requests are only looked at as far as they are kept, unless a policy has seen them. */
 const MAX_LEARN = 1_048_576
 
-/** Makes the row of an attempt: columns, decision, payloads; redacted, sanitised and bounded. */
-export function toAuditRow(event: AuditEvent): AuditRow {
-  const redactor = createRedactor()
+/** Makes the row of an attempt: columns, decision, payloads; redacted, sanitised and bounded. `redactKeys`: see {@link toKeySet}. */
+export function toAuditRow(event: AuditEvent, redactKeys: ReadonlySet<string> = NO_KEYS): AuditRow {
+  try {
+    return build(event, redactKeys)
+  } catch (thrown) {
+    return bareRow(event, thrown instanceof Error ? thrown.name : typeof thrown)
+  }
+}
+
+const NO_KEYS: ReadonlySet<string> = new Set()
+
+function build(event: AuditEvent, redactKeys: ReadonlySet<string>): AuditRow {
+  const redactor = createRedactor(redactKeys)
   const notes = createNotes()
   const { call, ending } = event
   // The order matters: what the request teaches the redactor is used on everything after it.
@@ -42,18 +52,25 @@ export function toAuditRow(event: AuditEvent): AuditRow {
 }
 
 /** The row of an attempt that was still open when the gateway stopped. */
-export function toInterruptedRow(call: Readonly<Call>, nowMs: number): AuditRow {
-  return toAuditRow({
-    call,
-    ending: {
-      outcome: 'interrupted',
-      status: 503,
-      kind: null,
-      error: null,
-      response: null,
-      latencyMs: nowMs - call.startedMs,
-    },
-  })
+export function toInterruptedRow(
+  call: Readonly<Call>,
+  nowMs: number,
+  redactKeys?: ReadonlySet<string>,
+): AuditRow {
+  const latencyMs = nowMs - call.startedMs
+  const open = { outcome: 'interrupted', status: 503, kind: null, error: null, response: null } as const
+  return toAuditRow({ call, ending: { ...open, latencyMs } }, redactKeys)
+}
+
+/** Who did what is gone, that it happened is not. */
+function bareRow({ call, ending }: AuditEvent, fault: string): AuditRow {
+  const known = { id: call.id, request_id: call.requestId, ts: isoTime(call.startedMs) }
+  const made = {
+    outcome: ending.outcome,
+    status_code: Number.isInteger(ending.status) ? ending.status : 0,
+    latency_ms: finite(ending.latencyMs) ?? 0,
+  }
+  return placeholder({ ...known, ...made }, { why: `the row could not be made: ${fault}` })
 }
 
 /** What the request itself carried as a credential must not come up anywhere, not even where an upstream echoes it. */
@@ -62,7 +79,7 @@ function learnCredentials(redactor: Redactor, call: Readonly<Call>): null {
   for (let index = 0; index + 1 < rawHeaders.length; index += 2) {
     const value = rawHeaders[index + 1] ?? ''
     if (!isSecretKey(rawHeaders[index] ?? '')) continue
-    redactor.learn(value, 'credential' satisfies 'credential' | Credential['scheme'])
+    redactor.learn(value, 'credential')
     const scheme = /^[A-Za-z]+ +/.exec(value)
     if (scheme !== null) redactor.learn(value.slice(scheme[0].length), 'credential')
   }
@@ -126,12 +143,7 @@ function requestJson(redactor: Redactor, notes: Notes, call: Readonly<Call>): st
 }
 
 /** The error object of a refusal, or the upstream's message. */
-function responseJson(
-  redactor: Redactor,
-  notes: Notes,
-  call: Readonly<Call>,
-  ending: Ending,
-): string | null {
+function responseJson(redactor: Redactor, notes: Notes, call: Readonly<Call>, ending: Ending): string | null {
   const { response } = ending
   if (response === null || response.length === 0) return null
   if (ending.kind !== null) return refusalJson(redactor, notes, response)
@@ -155,5 +167,7 @@ function address(clientIp: string | null): string | null {
 }
 
 function finite(value: number | null | undefined): number | null {
-  return value !== null && value !== undefined && Number.isFinite(value) ? Math.round(value * 1000) / 1000 : null
+  return value !== null && value !== undefined && Number.isFinite(value)
+    ? Math.round(value * 1000) / 1000
+    : null
 }

@@ -12,7 +12,12 @@ export interface Notes {
   /** Runs the redaction of one section; a fault in it costs the section, never the row. */
   attempt<T>(section: string, run: () => T): T | null
   /** A text column; null stays null. `own`: the gateway's own words. */
-  column(redactor: Redactor, value: string | null | undefined, maxLength: number, own?: boolean): string | null
+  column(
+    redactor: Redactor,
+    value: string | null | undefined,
+    maxLength: number,
+    own?: boolean,
+  ): string | null
   /** The column's JSON text; null when there is nothing to say. */
   json(): string | null
 }

@@ -4,7 +4,7 @@
  * One redactor serves one event. What it catches in the request it remembers, and replaces wherever that text comes up
  * again: in the trace (a policy may have copied it into a variable), in the answer, in an error message.
  */
-import { maskSecrets, mayHoldSecret } from './secrets.ts'
+import { isSecretKey, maskSecrets, mayHoldSecret } from './secrets.ts'
 import type { Masker } from './skip.ts'
 import type { Bounds, OwnWords, Walked, WalkPlan } from './walk.ts'
 import { cutText, walkJson } from './walk.ts'
@@ -76,9 +76,9 @@ export function mayNameSecret(text: string): boolean {
   return SECRET_NAMES.test(text)
 }
 
-/** Makes a redactor; use a fresh one for every event. */
-export function createRedactor(): Redactor {
-  const memory = new Memory()
+/** Makes a redactor; use a fresh one for every event. `moreKeys`: further names of secret members, see {@link toKeySet}. */
+export function createRedactor(moreKeys: ReadonlySet<string> = new Set()): Redactor {
+  const memory = new Memory(moreKeys)
   return {
     json(text, options) {
       if (isPlain(text, memory, options)) return { json: text, ...NOTHING_CHANGED }
@@ -121,6 +121,7 @@ function toPlan(options: RedactOptions, memory: Memory): WalkPlan {
 function isPlain(text: string, memory: Memory, options: RedactOptions): boolean {
   return (
     options.trusted === true &&
+    memory.moreKeys.size === 0 &&
     text.length <= options.bounds.totalLength &&
     !memory.overflowed &&
     !NEEDS_CARE.test(text) &&
@@ -133,11 +134,20 @@ function isPlain(text: string, memory: Memory, options: RedactOptions): boolean 
 /** The secrets met so far. */
 class Memory implements Masker {
   overflowed = false
+  readonly moreKeys: ReadonlySet<string>
   /** Whether what is caught now is remembered. */
   #learning = false
   readonly #kinds = new Map<string, string>()
   /** The secrets that are looked for inside other texts, as they may be spelt there, the longest first. */
   #parts: (readonly [part: string, kind: string])[] = []
+
+  constructor(moreKeys: ReadonlySet<string>) {
+    this.moreKeys = moreKeys
+  }
+
+  isSecretKey(name: string): boolean {
+    return isSecretKey(name, this.moreKeys)
+  }
 
   mask(text: string, own: boolean, note: (kind: string) => void): string {
     const masked = maskSecrets(sanitise(text), ({ kind, secret }) => {

@@ -35,6 +35,8 @@ export interface AuditRow {
   readonly response_json: string | null
   readonly decision: string
   readonly redaction: string | null
+  /** No column: `decision` without the policy's input and trace, in case the database refuses those. */
+  readonly core: string
 }
 
 const COLUMNS = {
@@ -70,7 +72,7 @@ const COLUMNS = {
   response_json: 'jsonb',
   decision: 'jsonb',
   redaction: 'jsonb',
-} as const satisfies Record<keyof AuditRow | 'writer' | 'seq', string>
+} as const satisfies Record<Exclude<keyof AuditRow, 'core'> | 'writer' | 'seq', string>
 
 const NAMES = Object.keys(COLUMNS).join(', ')
 
@@ -83,7 +85,7 @@ on conflict (ts, id) do nothing`
 
 /** The row as JSON text for {@link INSERT_ROWS}: JSON columns are spliced in as they are, never parsed again. */
 export function toRecord(row: AuditRow, writer: string, seq: number): string {
-  const { request_json, response_json, decision, redaction, ...plain } = row
+  const { request_json, response_json, decision, redaction, core: _core, ...plain } = row
   const head = JSON.stringify({ ...plain, writer, seq })
   return `${head.slice(0, -1)},"request_json":${request_json},"response_json":${response_json},"decision":${decision},"redaction":${redaction}}`
 }
@@ -95,59 +97,70 @@ export interface Degradation {
   readonly sqlstate?: string
 }
 
-/** The row without payloads and without what a policy or a caller could have put into the decision. */
+/** The row without payloads, policy input and trace: everything that is not the gateway's own. */
 export function withoutPayload(row: AuditRow, degradation: Degradation): AuditRow {
-  return { ...row, request_json: null, response_json: null, ...reduced(row, 'without_payload', degradation) }
-}
-
-/** What remains when even that is refused: who asked is gone, that it happened is not. */
-export function placeholder(row: AuditRow, degradation: Degradation): AuditRow {
+  const stored = JSON.stringify({ as: 'without_payload', ...degradation })
   return {
-    id: row.id,
-    ts: row.ts,
-    request_id: row.id,
-    tenant: null,
-    principal_id: null,
-    principal_kind: null,
-    role: null,
-    roles: null,
-    api_key_id: null,
-    client_ip: null,
-    client_name: null,
-    client_version: null,
-    protocol_version: null,
-    session_hash: null,
-    http_method: null,
-    method: null,
-    server: null,
-    target_kind: null,
-    tool_name: null,
-    outcome: row.outcome,
-    status_code: Number.isInteger(row.status_code) ? row.status_code : 0,
-    reason: null,
-    error_message: null,
-    latency_ms: Number.isFinite(row.latency_ms) ? row.latency_ms : 0,
-    upstream_ms: null,
-    policy_revision: null,
+    ...row,
     request_json: null,
     response_json: null,
-    ...reduced(row, 'placeholder', degradation),
+    decision: spliced(row.core, 'stored', stored),
+    redaction: null,
   }
 }
 
-function reduced(
-  row: AuditRow,
-  stored: 'without_payload' | 'placeholder',
+/** What remains when even that is refused: the names are gone, that it happened is not. */
+export function placeholder(
+  row: Pick<AuditRow, 'id' | 'ts' | 'request_id' | 'outcome' | 'status_code' | 'latency_ms'>,
   degradation: Degradation,
-): Pick<AuditRow, 'decision' | 'redaction'> {
+): AuditRow {
+  const decision = JSON.stringify({
+    stage: 'audit',
+    outcome: row.outcome,
+    stored: { as: 'placeholder', ...degradation },
+  })
   return {
-    decision: JSON.stringify({
-      stage: 'audit',
-      outcome: row.outcome,
-      stored: { as: stored, ...degradation },
-    }),
-    redaction: null,
+    ...NO_DETAILS,
+    id: row.id,
+    ts: row.ts,
+    request_id: row.request_id,
+    outcome: row.outcome,
+    status_code: row.status_code,
+    latency_ms: row.latency_ms,
+    decision,
+    core: decision,
   }
+}
+
+/** A row of which only its making is known; the base of rows that are not about one call. */
+const NO_DETAILS = {
+  tenant: null,
+  principal_id: null,
+  principal_kind: null,
+  role: null,
+  roles: null,
+  api_key_id: null,
+  client_ip: null,
+  client_name: null,
+  client_version: null,
+  protocol_version: null,
+  session_hash: null,
+  http_method: null,
+  method: null,
+  server: null,
+  target_kind: null,
+  tool_name: null,
+  reason: null,
+  error_message: null,
+  upstream_ms: null,
+  policy_revision: null,
+  request_json: null,
+  response_json: null,
+  redaction: null,
+} as const satisfies Partial<AuditRow>
+
+function spliced(object: string, member: string, json: string): string {
+  return `${object.slice(0, -1)},${JSON.stringify(member)}:${json}}`
 }
 
 /** The row moved to another moment, because its own day cannot be stored; its decision says so. */
@@ -157,7 +170,13 @@ export function redated(row: AuditRow, id: string, ms: number): AuditRow {
     ts: row.ts,
     why: 'the clock was too far from that of the database',
   })
-  return { ...row, id, ts: isoTime(ms), decision: `${row.decision.slice(0, -1)},"moved":${moved}}` }
+  return {
+    ...row,
+    id,
+    ts: isoTime(ms),
+    decision: spliced(row.decision, 'moved', moved),
+    core: spliced(row.core, 'moved', moved),
+  }
 }
 
 /** A hole in the record, declared: `count` rows of refused calls that could not be kept. */
@@ -169,18 +188,23 @@ export interface Gap {
 
 /** The row that declares a {@link Gap}. */
 export function gapRow(id: string, ms: number, gap: Gap): AuditRow {
-  const base = placeholder(
-    { id, ts: isoTime(ms), outcome: 'gap', status_code: 503, latency_ms: 0 } as AuditRow,
-    {
-      why: 'memory_full',
-    },
-  )
-  const decision = {
+  const decision = JSON.stringify({
     stage: 'audit',
     outcome: 'gap',
     gap: { count: gap.count, from: isoTime(gap.fromMs), to: isoTime(gap.toMs), why: 'memory_full' },
+  })
+  return {
+    ...NO_DETAILS,
+    id,
+    ts: isoTime(ms),
+    request_id: id,
+    outcome: 'gap',
+    status_code: 503,
+    reason: 'memory_full',
+    latency_ms: 0,
+    decision,
+    core: decision,
   }
-  return { ...base, reason: 'memory_full', decision: JSON.stringify(decision) }
 }
 
 /** ISO 8601 with milliseconds, UTC. A clock that gives no date gives the epoch. */

@@ -246,16 +246,26 @@ const SECRET_KEY = new RegExp(
 
 /**
  * Whether the value of a member of this name is a secret. For a path, as traces name what they read
- * (`input.arguments.password`, `input.headers["x-api-key"]`), its last part decides.
+ * (`input.arguments.password`, `input.headers["x-api-key"]`), its last part decides. `more`: see {@link toKeySet}.
  */
-export function isSecretKey(name: string): boolean {
+export function isSecretKey(name: string, more?: ReadonlySet<string>): boolean {
   const tail = name.length > MAX_KEY ? name.slice(-MAX_KEY) : name
   const last = tail.slice(Math.max(tail.lastIndexOf('.', tail.length - 2), tail.lastIndexOf('[')) + 1)
-  const plain = last
+  const plain = plainKey(last)
+  return SECRET_KEY.test(plain) || more?.has(plain) === true
+}
+
+/** Names from the configuration, in the form in which {@link isSecretKey} compares: letter case and separators do not count. */
+export function toKeySet(names: readonly string[]): ReadonlySet<string> {
+  return new Set(names.map(plainKey).filter((name) => name !== ''))
+}
+
+/** Letters and digits of any script, in lower case. */
+function plainKey(name: string): string {
+  return name
     .normalize('NFKC')
     .toLowerCase()
-    .replace(/[^a-z0-9]/g, '')
-  return SECRET_KEY.test(plain)
+    .replace(/[^\p{L}\p{N}]/gu, '')
 }
 
 const MAX_KEY = 256

@@ -1,12 +1,12 @@
 /** Steps over parts of a JSON text that are not kept, without recursion, and remembers the secrets in them. */
-import { isSecretKey } from './secrets.ts'
-
 /** What the walk asks of the redactor it works for. */
 export interface Masker {
   /** A string with its secrets replaced and its characters sanitised. `own`: only secrets by shape. */
   mask(text: string, own: boolean, note: (kind: string) => void): string
   /** Kind of the remembered secret that is exactly this text; null = none. */
   known(text: string): string | null
+  /** Whether the value of a member of this name is a secret. */
+  isSecretKey(name: string): boolean
   /** Remembers a secret of the caller. */
   learn(secret: string, kind: string): void
   /** Remembers the secrets by shape in a text that is not kept. */
@@ -106,7 +106,7 @@ class Skip {
     }
     const text = decode(this.#text.slice(start + 1, end - 1), true)
     if (this.#isKey(end)) {
-      if (isSecretKey(text)) this.#secretFrom = Math.min(this.#secretFrom, this.depth)
+      if (masker.isSecretKey(text)) this.#secretFrom = Math.min(this.#secretFrom, this.depth)
     } else if (secret) masker.learn(text, 'key')
     else masker.learnFrom(text)
   }

@@ -2,7 +2,6 @@
  * JSON text in, redacted and bounded JSON text of the same shape out, in one pass and without building values: digits of
  * numbers stay as they are, `__proto__` is a name like any other, and the depth of the text costs no stack.
  */
-import { isSecretKey } from './secrets.ts'
 import type { Masker } from './skip.ts'
 import { decode, RedactionFault, skipJson, stringEnd } from './skip.ts'
 
@@ -252,7 +251,7 @@ class Walk {
   /** Replaces the value of a member whose name says that it is a secret. Flags and null tell nothing and stay. */
   #secretMember(key: string): boolean {
     const withheld = this.#plan.withhold?.has(key) === true
-    if (!withheld && !isSecretKey(key)) return false
+    if (!withheld && !this.#masker.isSecretKey(key)) return false
     const code = this.#peek()
     if (Number.isNaN(code) || code === LOWER_T || code === LOWER_F || code === LOWER_N) return false
     if (code === QUOTE && this.#text.charCodeAt(this.#at + 1) === QUOTE) return false

@@ -1,17 +1,12 @@
 /** What commands share: their common options, the configuration, and a database opened for the length of one command. */
-import { dirname } from 'node:path'
 import type { Argv } from 'yargs'
-import { loadConfig, processEnvironment } from '../config/load.ts'
+import { loadConfig } from '../config/load.ts'
 import type { Config } from '../config/types.ts'
-import type { Connection } from '../db/connection.ts'
-import { defaultDataHome } from '../db/embedded/home.ts'
-import { startEmbeddedPostgres } from '../db/embedded.ts'
-import { migrate } from '../db/migrate.ts'
+import { openMigratedDatabase } from '../database.ts'
 import type { Pools } from '../db/pools.ts'
 import { createPools } from '../db/pools.ts'
 import type { Output, OutputOptions, Streams } from './output.ts'
 import { createOutput } from './output.ts'
-import type { Progress } from './progress.ts'
 
 /** Options every command has. Commands that need more extend it. */
 export interface CommandArgs extends OutputOptions {
@@ -25,15 +20,6 @@ export interface CommandArgs extends OutputOptions {
  * never call `process.exit`.
  */
 export type CommandGroup = (parser: Argv<CommandArgs>, streams?: Streams) => Argv<CommandArgs>
-
-/** The two roles of a database, and how to let go of it. */
-export interface OpenedDatabase {
-  /** Owns the tables. */
-  readonly owner: Connection
-  /** What everything but migrations works as. */
-  readonly runtime: Connection
-  stop(): Promise<void>
-}
 
 /** What a command that needs the database gets. */
 export interface DatabaseContext {
@@ -54,11 +40,10 @@ export async function withDatabase<T>(
 ): Promise<T> {
   const out = createOutput(args, streams)
   const { config } = loadConfig({ file: args.config })
-  const database = await out.progress('opening the database', (progress) => openDatabase(config, progress))
+  const database = await out.progress('opening the database', (progress) =>
+    openMigratedDatabase(config, progress.step),
+  )
   try {
-    await out.progress('migrating the database', (progress) =>
-      migrate({ owner: database.owner, runtime: database.runtime, onProgress: progress.step }),
-    )
     const pools = createPools({
       runtime: database.runtime,
       onIdleError: (_use, error) => out.note(`database connection lost: ${error.message}`),
@@ -71,23 +56,4 @@ export async function withDatabase<T>(
   } finally {
     await database.stop()
   }
-}
-
-/** The configured server, or the embedded one started or adopted. Does not look at the schema. */
-export async function openDatabase(config: Config, progress: Progress): Promise<OpenedDatabase> {
-  const { url, migrateUrl, dataDir, binDir } = config.database
-  if (url !== null) {
-    return {
-      owner: { connectionString: migrateUrl ?? url },
-      runtime: { connectionString: url },
-      stop: async () => undefined,
-    }
-  }
-  const embedded = await startEmbeddedPostgres({
-    dataHome: dataDir ?? (await defaultDataHome(dirname(config.file))),
-    binDir,
-    path: processEnvironment()['PATH'] ?? '',
-    onProgress: progress.step,
-  })
-  return { owner: embedded.owner, runtime: embedded.runtime, stop: embedded.stop }
 }

@@ -1,11 +1,12 @@
 /** `gateway db migrate|status`. */
 import pg from 'pg'
 import { loadConfig } from '../config/load.ts'
+import type { OpenedDatabase } from '../database.ts'
+import { openDatabase } from '../database.ts'
 import { toClientConfig } from '../db/connection.ts'
 import { migrate, readSchema } from '../db/migrate.ts'
 import { toDatabaseUsageError } from '../db/usage-error.ts'
-import type { CommandArgs, CommandGroup, OpenedDatabase } from './context.ts'
-import { openDatabase } from './context.ts'
+import type { CommandArgs, CommandGroup } from './context.ts'
 import type { Output, Streams } from './output.ts'
 import { createOutput } from './output.ts'
 
@@ -35,7 +36,9 @@ async function withOpened(
 ): Promise<void> {
   const out = createOutput(args, streams)
   const { config } = loadConfig({ file: args.config })
-  const database = await out.progress('opening the database', (progress) => openDatabase(config, progress))
+  const database = await out.progress('opening the database', (progress) =>
+    openDatabase(config, progress.step),
+  )
   try {
     await use(out, database)
   } finally {

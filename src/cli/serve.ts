@@ -7,6 +7,7 @@ import { UsageError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { createLog } from '../log.ts'
 import { startGateway } from '../main.ts'
+import { PolicyBuildError } from '../policy/build-error.ts'
 import type { CommandArgs, CommandGroup } from './context.ts'
 import type { Output, Streams } from './output.ts'
 import { createOutput } from './output.ts'
@@ -66,6 +67,7 @@ async function start(config: Config, log: Log, out: Output): Promise<Gateway> {
       startGateway(config, { log, onProgress: progress.step }),
     )
   } catch (error) {
+    if (error instanceof PolicyBuildError) throw new UsageError('policy', error.format(), { cause: error })
     throw toListenError(error)
   }
 }

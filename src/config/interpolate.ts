@@ -1,4 +1,7 @@
-/** `${NAME}` in strings of gateway.yaml: the variable NAME, or the content of the file named by NAME_FILE. */
+/**
+ * `${NAME}` in strings of gateway.yaml: the variable NAME, or the content of the file named by NAME_FILE;
+ * `${NAME:-text}`: the text when there is neither.
+ */
 import type { SettingPath } from './document.ts'
 import { pathText } from './problems.ts'
 import { readSecretFile } from './secret-file.ts'
@@ -69,10 +72,12 @@ function fill(
 }
 
 function lookUp(
-  name: string,
+  reference: string,
   environment: Environment,
   complain: (message: string, hint: string | null) => void,
 ): string {
+  const [name = '', ...rest] = reference.split(':-')
+  const fallback = rest.length === 0 ? null : rest.join(':-')
   if (!NAME.test(name)) {
     complain('{..} after $ must hold the name of a variable', 'Write $$ for a $ before a brace')
     return ''
@@ -81,6 +86,7 @@ function lookUp(
   if (value !== undefined && value !== '') return value
   const file = environment[`${name}_FILE`]
   if (file === undefined || file === '') {
+    if (fallback !== null) return fallback
     const state = value === '' ? 'is empty' : 'is not set'
     complain(
       `the environment variable ${name} ${state}`,

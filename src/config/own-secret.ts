@@ -18,6 +18,6 @@ export async function loadOrMakeSecret(file: string): Promise<string> {
     await rm(temporary, { force: true })
   }
   const secret = readSecretFile(file)
-  if (secret.length < 32) throw new Error(`${file} is damaged: restore it from a backup, or remove it`)
+  if (secret.length < 43) throw new Error(`${file} is damaged: restore it from a backup, or remove it`)
   return secret
 }

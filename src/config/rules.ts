@@ -1,5 +1,7 @@
 /** Checks that need more than one setting, or more than the schema can say. */
 import { readFileSync } from 'node:fs'
+import { UsageError } from '../errors.ts'
+import { parseSecret } from '../secret.ts'
 import type { SettingPath } from './document.ts'
 import { isLoopback, isWildcard, parseListen } from './listen.ts'
 import { pathText } from './problems.ts'
@@ -75,19 +77,26 @@ function checkCredentials({ tree, dev }: Subject, complain: Complain): void {
 function checkDatabase(subject: Subject, complain: Complain): void {
   const { tree } = subject
   if (tree.database.url !== null && tree.secret === null) {
-    const hint = 'Set GATEWAY_SECRET or secret_file; make one with: openssl rand -hex 32'
+    const hint = 'Set GATEWAY_SECRET or secret_file; make one with: openssl rand -base64 32'
     complain(['secret'], 'key', 'is mandatory with a database url: all gateways on it share one', hint)
   }
   if (tree.database.url === null && tree.database.migrate_url !== null) {
     complain(['database', 'migrate_url'], 'key', 'given without database.url', 'Set database.url as well')
   }
-  if (tree.secret !== null && tree.secret.length < 32) {
-    complain(['secret'], 'value', 'shorter than 32 characters', 'Make one with: openssl rand -hex 32')
-  }
+  if (tree.secret !== null) checkSecret(tree.secret, complain)
   refuseLiteral(subject, ['secret'], tree.secret, complain)
   for (const name of ['url', 'migrate_url'] as const) {
     const url = tree.database[name]
     if (url !== null && hasPassword(url)) refuseLiteral(subject, ['database', name], url, complain)
+  }
+}
+
+function checkSecret(secret: string, complain: Complain): void {
+  try {
+    parseSecret(secret)
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error
+    complain(['secret'], 'value', error.message, null)
   }
 }
 

@@ -10,6 +10,7 @@ import type { Stage } from '../errors.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
 import { createStages } from './stages.ts'
+import { createOpenStreams } from './streams.ts'
 import type {
   Admission,
   AuditEvent,
@@ -19,6 +20,7 @@ import type {
   Evaluation,
   Exchange,
   Message,
+  PolicyRevision,
   Principal,
   Reply,
   ReplyHead,
@@ -43,7 +45,9 @@ export interface AnswerSink {
 /** What each room must offer the spine. Every function may throw a GatewayError; anything else thrown is a fault. */
 export interface Rooms {
   readonly http: {
-    /** Host, Origin, duplicate security headers, client address. Looks at the head only. */
+    /** The client's address after trusted proxies, canonical text. Never throws. */
+    clientIp(head: RequestHead): string
+    /** Host, Origin, duplicate security headers. Looks at the head only. */
     admit(head: RequestHead): Admission
     /** Bounded, strictly scanned body -> message; session ids verified against principal and mount. */
     read(exchange: Exchange, principal: Principal): Promise<Message>
@@ -58,12 +62,16 @@ export interface Rooms {
     /** Throws `address_throttled` for an address that keeps failing. */
     throttle(clientIp: string): void
     authenticate(credential: Credential | null, clientIp: string): Principal | Promise<Principal>
+    /** Whether a principal let in before would be let in now. */
+    isLive(principal: Principal): boolean
   }
   readonly policy: {
     /** Evaluates `data.gateway.decision`. Never throws: trouble is a denial with `failure` set. */
     decide(call: Call): Evaluation
     /** Evaluates `data.gateway.visible` over list elements, all on one revision, in the order given. */
     visible(call: Call, targets: readonly Target[]): Promise<readonly TargetVerdict[]>
+    /** The policy in force. */
+    revision(): PolicyRevision
   }
   readonly upstreams: {
     /** null when no upstream of that name is configured. */
@@ -94,14 +102,21 @@ export interface SpineLimits {
   readonly maxInFlight: number
 }
 
-/** Everything that `/mcp/<upstream>` does with one exchange. Never rejects. */
-export type Spine = (exchange: Exchange) => Promise<void>
+export interface Spine {
+  /** Everything that `/mcp/<upstream>` does with one exchange. Never rejects. */
+  attempt(exchange: Exchange): Promise<void>
+  /** Ends open streams that would not be allowed any more. Call it after a change of keys or policy and once a second. */
+  recheckStreams(): void
+}
 
 export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
-  const stages = createStages(rooms)
+  const streams = createOpenStreams(rooms)
+  const stages = createStages(rooms, streams)
   let inFlight = 0
 
-  return async function attempt(exchange) {
+  return { attempt, recheckStreams: streams.recheck }
+
+  async function attempt(exchange: Exchange): Promise<void> {
     const call = openCall(rooms, exchange)
     let ending: Ending | null = null
     let reply: Reply | null = null

@@ -1,9 +1,10 @@
 /** What each stage of the spine does, in the order of the pipeline. Every function throws to end the call early. */
 import { GatewayError } from '../errors.ts'
 import { reviewAnswer, reviewEvent } from './answer.ts'
-import type { Rooms } from './call.ts'
+import type { AnswerSink, Rooms } from './call.ts'
 import type { ServerRequestGate } from './server-request.ts'
 import { createServerRequestGate } from './server-request.ts'
+import type { OpenStreams } from './streams.ts'
 import { normalisedUri, target, targetOf } from './targets.ts'
 import type {
   Admission,
@@ -30,12 +31,12 @@ export interface Stages {
   forward(call: Call, exchange: Exchange): Promise<UpstreamAnswer>
 }
 
-export function createStages(rooms: Rooms): Stages {
+export function createStages(rooms: Rooms, streams: OpenStreams): Stages {
   const gate = createServerRequestGate(rooms)
   return {
     admit(call) {
+      call.clientIp = rooms.http.clientIp(call.head)
       const admission = rooms.http.admit(call.head)
-      call.clientIp = admission.clientIp
       rooms.auth.throttle(admission.clientIp)
       return admission
     },
@@ -77,26 +78,40 @@ export function createStages(rooms: Rooms): Stages {
       await rooms.upstreams.validateArguments(call.head.mount, tool, call.message?.argumentsText ?? '{}')
     },
 
-    forward: (call, exchange) => forward(rooms, gate, call, exchange),
+    forward: (call, exchange) => forward({ rooms, gate, streams }, call, exchange),
   }
 }
 
+interface Forwarding {
+  readonly rooms: Rooms
+  readonly gate: ServerRequestGate
+  readonly streams: OpenStreams
+}
+
 async function forward(
-  rooms: Rooms,
-  gate: ServerRequestGate,
+  { rooms, gate, streams }: Forwarding,
   call: Call,
   exchange: Exchange,
 ): Promise<UpstreamAnswer> {
-  const sink = {
-    open: (head: UpstreamAnswer['head']) => exchange.open(rooms.http.openHead(call, head)),
-    event: async (event: Parameters<typeof reviewEvent>[3]) => {
+  const sink: AnswerSink = {
+    open: (head) => exchange.open(rooms.http.openHead(call, head)),
+    async event(event) {
       const relayed = await reviewEvent(rooms, gate, call, event)
       if (relayed !== null) await exchange.write(relayed)
     },
   }
-  const answer = await rooms.upstreams.forward(call, sink, exchange.signal)
-  call.upstream = answer.report
-  return await reviewAnswer(rooms, gate, call, answer)
+  const watched = streams.watch(call)
+  const signal = watched === null ? exchange.signal : AbortSignal.any([exchange.signal, watched.signal])
+  try {
+    const answer = await rooms.upstreams.forward(call, sink, signal)
+    call.upstream = answer.report
+    if (watched?.ended()) throw watched.ended()
+    return await reviewAnswer(rooms, gate, call, answer)
+  } catch (thrown) {
+    throw watched?.ended() ?? thrown
+  } finally {
+    watched?.release()
+  }
 }
 
 function messageTarget(gate: ServerRequestGate, call: Call, message: Message): Target {

@@ -89,10 +89,11 @@ export class HttpExchange implements Exchange {
 
   open(head: ReplyHead): void {
     if (this.#opened || this.#finished) throw new Error('an exchange is opened once, before it is finished')
+    if (!this.#gone) {
+      this.#response.writeHead(head.status, this.#headers(head))
+      this.#response.flushHeaders()
+    }
     this.#opened = true
-    if (this.#gone) return
-    this.#response.writeHead(head.status, this.#headers(head))
-    this.#response.flushHeaders()
   }
 
   async write(event: SseEvent): Promise<void> {
@@ -105,11 +106,16 @@ export class HttpExchange implements Exchange {
     if (this.#finished) return
     this.#finished = true
     if (this.#gone) return
-    if (this.#opened) this.#endStream(reply)
-    else await this.#sendWhole(reply)
+    try {
+      if (this.#opened) this.#endStream(reply)
+      else await this.#sendWhole(reply)
+    } catch {
+      // A head that Node refuses to write: nothing has been sent, and nothing can be.
+      this.abort()
+    }
     // A pipelined reply that waits for the one before it has no socket yet: its client is not slow.
     const isSending = this.#response.socket !== null && this.#response.writableLength > 0
-    if (isSending && !this.#response.writableFinished) await this.#unblocked()
+    if (!this.#gone && isSending && !this.#response.writableFinished) await this.#unblocked()
   }
 
   /** The client has gone: called by the server when the connection has closed. */

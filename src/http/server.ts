@@ -94,10 +94,8 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
 
   function serve(request: IncomingMessage, response: ServerResponse, mount: string): void {
     const open = exchangesOf(connections, request.socket)
-    if (open.size >= limits.maxPipelined) {
-      request.socket.destroy()
-      return
-    }
+    if (open.size >= limits.maxPipelined) request.socket.destroy()
+    if (request.socket.destroyed) return
     const exchange = new HttpExchange(request, response, mount, limits)
     if (closing) exchange.drainConnection()
     open.add(exchange)
@@ -141,14 +139,16 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
       everyExchange((exchange) => exchange.drainConnection())
       const closed = once(server, 'close')
       server.close()
-      server.closeIdleConnections()
+      // Streams were opened before anyone thought of closing: their connections become idle only when they end.
+      const sweep = setInterval(() => server?.closeIdleConnections(), 50)
       const cut = setTimeout(() => {
         everyExchange((exchange) => exchange.abort())
         server?.closeAllConnections()
       }, graceMs)
       await closed
-      await Promise.allSettled(attempts)
+      await Promise.allSettled([...attempts])
       clearTimeout(cut)
+      clearInterval(sweep)
     },
   }
 }

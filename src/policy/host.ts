@@ -60,7 +60,7 @@ export interface HostRequest {
   /** Name of the entrypoint, such as `gateway/decision`. */
   readonly entrypoint: string
   /** The exact input, UTF-8 JSON; an object. */
-  readonly input: ArrayBuffer
+  readonly input: Uint8Array<ArrayBuffer>
   /** The frozen clock, nanoseconds since the epoch. */
   readonly nowNs: bigint
   /** Whether events are logged. */
@@ -130,7 +130,7 @@ class Host implements PolicyHost {
   readonly entrypoints: readonly string[]
   private readonly limits: HostLimits
   private readonly exports: OpaExports
-  private readonly heap: HeapText
+  private heap: HeapText
   private readonly builtins: readonly (string | undefined)[]
   private readonly events: EventLog
   private readonly values: ValueReader
@@ -145,6 +145,8 @@ class Host implements PolicyHost {
     const memory = new wasmApi.Memory({ initial: pages, maximum: pages })
     this.heap = new HeapText(memory)
     const instance = instantiate(module, { memory, ...this.imports() })
+    // The module asks for its size by growing by nothing when it starts, which detaches every view made before.
+    this.heap = new HeapText(memory)
     this.exports = readExports(instance)
     this.stackTop = this.exports.stackPointer.value
     const names = this.guard(LOAD_FUEL, () => this.readBuiltins())
@@ -175,7 +177,9 @@ class Host implements PolicyHost {
     let result: unknown
     let fault: PolicyFault | null = null
     try {
-      result = this.guard(this.limits.fuel, () => this.policy.evaluate(request.input, request.entrypoint))
+      result = this.guard(this.limits.fuel, () =>
+        this.policy.evaluate(exactBuffer(request.input), request.entrypoint),
+      )
     } catch (thrown) {
       fault = toPolicyFault(thrown)
     }

@@ -1,5 +1,5 @@
 /** The trace dictionary prepared for reading traces: everything that is the same in every trace is worked out once. */
-import type { Dictionary, ExprProbe, Part, Read, RuleProbe } from './dictionary.ts'
+import type { ClosurePart, Dictionary, ExprProbe, LogicPart, Part, Read, RuleProbe } from './dictionary.ts'
 import { PRODUCT_FILE_PREFIX } from './dictionary.ts'
 import type { Probe } from './host-events.ts'
 import { toJsonText } from './trace-value.ts'
@@ -145,19 +145,25 @@ class Preparer {
   }
 
   private part(part: Part, known: ReadonlySet<string>): PreparedPart {
-    if (part.kind === 'and' || part.kind === 'or') {
-      const lhs = part.lhs.map((inner) => this.part(inner, known))
-      const rhs = part.rhs.map((inner) => this.part(inner, known))
-      return { kind: part.kind, lhs, rhs, members: membersOf([...lhs, ...rhs]) }
-    }
-    const body = this.body(part.body, part.heads, known)
-    const members = new Set([
-      ...part.body,
-      ...body.exprs.flatMap((expr) => [...expr.members]),
-      ...membersOf(body.heads),
-    ])
-    return { kind: 'closure', always: body.exprs[0]?.probe.begin !== true, body, members }
+    return isLogic(part) ? this.logic(part, known) : this.closure(part, known)
   }
+
+  private logic(part: LogicPart, known: ReadonlySet<string>): PreparedPart {
+    const lhs = part.lhs.map((inner) => this.part(inner, known))
+    const rhs = part.rhs.map((inner) => this.part(inner, known))
+    return { kind: part.kind, lhs, rhs, members: membersOf([...lhs, ...rhs]) }
+  }
+
+  private closure(part: ClosurePart, known: ReadonlySet<string>): PreparedPart {
+    const body = this.body(part.body, part.heads, known)
+    const inner = [...body.exprs.flatMap((expr) => [...expr.members]), ...membersOf(body.heads)]
+    const always = body.exprs[0]?.probe.begin !== true
+    return { kind: 'closure', always, body, members: new Set([...part.body, ...inner]) }
+  }
+}
+
+function isLogic(part: Part): part is LogicPart {
+  return part.kind === 'and' || part.kind === 'or'
 }
 
 function membersOf(parts: readonly PreparedPart[]): ReadonlySet<number> {

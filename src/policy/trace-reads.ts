@@ -1,8 +1,8 @@
 /** Which values an expression read, and which of them were undefined: looked up in input, data and the variables' values. */
 import type { Read } from './dictionary.ts'
 import type { PreparedExpr } from './trace-dictionary.ts'
-import type { Step } from './trace-lookup.ts'
-import { JsonDocument } from './trace-lookup.ts'
+import type { LookupBudget, LookupDocument, Step } from './trace-lookup.ts'
+import { createTextDocument } from './trace-lookup.ts'
 import { isJson } from './trace-value.ts'
 
 /** Values of variables as Rego text; null = too large to have been read. */
@@ -11,13 +11,14 @@ export type Bindings = Map<string, string | null>
 /** The documents as the expression sees them; null = replaced by `with`, so not known. */
 export interface World {
   readonly input: InputDocument | null
-  readonly data: JsonDocument | null
+  readonly data: LookupDocument | null
+  readonly budget: LookupBudget
 }
 
 /** The input in two parts, so that large arguments do not stand in the way of the rest. */
 export interface InputDocument {
-  readonly head: JsonDocument
-  readonly arguments: JsonDocument | null
+  readonly head: LookupDocument
+  readonly arguments: LookupDocument | null
 }
 
 /** JSON texts of the references of one expression. */
@@ -26,8 +27,6 @@ export interface Reads {
   readonly missing: readonly string[]
 }
 
-/** Work for one variable's value, in tokens. */
-const MAX_STEPS = 2000
 const INTEGER = /^-?\d{1,15}$/
 
 /** The references of an expression that failed, or that is negated. What cannot be known is left out. */
@@ -35,7 +34,7 @@ export function readsOf(expr: PreparedExpr, known: Bindings, world: World): Read
   const values: (readonly [string, string])[] = []
   const missing: string[] = []
   for (const read of expr.probe.reads) {
-    const value = valueOf(read, expr, known, world)
+    const value = valueRead(read, expr, known, world)
     if (value === undefined) missing.push(read.text)
     else if (value !== null) values.push([read.text, value])
   }
@@ -43,7 +42,7 @@ export function readsOf(expr: PreparedExpr, known: Bindings, world: World): Read
 }
 
 /** JSON text, undefined when it has no value, null when that is not known. */
-function valueOf(read: Read, expr: PreparedExpr, known: Bindings, world: World): string | undefined | null {
+function valueRead(read: Read, expr: PreparedExpr, known: Bindings, world: World): string | undefined | null {
   const bound = (name: string) => (expr.binds.has(name) ? null : (known.get(name) ?? null))
   const path: Step[] = []
   for (const segment of read.path) {
@@ -54,13 +53,13 @@ function valueOf(read: Read, expr: PreparedExpr, known: Bindings, world: World):
   if (read.root === 'input') return inputAt(world.input, path)
   if (read.root === 'data') return world.data === null ? null : world.data.at(path)
   const value = bound(read.root.var)
-  return value !== null && isJson(value) ? new JsonDocument(value, MAX_STEPS).at(path) : null
+  return value !== null && isJson(value) ? createTextDocument(value, world.budget).at(path) : null
 }
 
 function inputAt(input: InputDocument | null, path: readonly Step[]): string | undefined | null {
   if (input === null) return null
   if (path[0] !== 'arguments') return input.head.at(path)
-  return input.arguments?.at(path.slice(1))
+  return input.arguments === null ? undefined : input.arguments.at(path.slice(1))
 }
 
 /** A variable's value as a step of a path; only strings and integers can be looked up. */

@@ -18,12 +18,14 @@ import type { Bindings, Reads, World } from './trace-reads.ts'
 import { readsOf } from './trace-reads.ts'
 import { splitArray } from './trace-value.ts'
 
+/** Rego texts; null = too large to have been read, undefined = unknown. */
+type Values = readonly (string | null | undefined)[]
+
 /** One definition that was entered. */
 export interface RuleNode {
   readonly rule: PreparedRule
   readonly outcome: 'defined' | 'undefined' | 'aborted'
-  /** Rego text per argument; null = too large, undefined = unknown. */
-  readonly args: readonly (string | null | undefined)[]
+  readonly args: Values
   /** Rego text of the array of solutions; null = too large. */
   readonly rows: string | null
   readonly steps: readonly StepNode[]
@@ -39,7 +41,7 @@ export interface StepNode {
   readonly aborted: boolean
   /** Part of a solution of its body. */
   witness: boolean
-  readonly vars: readonly (string | null | undefined)[]
+  readonly vars: Values
   /** On what failed and on every `not`. */
   readonly reads: Reads | null
   readonly steps: readonly StepNode[]
@@ -49,12 +51,12 @@ export interface StepNode {
 interface Held {
   readonly kind: 'held'
   readonly expr: PreparedExpr
-  readonly values: readonly (string | null | undefined)[]
+  readonly values: Values
 }
 interface Frame {
   readonly kind: 'frame'
   readonly rule: PreparedRule
-  readonly args: readonly (string | null | undefined)[]
+  readonly args: Values
   readonly items: Item[]
   /** Undefined while it is open. */
   rows: string | null | undefined
@@ -82,21 +84,22 @@ export function buildTree(
 function readFrames(dictionary: PreparedDictionary, recording: Recording): readonly Item[] {
   const items: Item[] = []
   const open: Frame[] = []
+  const here = () => open.at(-1)?.items ?? items
   for (const event of recording.events) {
-    const into = open.at(-1)?.items ?? items
-    if (event.gap) into.push(GAP)
-    if (event.op === 'leave') {
-      const frame = open.pop()
-      if (frame !== undefined) frame.rows = event.values[0] ?? null
-      continue
+    if (event.gap) here().push(GAP)
+    if (event.op === 'leave') leave(open.pop(), event)
+    else {
+      const item = itemOf(dictionary, event)
+      if (item !== null) here().push(item)
+      if (item?.kind === 'frame') open.push(item)
     }
-    const item = itemOf(dictionary, event)
-    if (item === null) continue
-    into.push(item)
-    if (item.kind === 'frame') open.push(item)
   }
-  if (recording.endsInGap) (open.at(-1)?.items ?? items).push(GAP)
+  if (recording.endsInGap) here().push(GAP)
   return items
+}
+
+function leave(frame: Frame | undefined, event: RecordedEvent): void {
+  if (frame !== undefined) frame.rows = event.values[0] ?? null
 }
 
 function itemOf(dictionary: PreparedDictionary, event: RecordedEvent): Held | Frame | null {
@@ -115,10 +118,7 @@ function itemOf(dictionary: PreparedDictionary, event: RecordedEvent): Held | Fr
   return expr === undefined ? null : { kind: 'held', expr, values: valuesFor(expr.keys.length, event.values) }
 }
 
-function valuesFor(
-  count: number,
-  values: readonly (string | null)[],
-): readonly (string | null | undefined)[] {
+function valuesFor(count: number, values: readonly (string | null)[]): Values {
   if (count <= MAX_DIRECT_VALUES) return values
   const [all] = values
   const list = typeof all === 'string' ? splitArray(all) : null
@@ -142,15 +142,18 @@ function ruleNodes(items: readonly Item[], world: World): readonly RuleNode[] {
 function ruleNode(frame: Frame, world: World): RuleNode {
   const { rule, args, rows } = frame
   const known: Bindings = new Map()
-  rule.probe.args.forEach((name, index) => bind(known, name, args[index]))
+  bindAll(known, rule.probe.args, args)
   const walk = new BodyWalk(rule.body, known, world, [])
   const rest = walk.run(frame.items, rows === undefined)
   const outcome = rows === undefined ? 'aborted' : rows === EMPTY_ROWS ? 'undefined' : 'defined'
   return { rule, outcome, args, rows: rows ?? null, steps: walk.steps, rules: ruleNodes(rest, world) }
 }
 
-function bind(known: Bindings, name: string, value: string | null | undefined): void {
-  if (value !== undefined) known.set(name, value)
+function bindAll(known: Bindings, names: readonly string[], values: Values): void {
+  for (let index = 0; index < names.length; index += 1) {
+    const [name, value] = [names[index], values[index]]
+    if (name !== undefined && value !== undefined) known.set(name, value)
+  }
 }
 
 /** Under a `with` that replaces input or data, what was read from them is not known. */
@@ -203,7 +206,7 @@ class BodyWalk {
 
   private hold(item: Held, position: number): void {
     if (position < this.next) this.retry(item.expr)
-    item.expr.probe.vars.forEach((name, index) => bind(this.known, name, item.values[index]))
+    bindAll(this.known, item.expr.probe.vars, item.values)
     if (!item.expr.probe.begin) {
       const step = this.step(item.expr, item.values, this.pending, { ok: true, aborted: false })
       this.steps.push(step)
@@ -237,7 +240,7 @@ class BodyWalk {
   }
 
   /** Values of an expression's variables before it held. */
-  private knownValues(expr: PreparedExpr): readonly (string | null | undefined)[] {
+  private knownValues(expr: PreparedExpr): Values {
     return expr.probe.vars.map((name) => (expr.binds.has(name) ? undefined : this.known.get(name)))
   }
 

@@ -6,11 +6,12 @@
  * A step: `at, expr, ok, aborted?, vars{}, reads{}?, missing[]?, steps[]?, rules[]?`: `steps` of the closures inside the
  * expression, `rules` that were evaluated for it; `reads` and `missing` on what failed and on every `not`.
  */
+import type { JsonObject } from './build-data.ts'
 import type { Dictionary } from './dictionary.ts'
 import type { Probe } from './host-events.ts'
 import type { Recording } from './host-values.ts'
 import { prepareDictionary } from './trace-dictionary.ts'
-import { JsonDocument } from './trace-lookup.ts'
+import { createDataDocument, createTextDocument } from './trace-lookup.ts'
 import type { TraceBounds } from './trace-render.ts'
 import { renderTrace } from './trace-render.ts'
 import { buildTree } from './trace-tree.ts'
@@ -31,21 +32,23 @@ export interface TraceReader {
   text(recording: Recording, input: TracedInput, bounds: TraceBounds): string
 }
 
-/** Work for looking up references into one input, in tokens. */
-const MAX_INPUT_STEPS = 5000
+/** Work for looking up references, about 5 ms. */
+const MAX_LOOKUP_CHARACTERS = 4_000_000
 
 /** @throws Error when the dictionary contradicts itself */
-export function createTraceReader(dictionary: Dictionary, dataText: string): TraceReader {
+export function createTraceReader(dictionary: Dictionary, data: JsonObject): TraceReader {
   const prepared = prepareDictionary(dictionary)
-  const data = new JsonDocument(dataText, Number.POSITIVE_INFINITY)
+  const dataDocument = createDataDocument(data)
   return {
     knows: prepared.knows,
     text(recording, { headText, argumentsText }, bounds) {
+      const budget = { characters: MAX_LOOKUP_CHARACTERS }
       const input = {
-        head: new JsonDocument(headText, MAX_INPUT_STEPS),
-        arguments: argumentsText === null ? null : new JsonDocument(argumentsText, MAX_INPUT_STEPS),
+        head: createTextDocument(headText, budget),
+        arguments: argumentsText === null ? null : createTextDocument(argumentsText, budget),
       }
-      return renderTrace(buildTree(prepared, recording, { input, data }), recording.dropped, bounds)
+      const tree = buildTree(prepared, recording, { input, data: dataDocument, budget })
+      return renderTrace(tree, recording.dropped, bounds)
     },
   }
 }

@@ -79,18 +79,21 @@ export function ignoreBody(): BodyReader {
 
 /**
  * A stream of events. Each goes to the sink as it comes, but the response to the request, which ends the reading. On a GET
- * stream there is none: everything goes to the sink and the digest is over all bytes.
+ * stream there is none: everything goes to the sink and the digest is over all bytes. A 2025-x server may end a stream early
+ * once it has sent an event id: the client comes back for the response with GET and Last-Event-ID, so there is none yet.
  */
 export function readEvents(message: Message, sink: AnswerSink, maxEventBytes: number): BodyReader {
   const parser = createSseParser({ maxEventBytes })
   const digest = message.kind === 'stream' ? createHash('sha256') : null
   let response: FoundMessage | null = null
+  let resumable = false
 
   /** Relays events up to the response, or the first one that the receiver wants time for. */
   async function relay(events: readonly SseEvent[]): Promise<ChunkVerdict> {
     for (const event of events) {
       response = responseIn(event, message)
       if (response !== null) return 'done'
+      if (event.id !== null && event.id !== '') resumable = true
       if (isRelayed(event)) await sink.event(event)
     }
     return 'more'
@@ -104,7 +107,8 @@ export function readEvents(message: Message, sink: AnswerSink, maxEventBytes: nu
     },
     end: () => {
       if (digest !== null) return { found: null, sha256: digest.digest('hex') }
-      if (response === null) throw failed('its stream ended without the response')
+      if (response === null && !(resumable && message.era === 'legacy'))
+        throw failed('its stream ended without the response')
       return found(response)
     },
   }

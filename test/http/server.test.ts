@@ -142,6 +142,11 @@ describe('the front door', () => {
       expect(answer).to.match(/^HTTP\/1\.1 408 /)
     })
 
+    it('cuts a connection that never says anything', async () => {
+      const { address } = await openDoor(echoSpine, { headersTimeoutMs: 60, timeoutCheckMs: 20 })
+      await (await rawClient(address)).closed()
+    })
+
     it('ignores CONNECT and answers an upgrade as an ordinary request', async () => {
       const { address } = await openDoor(
         async (exchange) => await exchange.finish(jsonReply({ plain: true })),
@@ -431,6 +436,23 @@ describe('the front door', () => {
       await seen.promise
       await door.close(10)
       expect(recorded).to.equal(true)
+      await client.closed()
+    })
+
+    it('closes a connection as soon as its stream has ended', async () => {
+      const opened = gate()
+      const end = gate()
+      const { door, address } = await openDoor(async (exchange) => {
+        exchange.open({ status: 200, headers: {} })
+        opened.open()
+        await end.promise
+        await exchange.finish(jsonReply({}))
+      })
+      const client = await rawClient(address, rawPost('{}'))
+      await opened.promise
+      const closing = door.close(60_000)
+      end.open()
+      await closing
       await client.closed()
     })
 

@@ -161,6 +161,19 @@ describe('forwarding a stream', () => {
     })
   }
 
+  it('that a 2025-x server ends early, to be asked again by event id, ends without a message', async () => {
+    const early: RawHandler = (_, reply) => {
+      const stream = reply.stream()
+      stream.raw('id: 7\nretry: 100\ndata:\n\n')
+      stream.end()
+    }
+    const [, forwarder] = await start(early)
+    const answer = await forwarder.forward(callOf(), recordingSink(), never)
+    expect(answer).to.deep.include({ message: null, parsed: null, frame: null })
+    const modern = forwarder.forward(callOf({ message: { era: 'modern' } }), recordingSink(), never)
+    expect(await modern.catch((thrown: unknown) => thrown)).to.include({ kind: 'upstream_failed' })
+  })
+
   it('passes on priming events and drops comments and foreign event types', async () => {
     const sink = recordingSink()
     const [, forwarder] = await start((_, reply) => {

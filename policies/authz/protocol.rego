@@ -1,0 +1,50 @@
+# Everything in the protocol besides tools.
+package gateway.authz
+
+# METADATA
+# title: Whoever has a known role may open a session, ping, and ask for lists
+# description: >-
+#   A list is filtered by the same rules element by element, so asking for it gives nothing away. Not so the list of tasks,
+#   which belong to whoever started them: tasks are closed until rules of yours open them.
+allow contains "protocol" if {
+	input.target.kind == "server"
+	input.request.method != "tasks/list"
+	count(known_roles) > 0
+}
+
+# METADATA
+# title: Resources under a listed prefix may be read by whoever may read
+allow contains "resource-listed" if {
+	input.target.kind in {"resource", "resource_template"}
+	"read" in may_use
+	some prefix in data.servers[input.server.name].resources
+	startswith(input.target.name, prefix)
+}
+
+# METADATA
+# title: Listed prompts may be used by whoever may read
+allow contains "prompt-listed" if {
+	input.target.kind == "prompt"
+	"read" in may_use
+	input.target.name in data.servers[input.server.name].prompts
+}
+
+# METADATA
+# title: Completions are given for listed prompts and resources
+allow contains "completion-listed" if {
+	input.target.kind == "completion"
+	"read" in may_use
+	input.target.name in data.servers[input.server.name].prompts
+}
+
+allow contains "completion-listed" if {
+	input.target.kind == "completion"
+	"read" in may_use
+	some prefix in data.servers[input.server.name].resources
+	startswith(input.target.name, prefix)
+}
+
+# METADATA
+# title: Servers may not turn to the client (sampling, elicitation, roots)
+# description: A server's request could make a model say or a person type what the server wants to know.
+deny contains "server-request" if input.target.kind == "server_request"

@@ -1,0 +1,157 @@
+/**
+ * The strict check of what a policy has decided: of the exact shape, bounded, and with reasons that cannot carry values out.
+ * Anything else is no decision, and the call is denied.
+ */
+import type { Limit, Obligation } from '../gateway/types.ts'
+
+/** A decision that has passed the check. Lists are sorted, so equal decisions are equal. */
+export interface Decision {
+  readonly allow: boolean
+  readonly allowedBy: readonly string[]
+  readonly deniedBy: readonly string[]
+  readonly limits: readonly Limit[]
+  readonly obligations: readonly Obligation[]
+}
+
+/** The verdict on one target of a list that has passed the check. */
+export type Verdict = Pick<Decision, 'allow' | 'allowedBy' | 'deniedBy'>
+
+/** The value is no decision. The message names the place and the rule, never a value of the policy. */
+export class MalformedDecision extends Error {
+  constructor(path: string, problem: string) {
+    super(`the policy's decision is malformed: ${path} ${problem}`)
+    this.name = 'MalformedDecision'
+  }
+}
+
+const NAME = /^[a-z][a-z0-9-]{0,63}$/
+const NAME_RULE = 'must match ^[a-z][a-z0-9-]{0,63}$'
+const MAX_REASONS = 64
+const MAX_LIMITS = 8
+const MAX_OBLIGATIONS = 16
+const MAX_KEY_PARTS = 16
+const MAX_KEY_PART_CHARACTERS = 256
+const MAX_LIMIT = 1_000_000_000
+/** 31 days. */
+const MAX_WINDOW_S = 2_678_400
+const LEVELS: ReadonlySet<unknown> = new Set(['metadata', 'request', 'full'])
+
+/**
+ * Checks the value of `data.gateway.decision`.
+ * @throws MalformedDecision
+ */
+export function parseDecision(value: unknown): Decision {
+  const names = ['allow', 'allowed_by', 'denied_by', 'limits', 'obligations']
+  const decision = parseObject(value, 'decision', names)
+  return {
+    ...parseVerdictMembers(decision, 'decision'),
+    limits: parseList(decision['limits'], 'limits', MAX_LIMITS).map(parseLimit).sort(byText),
+    obligations: parseList(decision['obligations'], 'obligations', MAX_OBLIGATIONS)
+      .map(parseObligation)
+      .sort(byText),
+  }
+}
+
+/**
+ * Checks the value of `data.gateway.visible`: one verdict per target, in their order.
+ * @throws MalformedDecision
+ */
+export function parseVerdicts(value: unknown, names: readonly string[]): readonly Verdict[] {
+  const list = parseList(value, 'visible', names.length)
+  if (list.length !== names.length) throw new MalformedDecision('visible', 'must have one verdict per target')
+  return list.map((element, index) => {
+    const path = `visible[${index}]`
+    const verdict = parseObject(element, path, ['name', 'allow', 'allowed_by', 'denied_by'])
+    if (verdict['name'] !== names[index])
+      throw new MalformedDecision(`${path}.name`, 'must be that of the target')
+    return parseVerdictMembers(verdict, path)
+  })
+}
+
+/** `allow` says nothing that the reasons do not: a disagreement means that the combination has been tampered with. */
+function parseVerdictMembers(value: Readonly<Record<string, unknown>>, path: string): Verdict {
+  const allowedBy = parseReasons(value['allowed_by'], `${path}.allowed_by`)
+  const deniedBy = parseReasons(value['denied_by'], `${path}.denied_by`)
+  const allow = allowedBy.length > 0 && deniedBy.length === 0
+  if (value['allow'] !== allow) throw new MalformedDecision(`${path}.allow`, 'must follow from the reasons')
+  return { allow, allowedBy, deniedBy }
+}
+
+function parseReasons(value: unknown, path: string): readonly string[] {
+  return parseList(value, path, MAX_REASONS)
+    .map((reason, index) => {
+      if (!isName(reason)) throw new MalformedDecision(`${path}[${index}]`, NAME_RULE)
+      return reason
+    })
+    .sort()
+}
+
+function parseLimit(value: unknown, index: number): Limit {
+  const path = `limits[${index}]`
+  const members = parseObject(value, path, ['name', 'key', 'limit', 'window_s'], ['cost'])
+  const { name, cost = 1 } = members
+  if (!isName(name)) throw new MalformedDecision(`${path}.name`, NAME_RULE)
+  const limit = parseInteger(members['limit'], `${path}.limit`, MAX_LIMIT)
+  return {
+    name,
+    key: parseList(members['key'], `${path}.key`, MAX_KEY_PARTS).map((part) =>
+      parseKeyPart(part, `${path}.key`),
+    ),
+    limit,
+    window_s: parseInteger(members['window_s'], `${path}.window_s`, MAX_WINDOW_S),
+    cost: parseInteger(cost, `${path}.cost`, limit),
+  }
+}
+
+function parseKeyPart(part: unknown, path: string): string | number | boolean {
+  if (typeof part === 'boolean' || (typeof part === 'number' && Number.isFinite(part))) return part
+  if (typeof part === 'string' && part.length <= MAX_KEY_PART_CHARACTERS) return part
+  const rule = `must hold strings of at most ${MAX_KEY_PART_CHARACTERS} characters, numbers and booleans`
+  throw new MalformedDecision(path, rule)
+}
+
+/** An obligation nobody knows cannot be honoured, so it denies. */
+function parseObligation(value: unknown, index: number): Obligation {
+  const path = `obligations[${index}]`
+  const { kind, level } = parseObject(value, path, ['kind'], ['level'])
+  if (kind !== 'audit_payload') throw new MalformedDecision(`${path}.kind`, 'must be "audit_payload"')
+  if (!LEVELS.has(level))
+    throw new MalformedDecision(`${path}.level`, 'must be "metadata", "request" or "full"')
+  return { kind, level }
+}
+
+function parseObject(
+  value: unknown,
+  path: string,
+  required: readonly string[],
+  optional: readonly string[] = [],
+): Readonly<Record<string, unknown>> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new MalformedDecision(path, 'must be an object')
+  }
+  const missing = required.find((name) => !Object.hasOwn(value, name))
+  if (missing !== undefined) throw new MalformedDecision(path, `must have the member ${missing}`)
+  const isUnknown = (name: string) => !required.includes(name) && !optional.includes(name)
+  if (Object.keys(value).some(isUnknown))
+    throw new MalformedDecision(path, 'has a member that nothing is known of')
+  return value as Readonly<Record<string, unknown>>
+}
+
+function parseList(value: unknown, path: string, max: number): readonly unknown[] {
+  if (!Array.isArray(value)) throw new MalformedDecision(path, 'must be a list')
+  if (value.length > max) throw new MalformedDecision(path, `must have at most ${max} elements`)
+  return value
+}
+
+function parseInteger(value: unknown, path: string, max: number): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= max) return value
+  throw new MalformedDecision(path, `must be an integer from 1 to ${max}`)
+}
+
+function isName(value: unknown): value is string {
+  return typeof value === 'string' && NAME.test(value)
+}
+
+function byText(a: unknown, b: unknown): number {
+  return JSON.stringify(a) < JSON.stringify(b) ? -1 : 1
+}

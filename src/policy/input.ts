@@ -1,0 +1,149 @@
+/**
+ * What the policy sees: a call -> the exact JSON text of `input` (schemas/policy-input.schema.json).
+ *
+ * The call's arguments go in as the text they came in, so that numbers keep their digits. What is not known is absent.
+ */
+import type { Call, Target } from '../gateway/types.ts'
+import { PolicyFault } from './host-fault.ts'
+
+/** The input of one evaluation. */
+export interface PolicyInput {
+  /** The exact bytes the module gets. */
+  readonly bytes: Uint8Array<ArrayBuffer>
+  /** The same as JSON text, without `arguments`. */
+  readonly headText: string
+  /** JSON text of `arguments` as the module sees it; null = none. */
+  readonly argumentsText: string | null
+  /** Why it must not be evaluated. */
+  readonly fault: PolicyFault | null
+}
+
+/** Which question is asked about the call. */
+export type InputSubject =
+  | { readonly phase: 'call' }
+  | { readonly phase: 'list'; readonly targets: readonly Target[] }
+
+/** The clock and the bound of an input. */
+export interface InputOptions {
+  /** Nanoseconds since the epoch. */
+  readonly nowNs: bigint
+  readonly maxBytes: number
+}
+
+const MAX_INT64 = 2n ** 63n - 1n
+const MIN_INT64 = -(2n ** 63n)
+/** An integer outside 64 bits has at least this many digits. */
+const MAY_BE_LARGE = /\d{19}/
+const MAX_DIGITS = 20
+const STRING_OR_NUMBER = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/gs
+const INTEGER = /^-?\d+$/
+const MAY_BE_SURROGATE = /\\u[dD][89a-fA-F]/
+/** One escape at a time; an unpaired surrogate is captured. */
+const ESCAPE =
+  /\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(u[dD][89a-fA-F][\da-fA-F]{2})|.)/gs
+const encoder = new TextEncoder()
+
+/**
+ * Builds the input of a call that has passed `read`.
+ * @throws Error when a stage before authz has left something out
+ */
+export function toPolicyInput(call: Call, subject: InputSubject, options: InputOptions): PolicyInput {
+  const headText = withoutLoneSurrogates(headOf(call, subject, options.nowNs))
+  const raw = subject.phase === 'call' ? (call.message?.argumentsText ?? null) : null
+  const argumentsText = raw === null ? null : withoutLoneSurrogates(raw)
+  const text = argumentsText === null ? headText : `${headText.slice(0, -1)},"arguments":${argumentsText}}`
+  const bytes = encoder.encode(text)
+  return {
+    bytes,
+    headText,
+    argumentsText,
+    fault: refusalOf(bytes.byteLength, argumentsText, options.maxBytes),
+  }
+}
+
+/** Bytes that a target takes in the input of a list evaluation. */
+export function targetBytes(target: Target): number {
+  return Buffer.byteLength(JSON.stringify(targetOf(target))) + 1
+}
+
+/** A target's name as the policy sees it: unpaired surrogates are U+FFFD. */
+export function nameAsSeen(target: Target): string {
+  return JSON.parse(withoutLoneSurrogates(JSON.stringify(target.name))) as string
+}
+
+function headOf(call: Call, subject: InputSubject, nowNs: bigint): string {
+  const { message, principal, server, target } = call
+  if (message === null || principal === null || server === null) {
+    throw new Error('a policy is asked about a call that has not been read')
+  }
+  if (subject.phase === 'call' && target === null)
+    throw new Error('a policy is asked about a call without a target')
+  const request = {
+    id: call.requestId,
+    time: new Date(Number(nowNs / 1_000_000n)).toISOString(),
+    method: message.method,
+    protocol_version: message.protocolVersion ?? undefined,
+    ip: call.clientIp ?? undefined,
+    session: message.session?.hash,
+  }
+  const { id, kind, roles, teams, scopes, claims } = principal
+  const rest = {
+    principal: {
+      ...{ id, kind, roles, tenant: principal.tenant ?? undefined, teams, scopes, claims },
+      auth_method: principal.authMethod,
+    },
+    server: { name: server.name, labels: server.labels },
+    target: subject.phase === 'call' && target !== null ? targetOf(target) : undefined,
+    targets: subject.phase === 'list' ? subject.targets.map(targetOf) : undefined,
+    client:
+      message.client === null ? undefined : { name: message.client.name, version: message.client.version },
+  }
+  // A double cannot hold the nanoseconds.
+  const requestText = `${JSON.stringify(request).slice(0, -1)},"now_ns":${nowNs}}`
+  return `{"phase":"${subject.phase}","request":${requestText},${JSON.stringify(rest).slice(1)}`
+}
+
+function targetOf(target: Target): Record<string, unknown> {
+  const { kind, name, annotations } = target
+  return { kind, name, annotations, schema_digest: target.schemaDigest ?? undefined }
+}
+
+function refusalOf(bytes: number, argumentsText: string | null, maxBytes: number): PolicyFault | null {
+  if (bytes > maxBytes) {
+    return new PolicyFault('size', `the policy input has ${bytes} bytes, more than the ${maxBytes} allowed`)
+  }
+  const large = argumentsText === null ? null : findLargeInteger(argumentsText)
+  if (large === null) return null
+  // OPA's Wasm runtime would go on with a rounded number: the policy would judge another call than the upstream gets.
+  const shown = large.length > MAX_DIGITS + 1 ? `${large.slice(0, MAX_DIGITS)}…` : large
+  return new PolicyFault(
+    'error',
+    `input.arguments holds ${shown}, an integer outside the signed 64-bit range`,
+  )
+}
+
+/** The first integer literal outside the signed 64-bit range. */
+function findLargeInteger(json: string): string | null {
+  if (!MAY_BE_LARGE.test(json)) return null
+  for (const [token] of json.matchAll(STRING_OR_NUMBER)) {
+    if (INTEGER.test(token) && isLarge(token)) return token
+  }
+  return null
+}
+
+function isLarge(integer: string): boolean {
+  if (integer.length > MAX_DIGITS) return true
+  const value = BigInt(integer)
+  return value > MAX_INT64 || value < MIN_INT64
+}
+
+/**
+ * Unpaired surrogate escapes become U+FFFD, which is how OPA reads them. Its Wasm runtime would take the escape behind one
+ * for its other half and swallow that character.
+ */
+function withoutLoneSurrogates(json: string): string {
+  if (!MAY_BE_SURROGATE.test(json)) return json
+  return json.replace(ESCAPE, (found: string, lone: string | undefined) =>
+    lone === undefined ? found : '\\ufffd',
+  )
+}

@@ -1,0 +1,87 @@
+/** Checks a call's arguments against the tool's own input schema. [MCP server/tools, "Input validation"] */
+import { LRUCache } from 'lru-cache'
+import { GatewayError } from '../errors.ts'
+import type { ToolEntry } from '../gateway/types.ts'
+import { asObject } from './response.ts'
+import type { SchemaValidator } from './schema-validator.ts'
+import { createSchemaValidator } from './schema-validator.ts'
+
+export interface ArgumentCheckOptions {
+  readonly clock: { monotonicMs(): number }
+  /** The tool's entry after a refresh of the catalogue; null when it is gone. Never throws. */
+  readonly refetch: (upstream: string, tool: string) => Promise<ToolEntry | null>
+  /** Called once for each schema that cannot be used. */
+  readonly onProblem: (problem: SchemaProblem) => void
+}
+
+/** A schema against which nothing can be checked: policy decides alone. */
+export interface SchemaProblem {
+  readonly upstream: string
+  readonly tool: string
+  readonly schemaDigest: string
+  readonly reason: string
+}
+
+export interface ArgumentCheck {
+  /** `Rooms.upstreams.validateArguments`. */
+  validate(upstream: string, tool: ToolEntry, argumentsText: string): Promise<void>
+  /** Schemas of this upstream that were met and cannot be used. */
+  problems(upstream: string): readonly SchemaProblem[]
+}
+
+const MAX_VALIDATORS = 1000
+const MAX_PROBLEMS = 200
+
+export function createArgumentCheck(options: ArgumentCheckOptions): ArgumentCheck {
+  /** By digest of the schema: what two tools share is compiled once. */
+  const validators = new LRUCache<string, SchemaValidator>({ max: MAX_VALIDATORS })
+  const problems = new LRUCache<string, SchemaProblem>({ max: MAX_PROBLEMS })
+
+  function validatorOf(upstream: string, tool: ToolEntry): SchemaValidator {
+    let validator = validators.get(tool.schemaDigest)
+    if (validator === undefined) {
+      validator = createSchemaValidator(tool.inputSchema, options.clock)
+      validators.set(tool.schemaDigest, validator)
+    }
+    note(upstream, tool, validator.problem)
+    return validator
+  }
+
+  function note(upstream: string, { name, schemaDigest }: ToolEntry, reason: string | null): void {
+    const key = JSON.stringify([upstream, name])
+    const noted = problems.get(key)
+    if (reason === null) {
+      if (noted !== undefined) problems.delete(key)
+      return
+    }
+    if (noted?.schemaDigest === schemaDigest) return
+    const problem = { upstream, tool: name, schemaDigest, reason }
+    problems.set(key, problem)
+    options.onProblem(problem)
+  }
+
+  function check(upstream: string, tool: ToolEntry, value: unknown, length: number): readonly string[] {
+    return validatorOf(upstream, tool).check(value, length)
+  }
+
+  return {
+    async validate(upstream, tool, argumentsText) {
+      const value: unknown = JSON.parse(argumentsText)
+      // Whatever the schema says, or fails to say: arguments are an object.
+      if (asObject(value) === null) throw invalid(['/: type'])
+      const found = check(upstream, tool, value, argumentsText.length)
+      if (found.length === 0) return
+      // The upstream may have changed the tool since its list was read.
+      const fresh = await options.refetch(upstream, tool.name)
+      if (fresh === null || fresh.schemaDigest === tool.schemaDigest) throw invalid(found)
+      const still = check(upstream, fresh, value, argumentsText.length)
+      if (still.length > 0) throw invalid(still)
+    },
+    problems: (upstream) => [...problems.values()].filter((problem) => problem.upstream === upstream),
+  }
+}
+
+function invalid(problems: readonly string[]): GatewayError {
+  const message = `Invalid arguments: ${problems.join('; ')}`
+  return new GatewayError('invalid_arguments', { message, detail: message })
+}
