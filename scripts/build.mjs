@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { BUILD_STAMP, ensureInstalled, fail, requireNode, ROOT, sourceDigest } from './prepare.mjs'
+import { BUILD_STAMP, ensureInstalled, fail, ROOT, requireNode, sourceDigest } from './prepare.mjs'
 
 const DIST = join(ROOT, 'dist')
 const PROGRAM = join(DIST, 'cli/gateway.js')
@@ -28,12 +28,16 @@ function emptyDist() {
 
 function compile() {
   const tsc = join(ROOT, 'node_modules/typescript/bin/tsc')
-  const made = spawnSync(process.execPath, [tsc, '-p', join(ROOT, 'tsconfig.build.json')], { stdio: ['ignore', 2, 2] })
+  const made = spawnSync(process.execPath, [tsc, '-p', join(ROOT, 'tsconfig.build.json')], {
+    stdio: ['ignore', 2, 2],
+  })
   if (made.status !== 0) fail('the sources do not compile')
 }
 
 async function unpackCompiler() {
-  const { unpackCompilerForBuild } = await import(pathToFileURL(join(DIST, 'policy/compiler-artifact.js')).href)
+  const { unpackCompilerForBuild } = await import(
+    pathToFileURL(join(DIST, 'policy/compiler-artifact.js')).href
+  )
   await unpackCompilerForBuild()
 }
 

@@ -19,7 +19,9 @@ export function requireNode() {
   const [major, minor] = process.versions.node.split('.').map(Number)
   const isOldEnough = major > OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor >= OLDEST_NODE[1])
   if (isOldEnough) return
-  fail(`Node ${OLDEST_NODE.join('.')} or newer is needed, this is ${process.versions.node}. See https://nodejs.org`)
+  fail(
+    `Node ${OLDEST_NODE.join('.')} or newer is needed, this is ${process.versions.node}. See https://nodejs.org`,
+  )
 }
 
 /** Prints an error and ends the process. */
@@ -53,9 +55,18 @@ export async function ensureBuilt() {
 /** Digest of everything the build reads. */
 export function sourceDigest() {
   const hash = createHash('sha256')
-  const names = ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json', 'compiler/rego.wasm.sha256']
+  const names = [
+    'package.json',
+    'package-lock.json',
+    'tsconfig.json',
+    'tsconfig.build.json',
+    'compiler/rego.wasm.sha256',
+  ]
   for (const name of [...names, ...filesUnder('src'), 'scripts/build.mjs']) {
-    hash.update(`${name}\0`).update(readFileSync(join(ROOT, name))).update('\0')
+    hash
+      .update(`${name}\0`)
+      .update(readFileSync(join(ROOT, name)))
+      .update('\0')
   }
   return hash.digest('hex')
 }
@@ -132,4 +143,3 @@ function run([program, ...first], args) {
     })
   })
 }
-

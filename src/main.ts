@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import pg from 'pg'
-import type { Admin } from './admin/admin.ts'
+import type { Admin, Check } from './admin/admin.ts'
 import { createAdmin } from './admin/admin.ts'
 import type { Metrics } from './admin/metrics.ts'
 import { createMetrics } from './admin/metrics.ts'
@@ -17,7 +17,7 @@ import { createAuditRoom } from './audit/writer.ts'
 import { countKeys } from './auth/key-store.ts'
 import type { AuthRoom } from './auth/room.ts'
 import { createAuthRoom } from './auth/room.ts'
-import { listenText } from './config/listen.ts'
+import { isLoopback } from './config/listen.ts'
 import { loadOrMakeSecret } from './config/own-secret.ts'
 import type { Config, Listen } from './config/types.ts'
 import type { OpenedDatabase } from './database.ts'
@@ -28,8 +28,8 @@ import { toClientConfig } from './db/connection.ts'
 import type { Pools } from './db/pools.ts'
 import { createPools } from './db/pools.ts'
 import { UsageError } from './errors.ts'
+import type { Rooms, Spine } from './gateway/call.ts'
 import { createSpine } from './gateway/call.ts'
-import type { Rooms } from './gateway/call.ts'
 import { createRowIds } from './gateway/row-id.ts'
 import { recordThrottledWindow } from './gateway/throttled.ts'
 import type { HttpRoom } from './http/room.ts'
@@ -45,9 +45,16 @@ import { createCompiler } from './policy/compiler.ts'
 import { loadCompilerArtifact } from './policy/compiler-artifact.ts'
 import type { PolicyRoom } from './policy/engine.ts'
 import { createPolicyRoom } from './policy/engine.ts'
+import { DEFAULT_TRACE_BOUNDS } from './policy/trace-render.ts'
 import { deriveKey, parseSecret } from './secret.ts'
 import type { Upstreams } from './upstream/room.ts'
 import { createUpstreams } from './upstream/room.ts'
+import { VERSION } from './version.ts'
+
+const PAGES_PER_MIB = 16
+const MAX_THROTTLED_ADDRESSES = 100_000
+/** Within a second of a change no stream stays open that would not be allowed any more. */
+const STREAM_RECHECK_MS = 500
 
 /** A gateway that is listening. */
 export interface RunningGateway {
@@ -114,21 +121,27 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const database = own(await openMigratedDatabase(config, options.onProgress), (opened) => opened.stop())
   const secret = await loadSecret(config, database)
   const pools = openPools(building, database)
-  const policy = openPolicy(building, ground, compiled, secret)
+  const policy = await openPolicy(building, ground, compiled, secret)
   await storeRevision(pools.general, { ...compiled, loadedAt: new Date(ground.clock.nowMs()) })
   const upstreams = openUpstreams(building, ground)
-  const audit = openAudit(building, ground, pools)
+  const audit = await openAudit(building, ground, pools)
   const http = openHttp(config, secret)
   const metrics = openMetrics(audit, compiled)
   const observe = createObserver(options.log, metrics)
-  const recording = { audit: audit ?? createNoAudit(), http, clock: ground.clock, newId: ground.newId, observe }
+  const recording = {
+    audit: audit ?? createNoAudit(),
+    http,
+    clock: ground.clock,
+    newId: ground.newId,
+    observe,
+  }
   const feed = openChangeFeed(building, ground, database, pools)
   const auth = openAuth(building, ground, pools, feed, recording)
   await feed.refresh()
   await refuseWithoutCredentials(config, pools)
   const spine = createSpine({ ...recording, auth, policy, upstreams }, config.limits)
   const drain = { isDraining: false }
-  const admin = openAdmin(building, { auth, policy, upstreams, audit, feed, metrics, ground, drain })
+  const admin = openAdmin(building, ground, { auth, policy, upstreams, audit, feed, metrics, drain })
   const front = openFrontDoor(building, ground, spine, drain)
   return {
     address: await listen(front, config.listen),
@@ -153,7 +166,10 @@ async function loadPolicy(config: Config, { onProgress }: StartOptions): Promise
 async function loadSecret(config: Config, database: OpenedDatabase): Promise<string> {
   if (config.secret !== null) return parseSecret(config.secret)
   if (database.home !== null) return await loadOrMakeSecret(join(database.home, 'gateway-secret'))
-  throw new UsageError('config', 'A database of your own needs secret_file (or GATEWAY_SECRET): 32 random bytes shared by all gateways.')
+  throw new UsageError(
+    'config',
+    'A database of your own needs secret_file (or GATEWAY_SECRET): 32 random bytes shared by all gateways.',
+  )
 }
 
 function openPools({ options, own }: Building, database: OpenedDatabase): Pools {
@@ -180,12 +196,21 @@ function allowedHosts(config: Config): readonly string[] {
 }
 
 function openMetrics(audit: AuditWriter | null, policy: CompiledPolicy): Metrics {
-  const metrics = createMetrics({ version: VERSION, audit: audit === null ? null : audit.gauges, process: true })
+  const metrics = createMetrics({
+    version: VERSION,
+    audit: audit === null ? null : audit.gauges,
+    process: true,
+  })
   metrics.setPolicy(policy)
   return metrics
 }
 
-function openChangeFeed({ options, own }: Building, ground: Ground, database: OpenedDatabase, pools: Pools): ChangeFeed {
+function openChangeFeed(
+  { options, own }: Building,
+  ground: Ground,
+  database: OpenedDatabase,
+  pools: Pools,
+): ChangeFeed {
   const limits = { connectTimeoutMs: 2000, statementTimeoutMs: 0, lockTimeoutMs: 0 }
   const feed = createChangeFeed({
     db: pools.keys,
@@ -199,5 +224,176 @@ function openChangeFeed({ options, own }: Building, ground: Ground, database: Op
 
 function tellFeedHealth(log: Log, ok: boolean, error: unknown): void {
   if (ok) log.info('changes of keys are being read again')
-  else log.error({ error: error instanceof Error ? error.message : String(error) }, 'changes of keys cannot be read')
+  else
+    log.error(
+      { error: error instanceof Error ? error.message : String(error) },
+      'changes of keys cannot be read',
+    )
+}
+
+async function openPolicy(
+  { config, options, own }: Building,
+  ground: Ground,
+  policy: CompiledPolicy,
+  secret: string,
+): Promise<PolicyRoom> {
+  const { limits } = config
+  const room = await createPolicyRoom({
+    policy,
+    inputMacKey: deriveKey(secret, 'input_mac'),
+    now: () => BigInt(ground.clock.nowMs()) * 1_000_000n,
+    monotonicMs: ground.clock.monotonicMs,
+    limits: {
+      fuel: limits.policyFuel,
+      memoryPages: limits.policyMemoryMib * PAGES_PER_MIB,
+      maxInputBytes: limits.maxInputBytes,
+      trace: { ...DEFAULT_TRACE_BOUNDS, maxBytes: limits.maxTraceBytes, maxEvents: limits.maxTraceEvents },
+    },
+    log: options.log,
+  })
+  return own(room, (opened) => opened.close())
+}
+
+function openUpstreams({ config, options, own }: Building, ground: Ground): Upstreams {
+  const upstreams = createUpstreams({
+    upstreams: config.upstreams,
+    limits: { maxStreamMs: config.limits.maxStreamS * 1000 },
+    version: VERSION,
+    clock: ground.clock,
+    log: options.log,
+  })
+  upstreams.warm()
+  return own(upstreams, (opened) => opened.close())
+}
+
+async function openAudit(
+  { config, options, own }: Building,
+  ground: Ground,
+  pools: Pools,
+): Promise<AuditWriter | null> {
+  if (!config.audit.enabled) {
+    options.log.warn({}, 'audit is off: attempts leave no row (audit.enabled: false)')
+    return null
+  }
+  const writer = createAuditRoom({
+    pool: pools.audit,
+    writerId: ground.processId,
+    newId: ground.newId,
+    clock: ground.clock,
+    log: options.log,
+    redactKeys: config.audit.redactKeys,
+  })
+  await writer.start()
+  return own(writer, async (opened) => {
+    const { unwritten } = await opened.close()
+    if (unwritten > 0)
+      options.log.error({ rows: unwritten }, 'audit rows could not be written before the end')
+  })
+}
+
+type Recording = Pick<Rooms, 'audit' | 'http' | 'clock' | 'newId' | 'observe'>
+
+function openAuth(
+  { config, own }: Building,
+  ground: Ground,
+  pools: Pools,
+  feed: ChangeFeed,
+  recording: Recording,
+): AuthRoom {
+  const { throttle, maxStaleS, anonymous } = config.auth
+  const room = createAuthRoom({
+    db: pools.keys,
+    changes: feed,
+    clock: ground.clock,
+    anonymous: anonymous ? { roles: ['admin'] } : null,
+    maxStaleMs: maxStaleS * 1000,
+    throttle: {
+      maxFailures: throttle.maxFailures,
+      windowMs: throttle.windowS * 1000,
+      maxAddresses: MAX_THROTTLED_ADDRESSES,
+    },
+    onThrottledWindow: (window) => void recordThrottledWindow(recording, window),
+  })
+  return own(room, (opened) => opened.close())
+}
+
+/** Without a key nobody could be let in, and a gateway that lets everybody in by mistake must not start. */
+async function refuseWithoutCredentials(config: Config, pools: Pools): Promise<void> {
+  if (config.auth.anonymous || (await countKeys(pools.general)) > 0) return
+  throw new UsageError(
+    'config',
+    'There is no API key yet, so nobody could use the gateway. Make one with `gateway keys create --name NAME --role ROLE`, or start with --dev on a loopback address.',
+  )
+}
+
+interface AdminParts {
+  readonly auth: AuthRoom
+  readonly policy: PolicyRoom
+  readonly upstreams: Upstreams
+  readonly audit: AuditWriter | null
+  readonly feed: ChangeFeed
+  readonly metrics: Metrics
+  readonly drain: { isDraining: boolean }
+}
+
+function openAdmin({ config, options, own }: Building, ground: Ground, parts: AdminParts): Admin | null {
+  if (config.admin.listen === null) return null
+  const admin = createAdmin({
+    listen: config.admin.listen,
+    allowedHosts: config.admin.allowedHosts,
+    health: () => health(config, ground, parts),
+    isDraining: () => parts.drain.isDraining,
+    throttle: parts.auth.throttle,
+    authenticate: parts.auth.authenticate,
+    metrics: parts.metrics,
+    onFault: (error) => options.log.error({ err: error }, 'admin request failed'),
+  })
+  return own(admin, (opened) => opened.close())
+}
+
+/** Readiness: what must work for a call to be served, and what is only told. */
+function health(config: Config, ground: Ground, parts: AdminParts): Record<string, Check> {
+  const staleMs = ground.clock.monotonicMs() - parts.feed.confirmedAt()
+  const audit = parts.audit?.state() ?? 'disabled'
+  const upstreams = parts.upstreams.states()
+  return {
+    database: { state: staleMs <= config.auth.maxStaleS * 1000 ? 'ok' : 'failed', required: true },
+    policy: { state: 'ok', required: true, ...parts.policy.revision },
+    audit: { state: audit === 'up' ? 'ok' : audit === 'disabled' ? 'disabled' : 'failed', required: true },
+    upstreams: {
+      state: upstreams.every((upstream) => upstream.status !== 'down') ? 'ok' : 'failed',
+      required: false,
+      servers: Object.fromEntries(upstreams.map((upstream) => [upstream.name, upstream.status])),
+      uncheckable_schemas: upstreams
+        .flatMap((upstream) => upstream.schemaProblems.length)
+        .reduce((a, b) => a + b, 0),
+    },
+  }
+}
+
+function openFrontDoor(
+  { config, options, own }: Building,
+  ground: Ground,
+  spine: Spine,
+  drain: { isDraining: boolean },
+): FrontDoor {
+  const front = createFrontDoor({
+    spine: spine.attempt,
+    tls: config.tls,
+    newRequestId: () => ground.newId(ground.clock.nowMs()),
+    log: options.log,
+  })
+  const timer = setInterval(spine.recheckStreams, STREAM_RECHECK_MS)
+  timer.unref()
+  return own(front, async (opened) => {
+    drain.isDraining = true
+    spine.endStreams()
+    await opened.close(config.limits.drainMs)
+    clearInterval(timer)
+  })
+}
+
+async function listen(front: FrontDoor, at: Listen): Promise<Listen> {
+  const { address, port } = await front.listen(at.host, at.port)
+  return { host: address, port }
 }

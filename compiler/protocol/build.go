@@ -31,7 +31,12 @@ func parse(sources map[string]string, caps *ast.Capabilities) (map[string]*ast.M
 		var list ast.Errors
 		switch {
 		case errors.As(err, &list):
-			errs = append(errs, list...)
+			for _, e := range list {
+				if e.Location == nil || e.Location.File == "" {
+					e.Location = &ast.Location{File: name, Row: 1, Col: 1}
+				}
+				errs = append(errs, e)
+			}
 		case err != nil:
 			return nil, fmt.Errorf("%s: %w", name, err)
 		case m == nil:
@@ -65,7 +70,7 @@ func options(req *Request) (instrument.Options, error) {
 		o.Schemas = ast.NewSchemaSet()
 		o.Schemas.Put(ast.SchemaRootRef, schema)
 	}
-	if len(req.Data) > 0 {
+	if len(req.Data) > 0 && !req.Lenient {
 		var data any
 		if err := decode(req.Data, &data); err != nil {
 			return o, fmt.Errorf("data: %w", err)

@@ -25,7 +25,8 @@ type PolicyError struct {
 }
 
 // explain turns an error of OPA's into PolicyErrors, in the order of the
-// sources.
+// sources. One that only repeats the one before it at greater length is left
+// out.
 func explain(err error, req *Request) []PolicyError {
 	var list ast.Errors
 	var one *ast.Error
@@ -43,15 +44,15 @@ func explain(err error, req *Request) []PolicyError {
 	slices.SortStableFunc(out, func(a, b PolicyError) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Row, b.Row), cmp.Compare(a.Col, b.Col))
 	})
-	return slices.CompactFunc(out, func(a, b PolicyError) bool {
-		return a.File == b.File && a.Row == b.Row && a.Col == b.Col && a.Message == b.Message
+	return slices.CompactFunc(out, func(b, a PolicyError) bool {
+		return a.File == b.File && a.Row == b.Row && a.Col == b.Col && strings.HasPrefix(b.Message, a.Message)
 	})
 }
 
 func fromAST(e *ast.Error, req *Request) PolicyError {
 	out := PolicyError{Code: e.Code, Message: strings.TrimSpace(e.Message)}
 	if loc := e.Location; loc != nil {
-		out.File, out.Row, out.Col = loc.File, loc.Row, loc.Col
+		out.File, out.Row, out.Col = loc.File, max(loc.Row, 1), max(loc.Col, 1)
 		if text, _, _ := strings.Cut(string(loc.Text), "\n"); text != "" {
 			end := loc.Col + len([]rune(text))
 			out.EndCol = &end

@@ -49,7 +49,7 @@ func (h *hint) contract() string {
 		return "give the package another name"
 	}
 	name, _, _ := strings.Cut(h.out.Message, " ")
-	return fmt.Sprintf("write: %s contains \"reason\" if { ... }", name)
+	return fmt.Sprintf("write: %s contains .. if { .. }", name)
 }
 
 // unknownField names the field that was probably meant.
@@ -67,6 +67,7 @@ func (h *hint) unknownField(d *ast.RefErrInvalidDetail) string {
 			names = append(names, string(s))
 		}
 	}
+	h.mark(d.Ref[:d.Pos+1].String())
 	parent := d.Ref[:d.Pos].String()
 	if len(names) == 0 {
 		if d.Want != nil {
@@ -75,11 +76,77 @@ func (h *hint) unknownField(d *ast.RefErrInvalidDetail) string {
 		return fmt.Sprintf("%s has no fields", parent)
 	}
 	slices.Sort(names)
-	allowed := fmt.Sprintf("fields of %s: %s", parent, strings.Join(names, ", "))
-	if near := nearest(string(wrote), names); near != "" {
-		return fmt.Sprintf("did you mean %s.%s? %s", parent, near, allowed)
+	fields := fmt.Sprintf("fields of %s: %s", parent, strings.Join(names, ", "))
+	switch near := nearest(string(wrote), names); {
+	case near != "":
+		return fmt.Sprintf("did you mean %s.%s? %s", parent, near, fields)
+	case parent == "input":
+		if elsewhere := h.elsewhere(string(wrote)); elsewhere != "" {
+			return fmt.Sprintf("did you mean %s? %s", elsewhere, fields)
+		}
 	}
-	return allowed
+	return fields
+}
+
+// inputAliases are words people use for fields of input.
+var inputAliases = map[string]string{
+	"args": "input.arguments", "params": "input.arguments", "parameters": "input.arguments",
+	"user": "input.principal", "usr": "input.principal", "subject": "input.principal", "caller": "input.principal",
+	"tool": "input.target", "resource": "input.target", "action": "input.request.method",
+	"upstream": "input.server", "role": "input.principal.roles", "claim": "input.principal.claims",
+}
+
+// elsewhere finds the one place in the input schema that has a field of this
+// name.
+func (h *hint) elsewhere(name string) string {
+	var schema map[string]any
+	if decode(h.req.InputSchema, &schema) != nil {
+		return ""
+	}
+	if alias := inputAliases[strings.ToLower(name)]; alias != "" && hasField(schema, strings.Split(alias, ".")[1:]) {
+		return alias
+	}
+	var found []string
+	top := properties(schema)
+	for parent, inner := range top {
+		if m, ok := inner.(map[string]any); ok {
+			if _, ok := properties(m)[name]; ok {
+				found = append(found, "input."+parent+"."+name)
+			}
+		}
+	}
+	if len(found) != 1 {
+		return ""
+	}
+	return found[0]
+}
+
+func properties(schema map[string]any) map[string]any {
+	p, _ := schema["properties"].(map[string]any)
+	return p
+}
+
+func hasField(schema map[string]any, path []string) bool {
+	for _, step := range path {
+		next, ok := properties(schema)[step].(map[string]any)
+		if !ok {
+			return false
+		}
+		schema = next
+	}
+	return true
+}
+
+// mark widens the marked text to all of what, when that is what stands there.
+func (h *hint) mark(what string) {
+	if h.out.Line == nil || h.out.Col < 1 {
+		return
+	}
+	line := []rune(*h.out.Line)
+	if h.out.Col-1 <= len(line) && strings.HasPrefix(string(line[h.out.Col-1:]), what) {
+		end := h.out.Col + len([]rune(what))
+		h.out.EndCol = &end
+	}
 }
 
 var (
@@ -120,10 +187,15 @@ func (h *hint) byMessage() string {
 		return "a rule cannot depend on itself; `walk` and `graph.reachable` cover trees and graphs"
 	case strings.Contains(msg, "conflicting rule for data path"):
 		return "a data file has a value at this path; rename the rule or move the data"
+	case strings.HasPrefix(msg, "with keyword target must reference existing"):
+		return "`with` replaces input, data, a rule's function or an available builtin; this is none of them"
 	case strings.Contains(msg, "multiple default rules"):
 		return "keep one default"
 	case strings.Contains(msg, "conflicting rules"):
 		return "one name is one kind of rule: a value (:=), a set (contains) or a function; rename one of them"
+	}
+	if h.err.Details != nil {
+		return strings.Join(strings.Fields(strings.Join(h.err.Details.Lines(), " ")), " ")
 	}
 	return ""
 }
@@ -186,23 +258,17 @@ var unavailableGroups = map[string]string{
 }
 
 var deprecatedBuiltins = map[string]string{
-	"any":                 "write `some x in xs; x`, or `true in xs`",
-	"all":                 "write `every x in xs { x }`",
-	"re_match":            "use regex.match",
-	"set_diff":            "use the operator -",
-	"net.cidr_overlap":    "use net.cidr_contains",
-	"cast_array":          "use is_array, or an array comprehension",
-	"cast_set":            "use is_set, or a set comprehension",
-	"cast_string":         "use is_string",
-	"cast_boolean":        "use is_boolean",
-	"cast_null":           "use is_null",
-	"cast_object":         "use is_object",
-	"regex.globs_match":   "use glob.match or regex.match",
-	"json.schema_verify":  "use json.verify_schema",
-	"crypto.md5":          "use crypto.sha256",
-	"crypto.sha1":         "use crypto.sha256",
-	"object.union_n_set":  "use object.union_n",
-	"strings.replace_set": "use strings.replace_n",
+	"any":              "write `some x in xs; x`, or `true in xs`",
+	"all":              "write `every x in xs { x }`",
+	"re_match":         "use regex.match",
+	"set_diff":         "use the operator -",
+	"net.cidr_overlap": "use net.cidr_contains",
+	"cast_array":       "use is_array, or an array comprehension",
+	"cast_set":         "use is_set, or a set comprehension",
+	"cast_string":      "use is_string",
+	"cast_boolean":     "use is_boolean",
+	"cast_null":        "use is_null",
+	"cast_object":      "use is_object",
 }
 
 // parse keeps the first line of a parse error and takes what the parser adds
@@ -215,6 +281,10 @@ func (h *hint) parse() string {
 		return "write: name if { ... }"
 	case strings.Contains(first, "`contains` keyword is required"):
 		return "write: name contains value if { ... }"
+	case strings.Contains(first, "unexpected eof"):
+		return "something is not closed: a bracket, a brace or a string"
+	case h.operatorWord():
+		return "`and` and `or` need `import future.keywords.and` or `import future.keywords.or`"
 	case strings.Contains(first, "var cannot be used for rule name"), strings.Contains(first, "unexpected identifier token"):
 		return "a rule is `name := value if { .. }`, `name contains value if { .. }` or `name if { .. }`"
 	case strings.Contains(first, "empty module"):
@@ -267,4 +337,11 @@ func editDistance(a, b string, limit int) int {
 		prev2, prev, cur = prev, cur, prev2
 	}
 	return min(prev[len(b)], limit)
+}
+
+// operatorWord tells whether the error points at `and` or `or` used without
+// the import that makes them operators.
+func (h *hint) operatorWord() bool {
+	text := strings.TrimSpace(string(h.err.Location.Text))
+	return text == "and" || text == "or"
 }

@@ -37,7 +37,8 @@ type Request struct {
 	// Builtins names the builtins the host evaluates, besides those native to
 	// OPA's Wasm. Absent = every builtin of OPA.
 	Builtins *[]string `json:"builtins"`
-	// Lenient turns strict mode off.
+	// Lenient turns strict mode off, and the check that no rule lies where the
+	// data have a value.
 	Lenient bool `json:"lenient"`
 	// Contract protects the product's own package and its rules.
 	Contract *Contract `json:"contract"`

@@ -13,12 +13,21 @@ allow contains "protocol" if {
 }
 
 # METADATA
-# title: Resources under a listed prefix may be read by whoever may read
+# title: A listed resource, or one below a listed prefix (an entry that ends with a slash)
+is_listed_resource(uri) if uri in data.servers[input.server.name].resources
+
+is_listed_resource(uri) if {
+	some prefix in data.servers[input.server.name].resources
+	endswith(prefix, "/")
+	startswith(uri, prefix)
+}
+
+# METADATA
+# title: Listed resources may be read by whoever may read
 allow contains "resource-listed" if {
 	input.target.kind in {"resource", "resource_template"}
 	"read" in may_use
-	some prefix in data.servers[input.server.name].resources
-	startswith(input.target.name, prefix)
+	is_listed_resource(input.target.name)
 }
 
 # METADATA
@@ -30,18 +39,19 @@ allow contains "prompt-listed" if {
 }
 
 # METADATA
-# title: Completions are given for listed prompts and resources
+# title: Completions are given for listed prompts
 allow contains "completion-listed" if {
 	input.target.kind == "completion"
 	"read" in may_use
 	input.target.name in data.servers[input.server.name].prompts
 }
 
+# METADATA
+# title: Completions are given for listed resources
 allow contains "completion-listed" if {
 	input.target.kind == "completion"
 	"read" in may_use
-	some prefix in data.servers[input.server.name].resources
-	startswith(input.target.name, prefix)
+	is_listed_resource(input.target.name)
 }
 
 # METADATA

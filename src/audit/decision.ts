@@ -53,6 +53,7 @@ export function decisionSections(
     validate: validateSection(call, ending),
     upstream: upstreamSection(redactor, call.upstream),
     listed: listedSection(redactor, notes, call.listed),
+    listed_total: call.listed === null ? null : JSON.stringify(call.listed.length),
     hint: hintSection(redactor, notes, call),
     error: errorSection(redactor, notes, ending),
   }
@@ -199,8 +200,7 @@ function listedSection(
     allowed_by: target.allowedBy.slice(0, MAX_REASONS),
     denied_by: target.deniedBy.slice(0, MAX_REASONS),
   }))
-  const allowed = listed.filter((target) => target.allow).length
-  return JSON.stringify({ total: listed.length, allowed, targets })
+  return JSON.stringify(targets)
 }
 
 function hintSection(redactor: Redactor, notes: Notes, call: Readonly<Call>): string | null {

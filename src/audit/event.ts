@@ -67,7 +67,7 @@ function bareRow({ call, ending }: AuditEvent, fault: string): AuditRow {
   const known = { id: call.id, request_id: call.requestId, ts: isoTime(call.startedMs) }
   const made = {
     outcome: ending.outcome,
-    status_code: Number.isInteger(ending.status) ? ending.status : 0,
+    status_code: statusCode(ending.status),
     latency_ms: finite(ending.latencyMs) ?? 0,
   }
   return placeholder({ ...known, ...made }, { why: `the row could not be made: ${fault}` })
@@ -125,7 +125,7 @@ function principalColumns(notes: Notes, redactor: Redactor, principal: Principal
 function endingColumns(redactor: Redactor, notes: Notes, ending: Ending) {
   return {
     outcome: ending.outcome,
-    status_code: Number.isInteger(ending.status) ? ending.status : 0,
+    status_code: statusCode(ending.status),
     reason: ending.kind,
     error_message: notes.column(redactor, ending.error?.detail, MAX_MESSAGE),
     latency_ms: finite(ending.latencyMs) ?? 0,
@@ -158,6 +158,11 @@ function refusalJson(redactor: Redactor, notes: Notes, response: Buffer): string
   const message = JSON.parse(response.toString('utf8')) as { error?: unknown; result?: unknown }
   const text = JSON.stringify(message.error ?? message.result ?? null)
   return notes.walked('response', redactor.json(text, { bounds: PAYLOAD_BOUNDS }), response.length)
+}
+
+/** 0 = no HTTP status. */
+function statusCode(status: number): number {
+  return Number.isInteger(status) && status >= 100 && status <= 999 ? status : 0
 }
 
 /** The database's `inet` takes no zone (`fe80::1%eth0`), and would refuse anything that is no address. */

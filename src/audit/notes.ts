@@ -60,7 +60,7 @@ export function createNotes(): Notes {
       }
     },
     column(redactor, value, maxLength, own = false) {
-      if (value === null || value === undefined) return null
+      if (value === null || value === undefined || value === '') return null
       return notes.attempt('columns', () => redactor.text(value, maxLength, own))
     },
     json() {

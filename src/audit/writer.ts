@@ -261,6 +261,7 @@ class BlockingWriter {
     if (batch.length === 0) return await this.#store.ping()
     const waitingOf = new Map(batch.map((waiting) => [waiting.entry, waiting]))
     await this.#store.store([...waitingOf.keys()], (entries) => {
+      this.#up()
       const stored = new Set(entries.map((entry) => waitingOf.get(entry)))
       // Parts of a batch are stored in order, so this is nearly always the head of the queue.
       this.#queue = this.#queue.filter((waiting) => !stored.has(waiting))

@@ -99,6 +99,7 @@ function createBeat(work: () => Promise<void>, pauseMs: number): Beat {
 
   function start(): Promise<void> {
     if (isClosed) return Promise.reject(new Error('the change feed is closed'))
+    clearImmediate(first)
     if (timer !== null) clearTimeout(timer)
     running = work().finally(() => {
       running = null

@@ -121,10 +121,7 @@ async function adopt(home: Home, credentials: Credentials, timeoutMs: number): P
   let answersSince: number | null = null
   while (performance.now() < deadline) {
     const use = await joinServer(home)
-    if (use !== null) {
-      if (await answers(connection, use, deadline).catch(refused)) return use
-      use.release()
-    }
+    if (use !== null && (await answers(connection, use, deadline).catch(refused))) return use
     const state = await observeServer(home, connection).catch(refused)
     if (state === 'gone') return null
     answersSince = state === 'ready' ? (answersSince ?? performance.now()) : null
@@ -138,12 +135,18 @@ async function adopt(home: Home, credentials: Credentials, timeoutMs: number): P
   )
 }
 
+/** Waits until a joined server answers. Lets go of it when it does not, or refuses us. */
 async function answers(connection: ConnectionParts, use: Use, deadline: number): Promise<boolean> {
-  while (use.isGuarded() && performance.now() < deadline) {
-    if (await tryConnect(connection)) return true
-    await sleep(POLL_MS)
+  let isReady = false
+  try {
+    while (!isReady && use.isGuarded() && performance.now() < deadline) {
+      isReady = await tryConnect(connection)
+      if (!isReady) await sleep(POLL_MS)
+    }
+    return isReady
+  } finally {
+    if (!isReady) use.release()
   }
-  return false
 }
 
 /** Its guard was killed: nobody would ever end it. It is ended here and started anew, under a guard. */
@@ -171,23 +174,29 @@ function toEmbedded(
   use: Use,
   version: string | null,
 ): EmbeddedPostgres {
+  let stopping: Promise<void> | null = null
   return {
     owner: embeddedConnection(home, 'owner', credentials),
     runtime: embeddedConnection(home, 'runtime', credentials),
     isAdopted: version === null,
     version,
     dataHome: home.root,
-    async stop() {
-      const pid = await readServerPid(home)
-      use.release()
-      const noticed = performance.now() + NOTICE_MS
-      while (await hasPipe(home)) {
-        if (performance.now() > noticed) return
-        await sleep(10)
-      }
-      if (pid !== null) await waitUntilGone(home, pid)
+    stop() {
+      stopping ??= letGo(home, use)
+      return stopping
     },
   }
+}
+
+async function letGo(home: Home, use: Use): Promise<void> {
+  const pid = await readServerPid(home)
+  use.release()
+  const noticed = performance.now() + NOTICE_MS
+  while (await hasPipe(home)) {
+    if (performance.now() > noticed) return
+    await sleep(10)
+  }
+  if (pid !== null) await waitUntilGone(home, pid)
 }
 
 async function waitUntilGone(home: Home, pid: number): Promise<void> {

@@ -24,6 +24,10 @@ const WAYS_OUT: Readonly<Record<string, readonly [code: string, text: string]>> 
     'schema_rights',
     'The role may not change the schema: set database.migrate_url to a role that owns it (or give this role CREATE on the schema).',
   ],
+  '3F000': [
+    'schema_rights',
+    'The role sees no schema: set database.migrate_url to a role that owns one (or GRANT USAGE, CREATE on it).',
+  ],
   '55P03': ['unreachable', 'A table was locked by another session for too long: end it, then start again.'],
 }
 

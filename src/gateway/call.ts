@@ -10,7 +10,7 @@ import type { Stage } from '../errors.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
 import { createStages } from './stages.ts'
-import { createOpenStreams } from './streams.ts'
+import { createOpenStreams, isLongLived } from './streams.ts'
 import type {
   Admission,
   AuditEvent,
@@ -71,7 +71,7 @@ export interface Rooms {
     /** Evaluates `data.gateway.visible` over list elements, all on one revision, in the order given. */
     visible(call: Call, targets: readonly Target[]): Promise<readonly TargetVerdict[]>
     /** The policy in force. */
-    revision(): PolicyRevision
+    readonly revision: PolicyRevision
   }
   readonly upstreams: {
     /** null when no upstream of that name is configured. */
@@ -107,6 +107,8 @@ export interface Spine {
   attempt(exchange: Exchange): Promise<void>
   /** Ends open streams that would not be allowed any more. Call it after a change of keys or policy and once a second. */
   recheckStreams(): void
+  /** Ends all open streams, for a gateway that stops. */
+  endStreams(): void
 }
 
 export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
@@ -114,13 +116,13 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
   const stages = createStages(rooms, streams)
   let inFlight = 0
 
-  return { attempt, recheckStreams: streams.recheck }
+  return { attempt, recheckStreams: streams.recheck, endStreams: streams.endAll }
 
   async function attempt(exchange: Exchange): Promise<void> {
     const call = openCall(rooms, exchange)
     let ending: Ending | null = null
     let reply: Reply | null = null
-    inFlight += 1
+    const leave = enter()
     try {
       if (inFlight > limits.maxInFlight) throw new GatewayError('overloaded')
       const admission = await timed(call, 'admit', () => stages.admit(call))
@@ -130,6 +132,7 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
       await timed(call, 'rate', () => stages.chargeLimits(call))
       await timed(call, 'validate', () => stages.validate(call, tool))
       await timed(call, 'audit', () => rooms.audit.begin(call))
+      if (isLongLived(call)) leave()
       const answer = await timed(call, 'upstream', () => stages.forward(call, exchange))
       reply = rooms.http.replyWith(call, answer)
       ending = answered(call, answer, rooms.clock.monotonicMs())
@@ -138,8 +141,18 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
       reply = rooms.http.replyRefusal(call, error)
       ending = refused(call, error, reply, rooms.clock.monotonicMs())
     } finally {
-      inFlight -= 1
+      leave()
       await close(exchange, call, ending as Ending, reply as Reply)
+    }
+  }
+
+  /** Counts a call in flight; the function returned takes it off the count, once. */
+  function enter(): () => void {
+    let isIn = true
+    inFlight += 1
+    return () => {
+      if (isIn) inFlight -= 1
+      isIn = false
     }
   }
 

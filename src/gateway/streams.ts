@@ -21,6 +21,8 @@ export interface OpenStreams {
   watch(call: Call): WatchedStream | null
   /** Asks again for every open stream; call it after a change and once a second (keys also expire). */
   recheck(): void
+  /** Ends all of them, for a gateway that stops. */
+  endAll(): void
 }
 
 interface Entry {
@@ -42,7 +44,7 @@ export function createOpenStreams(rooms: Pick<Rooms, 'auth' | 'policy'>): OpenSt
 
   return {
     watch(call) {
-      if (call.message?.kind !== 'stream' && call.message?.method !== 'subscriptions/listen') return null
+      if (!isLongLived(call)) return null
       const entry: Entry = { call, controller: new AbortController(), ended: null }
       open.add(entry)
       return {
@@ -54,7 +56,16 @@ export function createOpenStreams(rooms: Pick<Rooms, 'auth' | 'policy'>): OpenSt
     recheck() {
       for (const entry of [...open]) recheck(entry)
     },
+    endAll() {
+      for (const entry of open) entry.controller.abort()
+      open.clear()
+    },
   }
+}
+
+/** Streams that last until one side ends them; they do not count as calls in flight. */
+export function isLongLived(call: Call): boolean {
+  return call.message?.kind === 'stream' || call.message?.method === 'subscriptions/listen'
 }
 
 function refusalNow(rooms: Pick<Rooms, 'auth' | 'policy'>, call: Call): GatewayError | null {
@@ -64,7 +75,7 @@ function refusalNow(rooms: Pick<Rooms, 'auth' | 'policy'>, call: Call): GatewayE
     })
   }
   // The same policy gives the same answer, but for the clock: only a new one is worth an evaluation.
-  if (rooms.policy.revision().digest === call.evaluation?.policy.digest) return null
+  if (rooms.policy.revision.digest === call.evaluation?.policy.digest) return null
   const evaluation = rooms.policy.decide(call)
   if (evaluation.failure === null && evaluation.allow) return null
   return new GatewayError('policy_denied', { detail: 'a new policy does not allow the stream that was open' })

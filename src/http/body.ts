@@ -15,10 +15,19 @@ export function announcesBody(request: IncomingMessage): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 }
 
+/**
+ * Whether every byte of the body is here. The parser says so itself only a turn after the last byte, so a buffer that
+ * holds all that was declared counts too.
+ */
+export function hasArrived(request: IncomingMessage): boolean {
+  const declared = request.headers['content-length']
+  return request.complete || (declared !== undefined && request.readableLength >= Number(declared))
+}
+
 /** The whole body if it has already arrived and is at most `maxBytes` long, else null. Takes it out of the request. */
 export function takeArrived(request: IncomingMessage, maxBytes: number): Buffer | null {
-  if (!request.complete || request.destroyed || request.readableEnded || request.readableLength > maxBytes)
-    return null
+  if (!hasArrived(request) || request.readableLength > maxBytes) return null
+  if (request.destroyed || request.readableEnded) return null
   return (request.read() as Buffer | null) ?? Buffer.alloc(0)
 }
 

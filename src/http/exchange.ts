@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { GatewayError } from '../errors.ts'
 import type { Exchange, Reply, ReplyHead, RequestHead, SseEvent } from '../gateway/types.ts'
-import { announcesBody, discardBody, readBody, takeArrived } from './body.ts'
+import { announcesBody, discardBody, hasArrived, readBody, takeArrived } from './body.ts'
 import { encodeEvent, encodeMessage, KEEP_ALIVE_COMMENT } from './sse.ts'
 
 /** Bounds of one exchange, in milliseconds. */
@@ -24,6 +24,7 @@ export class HttpExchange implements Exchange {
   readonly #bounds: ExchangeBounds
   #controller: AbortController | null = null
   #peeked: Buffer | null = null
+  #bodyTaken = false
   #opened = false
   #finished = false
   #gone = false
@@ -60,30 +61,30 @@ export class HttpExchange implements Exchange {
     return this.#opened
   }
 
-  /** Whether the reply is complete, or nobody is left to read it. */
-  get finished(): boolean {
-    return this.#finished
-  }
-
   async readBody(maxBytes: number): Promise<Buffer> {
     if (this.#gone) throw new GatewayError('client_closed')
     if (this.#peeked !== null) {
       if (this.#peeked.length > maxBytes) throw new GatewayError('body_too_large')
       return this.#peeked
     }
+    // The parser hands out the head first; the rest of what it holds follows within the same turn.
+    if (!hasArrived(this.#request)) await Promise.resolve()
     const bounds = { maxBytes, timeoutMs: this.#bounds.bodyTimeoutMs }
     const expectsGo = this.#request.headers.expect !== undefined
     if (expectsGo && Number(this.#request.headers['content-length'] ?? 0) <= maxBytes)
       this.#response.writeContinue()
-    return await readBody(this.#request, bounds)
+    const body = await readBody(this.#request, bounds)
+    this.#bodyTaken = true
+    return body
   }
 
   async peekBody(maxBytes: number): Promise<Buffer | null> {
     if (this.#peeked !== null) return this.#peeked.length > maxBytes ? null : this.#peeked
     if (this.#gone || !announcesBody(this.#request)) return null
     // One turn of the event loop, so that bytes the kernel already holds are seen; never longer.
-    if (!this.#request.complete) await new Promise((resolve) => setImmediate(resolve))
+    if (!hasArrived(this.#request)) await new Promise((resolve) => setImmediate(resolve))
     this.#peeked = takeArrived(this.#request, maxBytes)
+    this.#bodyTaken = this.#peeked !== null
     return this.#peeked
   }
 
@@ -158,7 +159,7 @@ export class HttpExchange implements Exchange {
   async #sendWhole(reply: Reply): Promise<void> {
     const { message, frame } = reply
     const body = message === null ? null : frame === null ? message : encodeMessage(message, frame)
-    const isUnread = announcesBody(this.#request) && !this.#request.complete
+    const isUnread = announcesBody(this.#request) && !this.#bodyTaken && !hasArrived(this.#request)
     if (isUnread) this.#closing = true
     const headers = this.#headers(reply)
     if (reply.status !== 204) headers['content-length'] = String(body?.length ?? 0)

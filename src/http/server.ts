@@ -165,7 +165,8 @@ function createApp(options: FrontDoorOptions, limits: FrontDoorLimits, serve: Se
   const refuse = (request: IncomingMessage, response: ServerResponse, status: number) =>
     refuseOutside(request, response, status, options.newRequestId())
 
-  app.all('/mcp/:upstream', (request, response, next) => {
+  // Not `app.all`: that registers one handler for each HTTP method there is, and every request walks along them.
+  app.route('/mcp/:upstream').all((request, response, next) => {
     const { upstream } = request.params
     if (request.rawHeaders.length > limits.maxHeaders * 2) refuse(request, response, 431)
     // A request target in absolute form would name a host of its own beside the header that is checked.

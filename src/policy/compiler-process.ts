@@ -134,6 +134,7 @@ class Child {
   async end(): Promise<void> {
     this.#closing = true
     this.#stop(closedFault())
+    this.#hold(true) // whoever closes wants to see it gone
     await this.#gone
   }
 

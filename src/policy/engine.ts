@@ -96,7 +96,13 @@ export async function createPolicyRoom(options: PolicyRoomOptions): Promise<Poli
 async function load(policy: CompiledPolicy, limits: PolicyLimits): Promise<Loaded> {
   const trace = createTraceReader(policy.dictionary, policy.data)
   const dataText = JSON.stringify(policy.data)
-  const host = await createHost({ wasm: policy.wasm, dataText, knowsProbe: trace.knows, limits })
+  const host = await createHost({
+    wasm: policy.wasm,
+    dataText,
+    knowsProbe: trace.knows,
+    hidesProbe: trace.hides,
+    limits,
+  })
   const missing = [DECISION, VISIBLE].filter((entrypoint) => !host.entrypoints.includes(entrypoint))
   if (missing.length > 0) {
     throw new PolicyFault('error', `the policy module has no entrypoint ${missing.join(', ')}`)

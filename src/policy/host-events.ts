@@ -19,6 +19,11 @@ export interface Probe {
   readonly id: number
 }
 
+/** A probe whose place in the dictionary is known; the events of a hidden one only count against the bound. */
+export interface KnownProbe extends Probe {
+  readonly hidden: boolean
+}
+
 /** Bounds of one evaluation's log. */
 export interface EventBounds {
   /** Events that are kept. */
@@ -35,10 +40,11 @@ const GAP = 0x100
 const COUNT = 0xff
 
 const OP_NUMBER: Readonly<Record<EventOp, number>> = { enter: 1, leave: 2, ok: 3, begin: 4 }
+const HIDDEN = 5
 
 /** A log that is reused from evaluation to evaluation. `probes` maps the module's builtin numbers to probes. */
 export class EventLog {
-  private readonly probes: readonly (Probe | undefined)[]
+  private readonly probes: readonly (KnownProbe | undefined)[]
   private readonly bounds: EventBounds
   private readonly ops: Uint8Array
   /** Per builtin number: events logged in this evaluation. */
@@ -47,16 +53,17 @@ export class EventLog {
   private recording = false
   private used = 0
   private total = 0
+  private hidden = 0
   /** Logged frames that have not been left; each has a place for its `leave` kept. */
   private open = 0
   /** Depth below the first frame that is left out; 0 = nothing is. */
   private skipping = 0
   private gap = false
 
-  constructor(probes: readonly (Probe | undefined)[], bounds: EventBounds) {
+  constructor(probes: readonly (KnownProbe | undefined)[], bounds: EventBounds) {
     this.probes = probes
     this.bounds = bounds
-    this.ops = Uint8Array.from(probes, (probe) => (probe === undefined ? 0 : OP_NUMBER[probe.op]))
+    this.ops = Uint8Array.from(probes, opNumber)
     this.counts = new Uint32Array(probes.length)
     this.entries = new Uint32Array(bounds.maxLogged * STRIDE)
   }
@@ -66,6 +73,7 @@ export class EventLog {
     this.recording = recording
     this.used = 0
     this.total = 0
+    this.hidden = 0
     this.open = 0
     this.skipping = 0
     this.gap = false
@@ -98,9 +106,9 @@ export class EventLog {
     this.gap = false
   }
 
-  /** Events that happened and were not logged. */
+  /** Events that would have been shown and were not logged. */
   get dropped(): number {
-    return this.total - this.used
+    return this.total - this.hidden - this.used
   }
 
   /** Whether events were left out behind the last logged one. */
@@ -139,6 +147,9 @@ export class EventLog {
         return this.admitEnter(builtin)
       case OP_NUMBER.leave:
         return this.admitLeave()
+      case HIDDEN:
+        this.hidden += 1
+        return false
       default:
         return this.admitStep(builtin)
     }
@@ -175,4 +186,9 @@ export class EventLog {
     this.counts[builtin] = count + 1
     return true
   }
+}
+
+function opNumber(probe: KnownProbe | undefined): number {
+  if (probe === undefined) return 0
+  return probe.hidden ? HIDDEN : OP_NUMBER[probe.op]
 }

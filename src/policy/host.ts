@@ -8,7 +8,7 @@
 import * as sdkModule from '@open-policy-agent/opa-wasm'
 import type { BuiltinContext } from './builtins/budget.ts'
 import { callBuiltin, HOST_BUILTINS } from './builtins/table.ts'
-import type { EventBounds, Probe } from './host-events.ts'
+import type { EventBounds, KnownProbe, Probe } from './host-events.ts'
 import { EventLog } from './host-events.ts'
 import type { OpaExports } from './host-exports.ts'
 import { abiMinorVersion, readExports } from './host-exports.ts'
@@ -52,6 +52,8 @@ export interface HostOptions {
   readonly dataText: string
   /** Whether the dictionary knows this id for this kind of probe. */
   readonly knowsProbe: (probe: Probe) => boolean
+  /** Probes whose events are not logged; absent = all are. */
+  readonly hidesProbe?: (probe: Probe) => boolean
   readonly limits: HostLimits
 }
 
@@ -121,9 +123,16 @@ export async function createHost(options: HostOptions): Promise<PolicyHost> {
       return missing > limits.memoryPages / 4 ? new Host(module, options, pages + missing) : host
     } catch (thrown) {
       const fault = toPolicyFault(thrown)
-      if (fault.kind !== 'memory' || pages * 2 > limits.maxMemoryPages) throw fault
+      if (fault.kind !== 'memory' || pages * 2 > limits.maxMemoryPages) throw loadFault(fault, options)
     }
   }
+}
+
+function loadFault(fault: PolicyFault, { dataText, limits }: HostOptions): PolicyFault {
+  if (fault.kind === 'error') return fault
+  const mebibytes = (limits.maxMemoryPages * PAGE_BYTES) >> 20
+  const message = `the policy's data (${dataText.length} characters of JSON) are too large to load into ${mebibytes} MiB`
+  return new PolicyFault(fault.kind, message, { cause: fault })
 }
 
 class Host implements PolicyHost {
@@ -152,7 +161,7 @@ class Host implements PolicyHost {
     const names = this.guard(LOAD_FUEL, () => this.readBuiltins())
     this.builtins = names
     refuseUnknownBuiltins(names)
-    this.events = new EventLog(readProbes(names, options.knowsProbe), options.limits.events)
+    this.events = new EventLog(readProbes(names, options), options.limits.events)
     const guarded = { ...instance.exports, opa_eval: this.boundedEval.bind(this) }
     const minor = abiMinorVersion(instance)
     this.policy = this.guard(LOAD_FUEL, () => new LoadedPolicy({ exports: guarded }, memory, minor))
@@ -333,15 +342,16 @@ function refuseUnknownBuiltins(names: readonly (string | undefined)[]): void {
 
 function readProbes(
   names: readonly (string | undefined)[],
-  knows: (probe: Probe) => boolean,
-): readonly (Probe | undefined)[] {
+  { knowsProbe, hidesProbe }: HostOptions,
+): readonly (KnownProbe | undefined)[] {
   return Array.from(names, (name) => {
     const [, op, id] = PROBE_NAME.exec(name ?? '') ?? []
     if (op === undefined) return undefined
     const probe = { op, id: Number(id) } as Probe
-    if (!knows(probe))
+    if (!knowsProbe(probe)) {
       throw new PolicyFault('error', `the trace dictionary does not belong to the module: no ${name}`)
-    return probe
+    }
+    return { ...probe, hidden: hidesProbe?.(probe) ?? false }
   })
 }
 

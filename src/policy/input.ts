@@ -112,7 +112,9 @@ function refusalOf(bytes: number, argumentsText: string | null, maxBytes: number
   if (bytes > maxBytes) {
     return new PolicyFault('size', `the policy input has ${bytes} bytes, more than the ${maxBytes} allowed`)
   }
-  const large = argumentsText === null ? null : findLargeInteger(argumentsText)
+  if (argumentsText === null) return null
+  if (!isJson(argumentsText)) return new PolicyFault('error', 'the arguments of the call are not JSON')
+  const large = findLargeInteger(argumentsText)
   if (large === null) return null
   // OPA's Wasm runtime would go on with a rounded number: the policy would judge another call than the upstream gets.
   const shown = large.length > MAX_DIGITS + 1 ? `${large.slice(0, MAX_DIGITS)}…` : large
@@ -120,6 +122,16 @@ function refusalOf(bytes: number, argumentsText: string | null, maxBytes: number
     'error',
     `input.arguments holds ${shown}, an integer outside the signed 64-bit range`,
   )
+}
+
+/** They are spliced in: text that is no JSON value of its own could say something about the rest of the input. */
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** The first integer literal outside the signed 64-bit range. */

@@ -2,7 +2,7 @@
 import type { ClosurePart, Dictionary, ExprProbe, LogicPart, Part, Read, RuleProbe } from './dictionary.ts'
 import { PRODUCT_FILE_PREFIX } from './dictionary.ts'
 import type { Probe } from './host-events.ts'
-import { toJsonText } from './trace-value.ts'
+import { isJsonText, toJsonText } from './trace-value.ts'
 
 /** Expressions that are evaluated one after the other, and the closures of the head behind them. */
 export interface PreparedBody {
@@ -46,12 +46,12 @@ export interface PreparedExpr {
 
 export interface PreparedRule {
   readonly probe: RuleProbe
-  /** A rule of the product itself: not shown, what it evaluates stands in its place. */
-  readonly hidden: boolean
   /** `{"rule":"..","at":"file:row","outcome":` */
   readonly prefix: string
   /** `"name":` per argument. */
   readonly keys: readonly string[]
+  /** The step that says that a term of the head was undefined. */
+  readonly headFailure: string
   /** `contains` rules: the value is the list of what this definition contributes. */
   readonly isSet: boolean
   /** JSON text of the constant head. */
@@ -66,6 +66,8 @@ export interface PreparedDictionary {
   readonly exprs: ReadonlyMap<number, PreparedExpr>
   /** Whether a probe of that kind and id exists. */
   knows(probe: Probe): boolean
+  /** Whether it stands in a rule of the product itself: not shown, what the rule evaluates stands in its place. */
+  hides(probe: Probe): boolean
 }
 
 /** A head such as `deny contains x` or `by_team[t].names contains n`. */
@@ -84,6 +86,7 @@ export function prepareDictionary(dictionary: Dictionary): PreparedDictionary {
       if (op === 'enter' || op === 'leave') return rules.has(id)
       return exprs.get(id)?.probe.begin === (op === 'begin')
     },
+    hides: ({ id }) => (rules.get(id) ?? exprs.get(id))?.probe.file.startsWith(PRODUCT_FILE_PREFIX) ?? false,
   }
 }
 
@@ -91,14 +94,21 @@ function prepareRule(probe: RuleProbe, preparer: Preparer): PreparedRule {
   const title = probe.title === null ? '' : `"title":${JSON.stringify(probe.title)},`
   return {
     probe,
-    hidden: probe.file.startsWith(PRODUCT_FILE_PREFIX),
     prefix: `{"rule":${JSON.stringify(probe.path)},"at":${place(probe)},${title}"outcome":`,
     keys: probe.args.map(toKey),
     isSet: SET_HEAD.test(probe.text),
-    constant: toJsonText(probe.constant ?? 'true'),
+    headFailure: `{"at":${place(probe)},"expr":${JSON.stringify(probe.text)},"ok":false,"vars":{}}`,
+    constant: constantOf(probe),
     body: preparer.body(probe.body, probe.head, new Set(probe.args)),
     name: /[^.]*$/.exec(probe.path.replace(/\[.*$/, ''))?.[0] ?? probe.path,
   }
+}
+
+/** The constant is source text: a template string without variables is one, and no value's text. */
+function constantOf({ constant }: RuleProbe): string {
+  if (constant === null) return 'true'
+  const json = toJsonText(constant)
+  return isJsonText(json) ? json : JSON.stringify(constant)
 }
 
 class Preparer {

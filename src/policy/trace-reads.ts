@@ -27,6 +27,8 @@ export interface Reads {
   readonly missing: readonly string[]
 }
 
+/** Longest value of a variable that is looked into, in characters. */
+const MAX_VALUE = 8192
 const INTEGER = /^-?\d{1,15}$/
 
 /** The references of an expression that failed, or that is negated. What cannot be known is left out. */
@@ -53,7 +55,8 @@ function valueRead(read: Read, expr: PreparedExpr, known: Bindings, world: World
   if (read.root === 'input') return inputAt(world.input, path)
   if (read.root === 'data') return world.data === null ? null : world.data.at(path)
   const value = bound(read.root.var)
-  return value !== null && isJson(value) ? createTextDocument(value, world.budget).at(path) : null
+  if (value === null || value.length > MAX_VALUE || !isJson(value)) return null
+  return createTextDocument(value, world.budget).at(path)
 }
 
 function inputAt(input: InputDocument | null, path: readonly Step[]): string | undefined | null {

@@ -5,6 +5,7 @@
  * When the whole is too large it is written again with less and less detail. Kept are, in this order: rules that were
  * defined, the steps of a solution, what failed and every `not`, the rest.
  */
+import type { Reads } from './trace-reads.ts'
 import type { RuleNode, StepNode } from './trace-tree.ts'
 import { cutJsonText, splitArray, toJsonText } from './trace-value.ts'
 
@@ -41,15 +42,16 @@ const DETAILS: readonly Detail[] = [
   { value: 0, steps: 0, rules: 0, top: 20 },
 ]
 const ENVELOPE_BYTES = 64
+/** Longest list of solutions that is taken apart, in characters. */
+const MAX_ROWS = 8192
 const UNREADABLE = '"… a value too large to be read …"'
 
 /** The trace as JSON text. `dropped`: events that were not even logged. */
 export function renderTrace(rules: readonly RuleNode[], dropped: number, bounds: TraceBounds): string {
   for (const detail of DETAILS) {
-    const writer = new TraceWriter(detail)
+    const writer = new TraceWriter(detail, bounds)
     const text = writer.rules(rules, detail.top)
-    const fits =
-      writer.written <= bounds.maxEvents && Buffer.byteLength(text) + ENVELOPE_BYTES <= bounds.maxBytes
+    const fits = !writer.isOver() && Buffer.byteLength(text) + ENVELOPE_BYTES <= bounds.maxBytes
     if (fits) return envelope(text, dropped + writer.dropped)
   }
   return envelope('', dropped + countRules(rules))
@@ -60,12 +62,21 @@ function envelope(rules: string, dropped: number): string {
 }
 
 class TraceWriter {
-  written = 0
   dropped = 0
   private readonly detail: Detail
+  private readonly bounds: TraceBounds
+  private written = 0
+  /** Characters of what is finished: less than there will be. */
+  private characters = 0
 
-  constructor(detail: Detail) {
+  constructor(detail: Detail, bounds: TraceBounds) {
     this.detail = detail
+    this.bounds = bounds
+  }
+
+  /** Whether what has been written is too much already; then there is no point in going on. */
+  isOver(): boolean {
+    return this.written > this.bounds.maxEvents || this.characters > this.bounds.maxBytes
   }
 
   rules(nodes: readonly RuleNode[], max = this.detail.rules): string {
@@ -75,11 +86,14 @@ class TraceWriter {
 
   private rule(node: RuleNode): string {
     this.written += 1
+    if (this.isOver()) return ''
     const { rule, outcome } = node
     let text = `${rule.prefix}"${outcome}"`
     if (rule.keys.length > 0) text += `,"args":{${this.members(rule.keys, node.args)}}`
     if (outcome === 'defined') text += `,"value":${this.ruleValue(node)}`
-    text += `,"steps":[${this.steps(node.steps)}]`
+    const steps = this.steps(node.steps)
+    const head = node.headFailed ? `${steps === '' ? '' : ','}${rule.headFailure}` : ''
+    text += `,"steps":[${steps}${head}]`
     const inner = this.rules(node.rules)
     return inner === '' ? `${text}}` : `${text},"rules":[${inner}]}`
   }
@@ -91,20 +105,24 @@ class TraceWriter {
 
   private step(node: StepNode): string {
     this.written += 1
+    if (this.isOver()) return ''
     const { expr, reads } = node
     let text = `${expr.prefix}${node.ok}${node.aborted ? ',"aborted":true' : ''},"vars":{${this.members(expr.keys, node.vars)}}`
-    if (reads !== null) {
-      const values = reads.values.map(
-        ([name, json]) => `${JSON.stringify(name)}:${cutJsonText(json, this.detail.value)}`,
-      )
-      text += `,"reads":{${values.join(',')}}`
-      if (reads.missing.length > 0) text += `,"missing":${JSON.stringify(reads.missing)}`
-    }
+    if (reads !== null) text += this.reads(reads)
+    this.characters += text.length
     const steps = this.steps(node.steps)
     if (steps !== '') text += `,"steps":[${steps}]`
     const rules = this.rules(node.rules)
     if (rules !== '') text += `,"rules":[${rules}]`
     return `${text}}`
+  }
+
+  private reads({ values, missing }: Reads): string {
+    const read = values.map(
+      ([name, json]) => `${JSON.stringify(name)}:${cutJsonText(json, this.detail.value)}`,
+    )
+    const text = `,"reads":{${read.join(',')}}`
+    return missing.length === 0 ? text : `${text},"missing":${JSON.stringify(missing)}`
   }
 
   private members(keys: readonly string[], values: readonly (string | null | undefined)[]): string {
@@ -117,17 +135,19 @@ class TraceWriter {
   }
 
   private value(rego: string | null): string {
-    return rego === null ? UNREADABLE : cutJsonText(toJsonText(rego), this.detail.value)
+    if (rego === null) return UNREADABLE
+    const { value } = this.detail
+    return cutJsonText(rego.length > value ? rego : toJsonText(rego), value)
   }
 
   /** A set's definition contributes a list; any other has one value, or several when it was given several. */
   private ruleValue({ rule, rows }: RuleNode): string {
     if (rule.probe.outs === 0) return rule.isSet ? `[${rule.constant}]` : rule.constant
-    const solutions = rows === null ? null : splitArray(rows)
-    if (solutions === null) return UNREADABLE
-    const [first, ...others] = [...new Set(solutions)]
-    if (first !== undefined && others.length === 0 && !rule.isSet) return this.value(first)
-    return cutJsonText(`[${[...new Set(solutions)].map(toJsonText).join(',')}]`, this.detail.value)
+    if (rows === null || rows.length > MAX_ROWS) return this.value(rows)
+    const solutions = [...new Set(splitArray(rows))]
+    const [first] = solutions
+    if (first !== undefined && solutions.length === 1 && !rule.isSet) return this.value(first)
+    return cutJsonText(`[${solutions.map(toJsonText).join(',')}]`, this.detail.value)
   }
 
   private keepRules(nodes: readonly RuleNode[], max: number): readonly RuleNode[] {

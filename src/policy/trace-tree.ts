@@ -29,6 +29,8 @@ export interface RuleNode {
   /** Rego text of the array of solutions; null = too large. */
   readonly rows: string | null
   readonly steps: readonly StepNode[]
+  /** The whole body held, but a term of the head was undefined. */
+  readonly headFailed: boolean
   /** Rules that were evaluated for the head. */
   readonly rules: readonly RuleNode[]
 }
@@ -71,14 +73,16 @@ const GAP: Gap = { kind: 'gap' }
 const EMPTY_ROWS = '[]'
 /** More values than this travel as one array. */
 const MAX_DIRECT_VALUES = 4
+/** Longest text that is taken apart. */
+const MAX_SPLIT = 8192
 
-/** The rules that were entered from outside, in the order of evaluation; the product's own replaced by what they entered. */
+/** The rules that were entered from outside, in the order of evaluation. */
 export function buildTree(
   dictionary: PreparedDictionary,
   recording: Recording,
   world: World,
 ): readonly RuleNode[] {
-  return shownFrames(readFrames(dictionary, recording), world).map(([frame, seen]) => ruleNode(frame, seen))
+  return ruleNodes(readFrames(dictionary, recording), world)
 }
 
 function readFrames(dictionary: PreparedDictionary, recording: Recording): readonly Item[] {
@@ -121,22 +125,14 @@ function itemOf(dictionary: PreparedDictionary, event: RecordedEvent): Held | Fr
 function valuesFor(count: number, values: readonly (string | null)[]): Values {
   if (count <= MAX_DIRECT_VALUES) return values
   const [all] = values
-  const list = typeof all === 'string' ? splitArray(all) : null
+  const list = typeof all === 'string' && all.length <= MAX_SPLIT ? splitArray(all) : null
   return list !== null && list.length === count ? list : Array.from({ length: count }, () => null)
 }
 
-/** Frames of the product's own rules are replaced by the frames inside them. */
-function shownFrames(items: readonly Item[], world: World): readonly (readonly [Frame, World])[] {
-  return items.flatMap((item) => {
-    if (item.kind !== 'frame') return []
-    if (!item.rule.hidden) return [[item, world] as const]
-    const seen = item.rule.body.exprs.reduce((inner, expr) => seenUnder(expr, inner), world)
-    return shownFrames(item.items, seen)
-  })
-}
-
 function ruleNodes(items: readonly Item[], world: World): readonly RuleNode[] {
-  return items.length === 0 ? [] : shownFrames(items, world).map(([frame, seen]) => ruleNode(frame, seen))
+  const nodes: RuleNode[] = []
+  for (const item of items) if (item.kind === 'frame') nodes.push(ruleNode(item, world))
+  return nodes
 }
 
 function ruleNode(frame: Frame, world: World): RuleNode {
@@ -146,7 +142,9 @@ function ruleNode(frame: Frame, world: World): RuleNode {
   const walk = new BodyWalk(rule.body, known, world, [])
   const rest = walk.run(frame.items, rows === undefined)
   const outcome = rows === undefined ? 'aborted' : rows === EMPTY_ROWS ? 'undefined' : 'defined'
-  return { rule, outcome, args, rows: rows ?? null, steps: walk.steps, rules: ruleNodes(rest, world) }
+  const headFailed = outcome === 'undefined' && (walk.reached || rule.body.exprs.length === 0)
+  const rules = ruleNodes(rest, world)
+  return { rule, outcome, args, rows: rows ?? null, steps: walk.steps, headFailed, rules }
 }
 
 function bindAll(known: Bindings, names: readonly string[], values: Values): void {

@@ -11,7 +11,9 @@ const KEY = /"\s*:/
 const WORDS = new Set(['true', 'false', 'null'])
 /** A string, an empty set, or a run of anything that is no punctuation. */
 const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|set\(\)|[^\s,:[\]{}"]+|[[\]{},:]/gs
-const TOKEN_CHARACTER = /[\w.+/=~-]/
+const WORD_CHARACTER = /[\w.+/=~-]/
+/** The longest word that is looked for, in characters. */
+const MAX_WORD = 4096
 const HIGH_SURROGATE = /[\ud800-\udbff]/
 const LOW_SURROGATE = /[\udc00-\udfff]/
 const SCALAR = /^[^\s,:[\]{}"]*$/
@@ -30,7 +32,7 @@ interface Container {
 export function toJsonText(rego: string): string {
   if (SCALAR.test(rego)) return rego === 'set()' ? '[]' : scalar(rego)
   if (rego.startsWith('"') || (rego.startsWith('[') && PLAIN.test(rego))) return rego
-  if (rego === '{}' || (KEY.test(rego) && parses(rego))) return rego
+  if (rego === '{}' || (KEY.test(rego) && isJsonText(rego))) return rego
   return convert(rego) ?? JSON.stringify(rego)
 }
 
@@ -59,33 +61,41 @@ export function isJson(rego: string): boolean {
 }
 
 /**
- * At most about `maxLength` characters of a JSON text. A longer value becomes a string that holds its beginning and its
- * end, and says in between how much is missing. A word that the cut would go through is left out whole: half a secret
- * would not be recognised as one.
+ * At most about `maxLength` characters of a JSON (or Rego) text. A longer value becomes a string that holds its beginning
+ * and its end, and says in between how much is missing. A word that the cut would go through is left out whole: half a
+ * secret would not be recognised as one.
  */
 export function cutJsonText(json: string, maxLength: number): string {
   if (json.length <= maxLength) return json
-  const isString = json.startsWith('"')
-  const text = isString ? (JSON.parse(json) as string) : json
+  const text = json.startsWith('"') ? (JSON.parse(json) as string) : json
   const head = backToBoundary(text, Math.floor(maxLength / 2))
   const tail = onToBoundary(text, text.length - Math.floor(maxLength / 4))
-  const missing = tail - head
-  return JSON.stringify(`${text.slice(0, head)} … ${missing} characters left out … ${text.slice(tail)}`)
+  return JSON.stringify(`${text.slice(0, head)} … ${tail - head} characters left out … ${text.slice(tail)}`)
 }
 
+/** The nearest place before `from` that is not inside a word; 0 when it is too far away. */
 function backToBoundary(text: string, from: number): number {
+  const stop = Math.max(0, from - MAX_WORD)
   let at = from
-  while (at > 0 && TOKEN_CHARACTER.test(text.charAt(at - 1))) at -= 1
+  while (at > stop && isInWord(text, at - 1)) at -= 1
+  if (at === stop && at > 0) return 0
   return HIGH_SURROGATE.test(text.charAt(at - 1)) ? at - 1 : at
 }
 
 function onToBoundary(text: string, from: number): number {
+  const stop = Math.min(text.length, from + MAX_WORD)
   let at = from
-  while (at < text.length && TOKEN_CHARACTER.test(text.charAt(at))) at += 1
+  while (at < stop && isInWord(text, at)) at += 1
+  if (at === stop) return text.length
   return LOW_SURROGATE.test(text.charAt(at)) ? at + 1 : at
 }
 
-function parses(text: string): boolean {
+function isInWord(text: string, at: number): boolean {
+  return WORD_CHARACTER.test(text.charAt(at))
+}
+
+/** Whether the text is valid JSON. */
+export function isJsonText(text: string): boolean {
   try {
     JSON.parse(text)
     return true

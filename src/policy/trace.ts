@@ -28,6 +28,8 @@ export interface TracedInput {
 export interface TraceReader {
   /** Whether the module's probe is in the dictionary. */
   knows(probe: Probe): boolean
+  /** Whether the probe stands in a rule of the product itself, whose events need not be logged. */
+  hides(probe: Probe): boolean
   /** The JSON text of one evaluation's trace; valid JSON whatever the evaluation did. */
   text(recording: Recording, input: TracedInput, bounds: TraceBounds): string
 }
@@ -41,6 +43,7 @@ export function createTraceReader(dictionary: Dictionary, data: JsonObject): Tra
   const dataDocument = createDataDocument(data)
   return {
     knows: prepared.knows,
+    hides: prepared.hides,
     text(recording, { headText, argumentsText }, bounds) {
       const budget = { characters: MAX_LOOKUP_CHARACTERS }
       const input = {

@@ -6,12 +6,14 @@ export interface ByteBuffer {
   take(): Buffer
 }
 
+const EMPTY: Buffer = Buffer.alloc(0)
+
 /**
  * A list of chunks costs about 100 bytes a chunk, so a sender of single bytes could multiply its size in our memory: from
  * the second chunk on, everything is copied into one buffer that doubles. A single chunk, the usual case, is not copied.
  */
 export function createByteBuffer(): ByteBuffer {
-  let bytes: Buffer = Buffer.alloc(0)
+  let bytes = EMPTY
   let length = 0
   let owned = false
 
@@ -39,7 +41,7 @@ export function createByteBuffer(): ByteBuffer {
     },
     take() {
       const taken = bytes.subarray(0, length)
-      bytes = Buffer.alloc(0)
+      bytes = EMPTY
       length = 0
       owned = false
       return taken

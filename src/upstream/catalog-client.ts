@@ -3,7 +3,7 @@
  * upstream speaks. What comes back is untrusted and bounded in pages, tools, bytes and time.
  */
 import type { IncomingHttpHeaders } from 'node:http'
-import type { StandardSchemaV1 } from '@modelcontextprotocol/client'
+import type { RequestOptions, StandardSchemaV1 } from '@modelcontextprotocol/client'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import type { Dispatcher } from 'undici'
 import { failed } from './head-plan.ts'
@@ -34,9 +34,14 @@ export interface ListedTools {
   readonly protocolVersion: string | null
 }
 
-/** Connects, reads all pages and ends the session again. Throws `upstream_failed`, or what `signal` was aborted with. */
+/** Connects, reads all pages and ends the session again. Throws `upstream_failed` or an error of the SDK or connection. */
 export async function listTools(options: CatalogClientOptions, signal: AbortSignal): Promise<ListedTools> {
-  const within = AbortSignal.any([signal, AbortSignal.timeout(options.bounds.timeoutMs)])
+  const { bounds } = options
+  const ending = new AbortController()
+  const end = () => ending.abort(signal.reason)
+  const timer = setTimeout(() => ending.abort(failed('it did not list its tools in time')), bounds.timeoutMs)
+  signal.addEventListener('abort', end, { once: true })
+  if (signal.aborted) end()
   const client = new Client(
     { name: 'mcp-policy-gateway', version: options.version },
     { versionNegotiation: { mode: 'auto' }, capabilities: {} },
@@ -44,29 +49,32 @@ export async function listTools(options: CatalogClientOptions, signal: AbortSign
   // A broken notification or event is not a reason to stop; a broken answer rejects the request it belongs to.
   client.onerror = () => {}
   const transport = new StreamableHTTPClientTransport(options.url, {
-    fetch: boundedFetch(options, within),
+    fetch: boundedFetch(options, ending.signal),
     redirectPolicy: 'follow',
   })
   try {
-    await client.connect(transport, { signal: within, timeout: options.bounds.timeoutMs })
-    const tools = await readPages(client, options.bounds, within)
+    // Our own timer is the deadline; the SDK's would count for each request anew.
+    const request = { signal: ending.signal, timeout: bounds.timeoutMs * 2 }
+    await client.connect(transport, request)
+    const tools = await readPages(client, bounds, request)
     return { tools, protocolVersion: client.getNegotiatedProtocolVersion() ?? null }
   } finally {
     await transport.terminateSession().catch(() => undefined)
     await client.close().catch(() => undefined)
+    clearTimeout(timer)
+    signal.removeEventListener('abort', end)
+    // Whatever is still open, such as an answer that was not read to its end.
+    ending.abort()
   }
 }
 
-async function readPages(client: Client, bounds: CatalogBounds, signal: AbortSignal): Promise<unknown[]> {
+async function readPages(client: Client, bounds: CatalogBounds, request: RequestOptions): Promise<unknown[]> {
   const tools: unknown[] = []
   const seen = new Set<string>()
   let cursor: string | null = null
   do {
     const params: Record<string, unknown> = cursor === null ? {} : { cursor }
-    const page = await client.request({ method: 'tools/list', params }, TOOL_PAGE, {
-      signal,
-      timeout: bounds.timeoutMs,
-    })
+    const page = await client.request({ method: 'tools/list', params }, TOOL_PAGE, request)
     for (const tool of page.tools) tools.push(tool)
     if (tools.length > bounds.maxTools) throw failed(`it lists more than ${bounds.maxTools} tools`)
     cursor = page.nextCursor
@@ -132,6 +140,8 @@ function boundedFetch(options: CatalogClientOptions, signal: AbortSignal): Fetch
       signal: init.signal ? AbortSignal.any([signal, init.signal]) : signal,
     })
     const { statusCode: status, body } = answer
+    // A body that is destroyed says so with an event, which nobody else may be there to hear.
+    body.on('error', () => {})
     const head = { status, headers: keptHeaders(answer.headers) }
     if (BODILESS.has(status)) {
       body.destroy()

@@ -6,13 +6,15 @@ import { GatewayError } from '../errors.ts'
 import type { ToolEntry } from '../gateway/types.ts'
 import type { ListedTools } from './catalog-client.ts'
 import { connectionError } from './exchange.ts'
+import type { Health } from './health.ts'
 import type { ToolList } from './tool-list.ts'
 import { toToolList } from './tool-list.ts'
 
 export interface CatalogOptions {
   /** Reads the whole list from the upstream; see `catalog-client.ts`. */
   readonly list: (signal: AbortSignal) => Promise<ListedTools>
-  readonly clock: { nowMs(): number; monotonicMs(): number }
+  readonly clock: { monotonicMs(): number }
+  readonly health: Health
   /**
    * Age up to which the list counts as current. Up to twice that it still answers while a new one is being read; an older
    * one answers only when the upstream cannot be read.
@@ -27,11 +29,8 @@ export interface CatalogState {
   /** null = never read. */
   readonly tools: number | null
   readonly rejected: ToolList['rejected']
+  /** Revision of MCP in which the list was read; null = never read. */
   readonly protocolVersion: string | null
-  /** Why the last reading failed, for operators; null when it did not. */
-  readonly lastError: string | null
-  /** Wall clock of the last successful reading, ms; null = none. */
-  readonly lastOkAt: number | null
 }
 
 export interface Catalog {
@@ -47,11 +46,10 @@ interface Known {
   readonly list: ToolList
   readonly protocolVersion: string | null
   readonly readAt: number
-  readonly readAtMs: number
 }
 
 export function createCatalog(options: CatalogOptions): Catalog {
-  const { clock, ttlMs, minIntervalMs } = options
+  const { clock, health, ttlMs, minIntervalMs } = options
   const closing = new AbortController()
   let known: Known | null = null
   let lastError: GatewayError | null = null
@@ -73,15 +71,11 @@ export function createCatalog(options: CatalogOptions): Catalog {
   async function read(): Promise<void> {
     try {
       const { tools, protocolVersion } = await options.list(closing.signal)
-      known = {
-        list: toToolList(tools),
-        protocolVersion,
-        readAt: clock.monotonicMs(),
-        readAtMs: clock.nowMs(),
-      }
-      lastError = null
+      known = { list: toToolList(tools), protocolVersion, readAt: clock.monotonicMs() }
+      health.ok()
     } catch (thrown) {
       lastError = catalogError(thrown)
+      health.failed(lastError)
     }
   }
 
@@ -108,33 +102,32 @@ export function createCatalog(options: CatalogOptions): Catalog {
       tools: known?.list.tools.size ?? null,
       rejected: known?.list.rejected ?? [],
       protocolVersion: known?.protocolVersion ?? null,
-      lastError: lastError?.detail ?? null,
-      lastOkAt: known?.readAtMs ?? null,
     }),
     close: () => closing.abort(new GatewayError('upstream_failed', { detail: 'the gateway is stopping' })),
   }
 }
 
 /**
- * A reading that failed is a failed upstream, however it failed. The SDK's messages quote what the upstream said, so only
- * our own and the connection's are kept.
+ * A reading that failed is a failed upstream, however it failed. The SDK's messages quote what the upstream said, which may
+ * be anything it knows, our credentials included: only our own words and those of the connection are kept.
  */
 function catalogError(thrown: unknown): GatewayError {
-  for (let cause = thrown, depth = 0; cause instanceof Error && depth < 5; cause = cause.cause, depth += 1) {
-    if (cause instanceof GatewayError) return failedWith(cause.detail ?? cause.message, thrown)
-    if ('code' in cause && typeof cause.code === 'string' && /^(E[A-Z]+|UND_ERR_[A-Z_]+)$/.test(cause.code))
-      return failedWith(connectionError(cause).detail ?? cause.code, thrown)
-    if (cause.name === 'TimeoutError') return failedWith('it did not list its tools in time', thrown)
+  return new GatewayError('upstream_failed', { detail: causeOf(thrown) })
+}
+
+function causeOf(thrown: unknown): string {
+  let cause = thrown
+  for (let depth = 0; cause instanceof Error && depth < 5; depth += 1) {
+    if (cause instanceof GatewayError) return cause.detail ?? cause.message
+    if (/^(E[A-Z]+|UND_ERR_[A-Z_]+)$/.test(codeOf(cause)))
+      return connectionError(cause).detail ?? codeOf(cause)
+    cause = cause.cause
   }
-  return failedWith(`it could not be asked for its tools (${nameOf(thrown)})`, thrown)
+  const name = thrown instanceof Error ? codeOf(thrown) || thrown.name : typeof thrown
+  return `it could not be asked for its tools (${name})`
 }
 
-function nameOf(thrown: unknown): string {
-  if (!(thrown instanceof Error)) return typeof thrown
-  const code: unknown = 'code' in thrown ? thrown.code : null
-  return typeof code === 'string' && /^[A-Z_]{1,64}$/.test(code) ? code : thrown.name
-}
-
-function failedWith(detail: string, cause: unknown): GatewayError {
-  return new GatewayError('upstream_failed', { detail, cause })
+function codeOf(error: Error): string {
+  const code: unknown = 'code' in error ? error.code : null
+  return typeof code === 'string' && /^[A-Z_]{1,64}$/.test(code) ? code : ''
 }

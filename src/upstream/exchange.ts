@@ -23,8 +23,11 @@ export type ChunkVerdict = 'more' | 'done'
  * ends the exchange and is what {@link exchange} rejects with.
  */
 export interface ExchangeReceiver {
-  /** Returns the limits of a stream, or null for an answer that must be complete within the deadline. */
-  onHead(status: number, headers: IncomingHttpHeaders): StreamLimits | null
+  /**
+   * Returns the limits of a stream, null for an answer that must be complete within the deadline, or `done` when the head
+   * says it all.
+   */
+  onHead(status: number, headers: IncomingHttpHeaders): StreamLimits | 'done' | null
   onChunk(chunk: Buffer): ChunkVerdict | Promise<ChunkVerdict>
 }
 
@@ -112,7 +115,8 @@ class RunningExchange implements Dispatcher.DispatchHandler {
     if (this.settled || status < 200) return
     try {
       const limits = this.receiver.onHead(status, headers)
-      if (limits !== null) this.watchStream(limits)
+      if (limits === 'done') this.finish()
+      else if (limits !== null) this.watchStream(limits)
     } catch (thrown) {
       this.fail(thrown)
     }

@@ -144,7 +144,7 @@ function isStreamEnd(message: Message, receiver: AnswerReceiver, thrown: unknown
 
 const REFUSAL_TIMEOUT_MS = 5000
 
-const IGNORE_ANSWER: ExchangeReceiver = { onHead: () => null, onChunk: () => 'done' }
+const IGNORE_ANSWER: ExchangeReceiver = { onHead: () => 'done', onChunk: () => 'done' }
 
 /** -1 is what the specification's own example of a rejected request to the client uses (client/sampling, error handling). */
 function refusalBody(idText: string): Buffer {

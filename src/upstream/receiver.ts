@@ -86,6 +86,7 @@ export function createReceiver(options: ReceiverOptions): AnswerReceiver {
       seenStatus = status
       const plan = planOf(message, status, headers)
       started = { plan, status, headers, body: bodyOf(plan, status, headers) }
+      if (plan.kind === 'accepted') return 'done'
       if (plan.kind !== 'stream') return null
       sink.open(headOf(started, true))
       return options.streamLimits

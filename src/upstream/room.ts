@@ -1,8 +1,7 @@
 /** Door of the room: everything the gateway does with the MCP servers behind it. */
 import { UsageError } from '../errors.ts'
 import type { Rooms } from '../gateway/call.ts'
-import type { Call, ServerFacts, UpstreamReport } from '../gateway/types.ts'
-import { GatewayError } from '../errors.ts'
+import type { ServerFacts } from '../gateway/types.ts'
 import type { ArgumentCheck, SchemaProblem } from './arguments.ts'
 import { createArgumentCheck } from './arguments.ts'
 import type { Catalog, CatalogState } from './catalog.ts'
@@ -12,6 +11,8 @@ import { listTools } from './catalog-client.ts'
 import type { Forwarder, ForwardTarget } from './forward.ts'
 import { createForwarder } from './forward.ts'
 import { parseStaticHeaders } from './headers.ts'
+import type { Health, HealthState } from './health.ts'
+import { createHealth } from './health.ts'
 import { createStreamWatch } from './stream-watch.ts'
 
 /** One upstream as configured. */
@@ -74,12 +75,10 @@ interface Log {
 }
 
 /** What an operator may know of one upstream. Texts in it are ours; names of tools are the upstream's. */
-export interface UpstreamState extends CatalogState {
+export interface UpstreamState extends HealthState, CatalogState {
   readonly name: string
   /** Without credentials and query. */
   readonly url: string
-  /** `unknown` until something was asked of it. */
-  readonly status: 'unknown' | 'up' | 'down'
   readonly schemaProblems: readonly SchemaProblem[]
 }
 
@@ -112,10 +111,10 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     const streamLimits = { idleMs: streamIdleMs, maxMs: maxStreamMs }
     const bounds = { watch, streamLimits, maxStreamMs, connectTimeoutMs, maxConnections }
     const forwarder = createForwarder({ target, clock: options.clock, ...bounds })
-    const catalog = createUpstreamCatalog(target, forwarder, limits, options)
+    const health = createHealth(options.clock)
+    const catalog = createUpstreamCatalog({ target, forwarder, health, limits, options })
     const address = `${target.url.origin}${target.url.pathname}`
-    const facts = { name, labels: settings.labels }
-    upstreams.set(name, { facts, address, forwarder, catalog, health: createHealth(options.clock) })
+    upstreams.set(name, { facts: { name, labels: settings.labels }, address, forwarder, catalog, health })
   }
   const check = createArgumentCheck({
     clock: options.clock,
@@ -134,9 +133,16 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     facts: (mount) => upstreams.get(mount)?.facts ?? null,
     findTool: (mount, name) => upstream(mount).catalog.find(name),
     validateArguments: check.validate,
-    forward: (call, sink, signal) => {
+    forward: async (call, sink, signal) => {
       const { forwarder, health } = upstream(call.head.mount)
-      return health.watch(call, forwarder.forward(call, sink, signal))
+      try {
+        const answer = await forwarder.forward(call, sink, signal)
+        health.ok()
+        return answer
+      } catch (thrown) {
+        health.failed(thrown)
+        throw thrown
+      }
     },
     refuseServerRequest: (call, idText) =>
       upstream(call.head.mount).forwarder.refuseServerRequest(call, idText),
@@ -153,17 +159,19 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   }
 }
 
-function createUpstreamCatalog(
-  target: ForwardTarget,
-  forwarder: Forwarder,
-  limits: UpstreamLimits,
-  { clock, version }: UpstreamsOptions,
-): Catalog {
-  const { url, own } = target
-  const { dispatcher } = forwarder
+function createUpstreamCatalog(parts: {
+  readonly target: ForwardTarget
+  readonly forwarder: Forwarder
+  readonly health: Health
+  readonly limits: UpstreamLimits
+  readonly options: UpstreamsOptions
+}): Catalog {
+  const { target, forwarder, health, limits, options } = parts
+  const client = { url: target.url, own: target.own, version: options.version, bounds: limits.catalog }
   return createCatalog({
-    list: (signal) => listTools({ url, own, version, dispatcher, bounds: limits.catalog }, signal),
-    clock,
+    list: (signal) => listTools({ ...client, dispatcher: forwarder.dispatcher }, signal),
+    clock: options.clock,
+    health,
     ttlMs: limits.catalogTtlMs,
     minIntervalMs: limits.catalogMinIntervalMs,
   })
@@ -176,7 +184,10 @@ function targetOf(name: string, settings: UpstreamSettings, version: string): Fo
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
     throw new UsageError('config', `${at}: must begin with http:// or https://`)
   if (url.username !== '' || url.password !== '')
-    throw new UsageError('config', `${at}: put credentials into upstreams.${name}.headers, not into the address`)
+    throw new UsageError(
+      'config',
+      `${at}: put credentials into upstreams.${name}.headers, not into the address`,
+    )
   return {
     name,
     url,
@@ -189,61 +200,13 @@ function targetOf(name: string, settings: UpstreamSettings, version: string): Fo
   }
 }
 
-/** What the calls that were forwarded say about an upstream. */
-interface Health {
-  /** Passes the promise through and remembers how it ended. */
-  watch<T extends { readonly report: UpstreamReport }>(call: Call, running: Promise<T>): Promise<T>
-  readonly lastError: string | null
-  /** Wall clock of the last answer and the last failure, ms; null = none yet. */
-  readonly lastOkAt: number | null
-  readonly lastFailedAt: number | null
-}
-
-function createHealth(clock: { nowMs(): number }): Health {
-  let lastError: string | null = null
-  let lastOkAt: number | null = null
-  let lastFailedAt: number | null = null
-  return {
-    async watch(_call, running) {
-      try {
-        const answer = await running
-        lastOkAt = clock.nowMs()
-        lastError = null
-        return answer
-      } catch (thrown) {
-        if (thrown instanceof GatewayError && UPSTREAM_FAULTS.has(thrown.kind)) {
-          lastFailedAt = clock.nowMs()
-          lastError = thrown.detail
-        }
-        throw thrown
-      }
-    },
-    get lastError() {
-      return lastError
-    },
-    get lastOkAt() {
-      return lastOkAt
-    },
-    get lastFailedAt() {
-      return lastFailedAt
-    },
-  }
-}
-
-const UPSTREAM_FAULTS: ReadonlySet<string> = new Set(['upstream_failed', 'upstream_timeout'])
-
 function stateOf({ facts, address, catalog, health }: Upstream, check: ArgumentCheck): UpstreamState {
-  const listed = catalog.state()
-  const lastOkAt = Math.max(listed.lastOkAt ?? 0, health.lastOkAt ?? 0)
-  const lastError = health.lastError ?? listed.lastError
-  const status = lastError !== null ? 'down' : lastOkAt > 0 ? 'up' : 'unknown'
+  const { name } = facts
   return {
-    ...listed,
-    name: facts.name,
+    name,
     url: address,
-    status,
-    lastError,
-    lastOkAt: lastOkAt > 0 ? lastOkAt : null,
-    schemaProblems: check.problems(facts.name),
+    ...health.state(),
+    ...catalog.state(),
+    schemaProblems: check.problems(name),
   }
 }

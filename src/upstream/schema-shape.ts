@@ -6,7 +6,10 @@
 /** Bounds on what is compiled: about 0.1 s of work at the most. */
 export const SCHEMA_BOUNDS = {
   maxBytes: 131_072,
-  maxObjects: 1000,
+  /** Whatever code is made for: objects, booleans, names in `dependentRequired`. */
+  maxParts: 1000,
+  /** Values of any kind, such as the names in a `required`. */
+  maxValues: 10_000,
   maxDepth: 64,
   maxPatterns: 100,
   maxPatternLength: 1000,
@@ -23,7 +26,8 @@ export interface SchemaShape {
 }
 
 interface Walk {
-  objects: number
+  parts: number
+  values: number
   patterns: number
   hasReferences: boolean
   problem: string | null
@@ -34,7 +38,14 @@ const REFERENCES = ['$ref', '$dynamicRef', '$recursiveRef']
 
 /** `text` is the schema's JSON text. */
 export function shapeOf(schema: object, text: string): SchemaShape {
-  const walk: Walk = { objects: 0, patterns: 0, hasReferences: false, problem: null, names: new Set() }
+  const walk: Walk = {
+    parts: 0,
+    values: 0,
+    patterns: 0,
+    hasReferences: false,
+    problem: null,
+    names: new Set(),
+  }
   if (text.length > SCHEMA_BOUNDS.maxBytes) walk.problem = `it is larger than ${SCHEMA_BOUNDS.maxBytes} bytes`
   else visit(schema, walk, 0)
   const { problem, hasReferences, names } = walk
@@ -43,16 +54,24 @@ export function shapeOf(schema: object, text: string): SchemaShape {
 
 /** Every object is looked at as if it were a schema, also where it is data (`enum`): counting too much is safe. */
 function visit(value: unknown, walk: Walk, depth: number): void {
-  if (typeof value !== 'object' || value === null || walk.problem !== null) return
-  if (depth > SCHEMA_BOUNDS.maxDepth) walk.problem = `it nests deeper than ${SCHEMA_BOUNDS.maxDepth}`
-  else if (Array.isArray(value)) for (const element of value) visit(element, walk, depth + 1)
+  if (walk.problem !== null) return
+  const isObject = typeof value === 'object' && value !== null
+  walk.values += 1
+  if (typeof value === 'boolean' || (isObject && !Array.isArray(value))) walk.parts += 1
+  walk.problem = excess(walk, depth)
+  if (walk.problem !== null || !isObject) return
+  if (Array.isArray(value)) for (const element of value) visit(element, walk, depth + 1)
   else visitObject(value as Readonly<Record<string, unknown>>, walk, depth)
 }
 
+function excess(walk: Walk, depth: number): string | null {
+  const { maxParts, maxValues, maxDepth } = SCHEMA_BOUNDS
+  if (depth > maxDepth) return `it nests deeper than ${maxDepth}`
+  if (walk.parts > maxParts) return `it has more than ${maxParts} parts`
+  return walk.values > maxValues ? `it has more than ${maxValues} values` : null
+}
+
 function visitObject(object: Readonly<Record<string, unknown>>, walk: Walk, depth: number): void {
-  walk.objects += 1
-  if (walk.objects > SCHEMA_BOUNDS.maxObjects)
-    walk.problem = `it has more than ${SCHEMA_BOUNDS.maxObjects} parts`
   // An asynchronous validator returns a promise, which is true whatever it resolves to.
   if ('$async' in object) walk.problem = 'it uses $async'
   if (REFERENCES.some((name) => name in object)) walk.hasReferences = true
@@ -61,6 +80,7 @@ function visitObject(object: Readonly<Record<string, unknown>>, walk: Walk, dept
   for (const name of keysOf(object['properties'])) walk.names.add(name)
   const required = object['required']
   if (Array.isArray(required)) for (const name of required) if (typeof name === 'string') walk.names.add(name)
+  for (const keyword of ['dependentRequired', 'dependencies']) walk.parts += namesIn(object[keyword])
   for (const member of Object.values(object)) visit(member, walk, depth + 1)
 }
 
@@ -70,6 +90,12 @@ function countPattern(pattern: string, walk: Walk): void {
     walk.problem = `it has more than ${SCHEMA_BOUNDS.maxPatterns} patterns`
   else if (pattern.length > SCHEMA_BOUNDS.maxPatternLength)
     walk.problem = `it has a pattern longer than ${SCHEMA_BOUNDS.maxPatternLength} characters`
+}
+
+/** Names in the lists of a keyword; code is made for each of them, unlike those of `required`. */
+function namesIn(value: unknown): number {
+  if (typeof value !== 'object' || value === null) return 0
+  return Object.values(value).reduce<number>((sum, list) => sum + (Array.isArray(list) ? list.length : 0), 0)
 }
 
 function keysOf(value: unknown): string[] {

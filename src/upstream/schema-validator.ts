@@ -81,6 +81,7 @@ function guarded(
 function compile(schema: object, patterns: PatternEngine): ValidateFunction | string {
   const dialect = dialectOf(schema)
   if (dialect === null) return 'its $schema is neither 2020-12 nor draft-07'
+  let validate: ValidateFunction
   try {
     if (dialect.meta().validateSchema(schema) !== true) return 'it is not a valid JSON Schema'
     const ajv = dialect.create({
@@ -90,14 +91,23 @@ function compile(schema: object, patterns: PatternEngine): ValidateFunction | st
       code: codeOptions(patterns),
     })
     replaceUniqueItems(ajv)
-    const validate = ajv.compile(schema)
-    if ('$async' in validate) return 'it uses $async'
-    // A schema that refers to itself without going deeper never ends; found here, not at the first call.
-    withTimeLimit(CHECK_MS, () => validate({}))
-    return validate
+    validate = ajv.compile(schema)
   } catch (thrown) {
-    if (thrown instanceof TimeLimitError || thrown instanceof RangeError) return 'compiling or applying it does not come to an end'
+    if (thrown instanceof RangeError) return 'it is too large to compile'
     return patterns.refused() ?? 'it refers to something outside itself, or cannot be compiled'
+  }
+  if ('$async' in validate) return 'it uses $async'
+  return endsAtAll(validate) ? validate : 'applying it does not come to an end'
+}
+
+/** A schema that refers to itself without going deeper never ends: better found now than at the first call. */
+function endsAtAll(validate: ValidateFunction): boolean {
+  try {
+    withTimeLimit(CHECK_MS, () => validate({}))
+    return true
+  } catch (thrown) {
+    if (thrown instanceof TimeLimitError || thrown instanceof RangeError) return false
+    throw thrown
   }
 }
 
@@ -128,7 +138,10 @@ function dialect(create: (options: Options) => Ajv): Dialect {
   return {
     create,
     meta: () => {
-      meta ??= create({ ...OPTIONS, code: codeOptions(createPatternEngine()) })
+      if (meta === null) {
+        meta = create({ ...OPTIONS, code: codeOptions(createPatternEngine()) })
+        replaceUniqueItems(meta)
+      }
       return meta
     },
   }

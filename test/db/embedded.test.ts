@@ -1,7 +1,7 @@
-import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, cp, mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -85,7 +85,9 @@ describe('embedded PostgreSQL', function () {
       'select current_user as role, rolsuper or rolcreatedb or rolcreaterole or rolbypassrls as powerful from pg_roles where rolname = current_user',
     )
     expect(runtime).to.deep.equal({ role: 'gateway', powerful: false })
-    expect(await rejection(query(server.runtime, 'create table public.mine ()'))).to.match(/permission denied/)
+    expect(await rejection(query(server.runtime, 'create table public.mine ()'))).to.match(
+      /permission denied/,
+    )
     expect(await rejection(query({ ...server.runtime, password: 'x' }, 'select'))).to.match(/password/)
   })
 
@@ -222,10 +224,8 @@ describe('embedded PostgreSQL', function () {
     await writeFile(join(home, 'data', 'PG_VERSION'), '13\n')
     const { message } = await failure({ dataHome: home })
     expect(message).to.match(/made by PostgreSQL 13 and opens with no other/)
-    expect(message).to.match(/install PostgreSQL 13 .* npm install.* DATABASE_URL .* move .* away/)
+    expect(message).to.match(/install PostgreSQL 13 .*npm install.* DATABASE_URL .* move .* away/)
     expect(await readFile(join(home, 'data', 'PG_VERSION'), 'utf8')).to.equal('13\n')
-    homes.pop()
-    await rm(dirname(home), { recursive: true })
   })
 
   it('names three ways out when there are no programs', async () => {
@@ -296,7 +296,10 @@ describe('embedded PostgreSQL', function () {
 
   it('keeps two checkouts apart and a project together', async () => {
     const base = await mkdtemp('/tmp/gateway-projects-')
-    await Promise.all([mkdir(join(base, 'a', 'gw'), { recursive: true }), mkdir(join(base, 'b', 'gw'), { recursive: true })])
+    await Promise.all([
+      mkdir(join(base, 'a', 'gw'), { recursive: true }),
+      mkdir(join(base, 'b', 'gw'), { recursive: true }),
+    ])
     const [a, again, b] = await Promise.all(
       ['a/gw', 'a/gw/.', 'b/gw'].map((path) => defaultDataHome(join(base, path))),
     )

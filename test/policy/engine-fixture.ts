@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Call, Evaluation, Target } from '../../src/gateway/types.ts'
 import type { CompiledPolicy } from '../../src/policy/build.ts'
-import { buildPolicy } from '../../src/policy/build.ts'
+import { buildPolicy, loadInputSchema, toBuildRequest } from '../../src/policy/build.ts'
 import type { JsonObject } from '../../src/policy/build-data.ts'
-import { createCompiler } from '../../src/policy/compiler.ts'
 import type { Compiler } from '../../src/policy/compiler.ts'
+import { createCompiler } from '../../src/policy/compiler.ts'
 import { loadCompilerArtifact } from '../../src/policy/compiler-artifact.ts'
 import type { PolicyLimits, PolicyRoom } from '../../src/policy/engine.ts'
 import { createPolicyRoom } from '../../src/policy/engine.ts'
@@ -27,18 +27,38 @@ export async function buildFixture(
   files: Readonly<Record<string, string>> = {},
 ): Promise<CompiledPolicy> {
   const rego = { 'authz/policy.rego': `package gateway.authz\n\n${body}`, ...files }
-  return buildPolicy({ rego, data, tests: {} } as never, { compiler: await fixtureCompiler(), cacheDir: join(CACHE, 'builds') })
+  return buildPolicy({ rego, data, tests: {} } as never, {
+    compiler: await fixtureCompiler(),
+    cacheDir: join(CACHE, 'builds'),
+  })
+}
+
+/** The same policy as OPA's compiler makes it: not metered, and instrumented only when asked for. */
+export async function buildUnmetered(body: string, instrument: boolean): Promise<Uint8Array> {
+  const rego = { 'authz/policy.rego': `package gateway.authz\n\n${body}` }
+  const request = toBuildRequest({ rego, data: {}, tests: {} } as never, await loadInputSchema())
+  const result = await (await fixtureCompiler()).build({ ...request, instrument })
+  if (!result.ok) throw new Error(JSON.stringify(result.errors))
+  return result.wasm
 }
 
 /** A room on such a policy. */
-export async function roomOn(policy: CompiledPolicy, limits: Partial<PolicyLimits> = {}): Promise<PolicyRoom> {
+export async function roomOn(
+  policy: CompiledPolicy,
+  limits: Partial<PolicyLimits> = {},
+): Promise<PolicyRoom> {
   return createPolicyRoom({
     policy,
     inputMacKey: Buffer.from('key of the tests'),
     now: () => 1_700_000_000_123_456_789n,
     monotonicMs: () => performance.now(),
     limits,
-    log: { warn() {}, error: (fields) => { throw new Error(`unexpected: ${JSON.stringify(fields)}`) } },
+    log: {
+      warn() {},
+      error: (fields) => {
+        throw new Error(`unexpected: ${JSON.stringify(fields)}`)
+      },
+    },
   })
 }
 

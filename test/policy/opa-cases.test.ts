@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect } from 'chai'
 import { HOST_BUILTINS } from '../../src/policy/builtins/table.ts'
-import type { Built, BuildRequest, Compiler, PolicyError } from '../../src/policy/compiler.ts'
+import type { BuildRequest, Built, Compiler, PolicyError } from '../../src/policy/compiler.ts'
 import { createCompiler } from '../../src/policy/compiler.ts'
 import { loadCompilerArtifact } from '../../src/policy/compiler-artifact.ts'
 import type { Dictionary } from '../../src/policy/dictionary.ts'
@@ -38,7 +38,10 @@ interface Verdict {
   readonly text: string
 }
 
-const FILE = join(process.env['SHARED_DATA'] ?? fileURLToPath(new URL('../../../shared/data', import.meta.url)), 'opa-cases.jsonl')
+const FILE = join(
+  process.env['SHARED_DATA'] ?? fileURLToPath(new URL('../../../shared/data', import.meta.url)),
+  'opa-cases.jsonl',
+)
 const ALL = process.env['OPA_CASES'] === 'all'
 /** Without OPA_CASES=all every tenth case, which covers every group of the suite. */
 const STEP = 10
@@ -82,7 +85,8 @@ async function runAll(cases: readonly Case[], compilers: readonly Compiler[]): P
   const queue = [...cases]
   const verdicts: Verdict[] = []
   const work = async (compiler: Compiler) => {
-    for (let next = queue.shift(); next !== undefined; next = queue.shift()) verdicts.push(await runCase(next, compiler))
+    for (let next = queue.shift(); next !== undefined; next = queue.shift())
+      verdicts.push(await runCase(next, compiler))
   }
   await Promise.all(compilers.map(work))
   return verdicts
@@ -98,7 +102,11 @@ async function runCase(test: Case, compiler: Compiler): Promise<Verdict> {
   if (!plain.ok || !instrumented.ok) {
     const errors = JSON.stringify(refusal(plain))
     if (JSON.stringify(refusal(instrumented)) !== errors) {
-      return { note, kind: 'failed', text: `refused differently: ${errors} / ${JSON.stringify(refusal(instrumented))}` }
+      return {
+        note,
+        kind: 'failed',
+        text: `refused differently: ${errors} / ${JSON.stringify(refusal(instrumented))}`,
+      }
     }
     const expected = test.want_error_code?.startsWith('rego_') || test.want_error_code?.startsWith('parse')
     return { note, kind: expected ? 'refused_as_expected' : 'refused', text: errors }
@@ -109,7 +117,8 @@ async function runCase(test: Case, compiler: Compiler): Promise<Verdict> {
   const { dictionary } = instrumented
   if (dictionary === null) return { note, kind: 'failed', text: 'no dictionary' }
   const outcomes = [outcome(first), outcome(second)]
-  if (outcomes[0] !== outcomes[1]) return { note, kind: 'failed', text: `plain ${outcomes[0]}, instrumented ${outcomes[1]}` }
+  if (outcomes[0] !== outcomes[1])
+    return { note, kind: 'failed', text: `plain ${outcomes[0]}, instrumented ${outcomes[1]}` }
   const malformed = checkEvents(second, dictionary)
   if (malformed !== null) return { note, kind: 'failed', text: malformed }
   const difference = compare(test, first)
@@ -143,7 +152,9 @@ async function inputText(test: Case, compiler: Compiler): Promise<string> {
 }
 
 async function evaluate(built: Built, test: Case, input: Uint8Array<ArrayBuffer>): Promise<HostRun | string> {
-  const known = new Set([...(built.dictionary?.rules ?? []), ...(built.dictionary?.exprs ?? [])].map((probe) => probe.id))
+  const known = new Set(
+    [...(built.dictionary?.rules ?? []), ...(built.dictionary?.exprs ?? [])].map((probe) => probe.id),
+  )
   let host: PolicyHost
   try {
     host = await createHost({
@@ -215,8 +226,12 @@ function sorted(value: unknown): string {
   return `{${members.sort().join()}}`
 }
 
-function refusal(result: Built | { readonly ok: false; readonly errors: readonly PolicyError[] }): readonly string[] {
-  return result.ok ? ['accepted'] : result.errors.map((error) => `${error.file}:${error.row} ${error.message}`)
+function refusal(
+  result: Built | { readonly ok: false; readonly errors: readonly PolicyError[] },
+): readonly string[] {
+  return result.ok
+    ? ['accepted']
+    : result.errors.map((error) => `${error.file}:${error.row} ${error.message}`)
 }
 
 function exact(text: string): Uint8Array<ArrayBuffer> {

@@ -14,8 +14,8 @@ import { startEmbeddedPostgres } from '../../src/db/embedded.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { guardPool } from '../../src/db/pools.ts'
 
-/** Nothing of a test outlives a crash of the machine: no need to wait for the disk. */
-const FAST = { fsync: 'off', full_page_writes: 'off', synchronous_commit: 'off' }
+/** Nothing of a test outlives a crash of the machine: no need to wait for the disk. (One of the server it may well.) */
+const FAST = { fsync: 'off', full_page_writes: 'off' }
 const TEMPLATE = 'gateway_template'
 
 /** A migrated database of one test file's own. */

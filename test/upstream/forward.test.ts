@@ -351,6 +351,7 @@ describe('forwarding one message', () => {
         (_, reply) => reply.send(204, ''),
         (_, reply) => reply.send(200, 'accepted by secret.js'),
         (_, reply) => void reply.stream().raw('data: {}\n\n'),
+        (_, reply) => void reply.stream(),
       ]
       for (const handler of replies) {
         const answer = await send(handler, callOf({ message: notification }))

@@ -12,7 +12,7 @@ import type { SpawnedServer, Use } from './guard.ts'
 import { spawnGuarded } from './guard.ts'
 import type { Credentials, Home } from './home.ts'
 import { giveTo } from './home.ts'
-import { openClient, removeMisleadingLockFile, tryConnect } from './server-state.ts'
+import { openClient, removeLeftovers, tryConnect } from './server-state.ts'
 
 const run = promisify(execFile)
 
@@ -91,7 +91,7 @@ export interface ServerStart {
 /** Starts the server under a guard and waits until it answers. Throws UsageError with the end of its log. */
 export async function startServer(start: ServerStart): Promise<Use> {
   const deadline = performance.now() + start.timeoutMs
-  await removeMisleadingLockFile(start.home)
+  await removeLeftovers(start.home)
   await rotateLog(start.home)
   for (;;) {
     const logStart = (await lstat(start.home.logFile).catch(() => null))?.size ?? 0

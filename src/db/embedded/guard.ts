@@ -140,7 +140,8 @@ export async function hasPipe(home: Home): Promise<boolean> {
 }
 
 async function pipesOf(home: Home): Promise<string[]> {
-  return (await readdir(home.runDir)).filter((name) => PIPE.test(name))
+  const names = await readdir(home.runDir).catch(() => [])
+  return names.filter((name) => PIPE.test(name))
 }
 
 /** Only while holding the start lock, and only when no guarded server was found. */

@@ -39,11 +39,16 @@ export async function isServerProcess(pid: number, home: Home): Promise<boolean>
 }
 
 /**
- * Removes a lock file whose pid now belongs to something else: PostgreSQL only sees that the pid is alive and would refuse
- * to start. A file whose process is dead stays: PostgreSQL then also looks for surviving children of the old server.
+ * Removes what a server that is gone has left behind and its successor would stumble over. PostgreSQL believes a lock file
+ * as soon as its pid is alive, be it somebody else's or a dead process that nobody has collected (a container whose first
+ * process collects none). Only while holding the start lock, and after {@link observeServer} said `gone`.
  */
-export async function removeMisleadingLockFile(home: Home): Promise<void> {
+export async function removeLeftovers(home: Home): Promise<void> {
+  // The socket's folder is ours alone.
+  await rm(join(home.runDir, '.s.PGSQL.5432'), { force: true })
+  await rm(join(home.runDir, '.s.PGSQL.5432.lock'), { force: true })
   const pid = await readServerPid(home)
+  // A file whose process has ended stays: PostgreSQL then also looks for surviving children of the old server.
   if (pid === null || (await commandOf(pid)) === null || (await isServerProcess(pid, home))) return
   await rm(lockFile(home), { force: true })
 }

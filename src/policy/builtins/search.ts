@@ -18,6 +18,30 @@ export function* occurrences(text: string, needle: string, overlapping: boolean)
   }
 }
 
+/** Finds one text in others from any position on; the preparation is done once. */
+export class TextFinder {
+  readonly #needle: string
+  readonly #failure: Uint32Array
+
+  constructor(needle: string) {
+    this.#needle = needle
+    this.#failure = failureTable(needle)
+  }
+
+  /** Index of the first occurrence at or after `from`, or -1. */
+  indexIn(text: string, from: number): number {
+    let matched = 0
+    for (let at = from; at < text.length; at += 1) {
+      const unit = text.charCodeAt(at)
+      while (matched > 0 && this.#needle.charCodeAt(matched) !== unit)
+        matched = this.#failure[matched - 1] ?? 0
+      if (this.#needle.charCodeAt(matched) === unit) matched += 1
+      if (matched === this.#needle.length) return at - matched + 1
+    }
+    return -1
+  }
+}
+
 /** Knuth-Morris-Pratt: for each prefix, the length of its longest border. */
 function failureTable(needle: string): Uint32Array {
   const table = new Uint32Array(needle.length)

@@ -7,15 +7,32 @@ import { BuiltinError, spend } from './budget.ts'
 import { COLLECTIONS } from './collections.ts'
 import { CRYPTO } from './crypto.ts'
 import { ENCODING } from './encoding.ts'
+import { JSON_MARSHAL } from './json.ts'
 import { NET } from './net.ts'
 import type { Builtin, BuiltinFamily } from './operands.ts'
+import { PATCH } from './patch.ts'
+import { REGEX } from './regex.ts'
 import { SEMVER } from './semver.ts'
+import { SPRINTF } from './sprintf.ts'
 import { STRINGS } from './strings.ts'
 import { UNITS } from './units.ts'
 import { UUID } from './uuid.ts'
 import { formatRegoValue, parseRegoValue } from './value.ts'
 
-const FAMILIES: readonly BuiltinFamily[] = [COLLECTIONS, CRYPTO, ENCODING, NET, SEMVER, STRINGS, UNITS, UUID]
+const FAMILIES: readonly BuiltinFamily[] = [
+  COLLECTIONS,
+  CRYPTO,
+  ENCODING,
+  JSON_MARSHAL,
+  NET,
+  PATCH,
+  REGEX,
+  SEMVER,
+  SPRINTF,
+  STRINGS,
+  UNITS,
+  UUID,
+]
 
 const TABLE: ReadonlyMap<string, Builtin> = new Map(FAMILIES.flatMap((family) => Object.entries(family)))
 

@@ -32,6 +32,11 @@ export class RegoSet implements Iterable<RegoValue> {
     return this.#elements.has(valueKey(element))
   }
 
+  delete(element: RegoValue): boolean {
+    this.#sorted = undefined
+    return this.#elements.delete(valueKey(element))
+  }
+
   /** The elements in Rego's order. */
   sorted(): readonly RegoValue[] {
     this.#sorted ??= [...this.#elements.values()].sort(compareValues)

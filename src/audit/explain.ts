@@ -1,0 +1,279 @@
+/** A row -> what a person reads to understand it: sentence, deciding rule, the line that made the difference, the tree. Pure. */
+import { parseExact } from './exact.ts'
+import type { StoredRow } from './query.ts'
+import type { StoredPolicy } from './revisions.ts'
+import type { DecisionFacts } from './sentence.ts'
+import { sentenceOf } from './sentence.ts'
+import type { TraceRule, TraceStep } from './trace-shape.ts'
+import { bodyOf, lineOf, parseTrace, ruleName } from './trace-shape.ts'
+
+/** `+` held, `x` failed, `.` not reached. */
+export type Mark = '+' | 'x' | '.'
+
+/** A value at a line; `json` null = the reference had none. */
+export interface ShownValue {
+  readonly name: string
+  readonly json: string | null
+}
+
+/** One line of the tree. Nothing in it is escaped. */
+export interface TreeLine {
+  readonly kind: 'rule' | 'step' | 'note'
+  /** Levels of indentation. */
+  readonly depth: number
+  readonly mark: Mark | null
+  /** `file:row` on rules, the row on steps. */
+  readonly place: string | null
+  readonly text: string
+  readonly values: readonly ShownValue[]
+  /** Part of a rule that decided. */
+  readonly decisive: boolean
+}
+
+/** Everything `audit explain` prints. */
+export interface Explanation {
+  readonly id: string
+  readonly request_id: string
+  readonly outcome: string
+  readonly sentence: string
+  /** The rule that decided; null when no single one did. */
+  readonly rule: { readonly name: string; readonly at: string } | null
+  /** The line that made the difference. */
+  readonly line: {
+    readonly at: string
+    readonly expr: string
+    readonly ok: boolean
+    readonly values: readonly ShownValue[]
+  } | null
+  /** What stands between the row and the whole truth: cuts, redactions, a policy that is gone. */
+  readonly notes: readonly string[]
+  readonly tree: readonly TreeLine[]
+}
+
+/** Explains a row. `policy` is the one that decided, null when it is not known; `source`: show its source lines. */
+export function explainRow(row: StoredRow, policy: StoredPolicy | null, source: boolean): Explanation {
+  const facts = factsOf(row)
+  const trace = parseTrace(facts.authz?.trace)
+  const deciding = trace === null ? [] : decidingRules(trace.rules, facts)
+  const first = deciding[0] ?? null
+  const line = first === null ? null : decisiveStep(first)
+  return {
+    id: row.id,
+    request_id: row.request_id,
+    outcome: row.outcome,
+    sentence: sentenceOf(row, facts),
+    rule: first === null ? null : { name: first.rule, at: first.at },
+    line: line === null ? null : { at: line.at, expr: line.expr, ok: line.ok, values: valuesOf(line) },
+    notes: notesOf(row, facts, trace?.truncated === true ? trace.dropped : null, source && policy === null),
+    tree:
+      trace === null
+        ? []
+        : new Tree(deciding, trace.truncated ? null : policy, source ? policy : null).lines(trace.rules),
+  }
+}
+
+function factsOf(row: StoredRow): DecisionFacts {
+  const decision = parseExact(row.decision)
+  return typeof decision === 'object' && decision !== null ? (decision as DecisionFacts) : {}
+}
+
+/**
+ * The rules that made the decision: for a denial the `deny` rules that hold, or, where nothing was allowed, the `allow` rules
+ * that failed, the one that came furthest first; for an allowed call the `allow` rules that hold.
+ */
+function decidingRules(rules: readonly TraceRule[], { authz }: DecisionFacts): readonly TraceRule[] {
+  const named = (name: string, outcome: string) =>
+    rules.filter((rule) => ruleName(rule) === name && rule.outcome === outcome)
+  const aborted = rules.filter((rule) => rule.outcome === 'aborted')
+  if (authz?.failure !== undefined && aborted.length > 0) return aborted.slice(-1)
+  const denied = named('deny', 'defined')
+  if (denied.length > 0) return denied
+  if (authz?.allow === true) return named('allow', 'defined')
+  const held = (rule: TraceRule) => rule.steps.filter((step) => step.ok).length
+  return named('allow', 'undefined').sort((left, right) => held(right) - held(left))
+}
+
+/** In a rule that failed the last line that failed; in one that holds its last `not`, else its last line. */
+function decisiveStep(rule: TraceRule): TraceStep | null {
+  if (rule.outcome === 'defined') {
+    return (
+      rule.steps.findLast((step) => step.ok && step.hasReads) ??
+      rule.steps.findLast((step) => step.ok) ??
+      null
+    )
+  }
+  return rule.steps.findLast((step) => !step.ok) ?? rule.steps.at(-1) ?? null
+}
+
+function valuesOf(step: TraceStep): readonly ShownValue[] {
+  const names = new Set<string>()
+  const values: ShownValue[] = []
+  for (const [name, json] of [...step.reads, ...step.vars]) {
+    if (names.has(name)) continue
+    names.add(name)
+    values.push({ name, json })
+  }
+  return [...values, ...step.missing.map((name) => ({ name, json: null }))]
+}
+
+function notesOf(
+  row: StoredRow,
+  facts: DecisionFacts,
+  dropped: number | null,
+  sourceGone: boolean,
+): readonly string[] {
+  const { stored, authz } = facts
+  const notes: string[] = []
+  if (dropped !== null) notes.push(`The trace was cut: ${dropped} of its rules and lines are not kept.`)
+  if (stored !== undefined) {
+    notes.push(
+      `The row is kept ${label(stored.as)}: ${stored.why ?? 'unknown'}${stored.sqlstate === undefined ? '' : ` (SQLSTATE ${stored.sqlstate})`}.`,
+    )
+  }
+  if (row.redaction !== null && /"redaction_failed"/.test(row.redaction))
+    notes.push('Parts of the row could not be made safe and were left out.')
+  if (authz === undefined && stored === undefined && row.outcome !== 'gap')
+    notes.push('The policy was not asked.')
+  else if (authz !== undefined && authz.trace === undefined && authz.policy !== undefined)
+    notes.push('The row holds no trace.')
+  if (sourceGone)
+    notes.push('The policy of that time is not stored any more; these are the lines of the trace.')
+  return notes
+}
+
+function label(as: string | undefined): string {
+  return as === 'placeholder' ? 'as a placeholder' : 'without payload and trace'
+}
+
+/** The tree as lines, deciding rules first. */
+class Tree {
+  readonly #deciding: ReadonlySet<TraceRule>
+  /** Tells what was not reached; null = unknown. */
+  readonly #policy: StoredPolicy | null
+  readonly #source: StoredPolicy | null
+  #lines: TreeLine[] = []
+  #decisive = false
+
+  constructor(deciding: readonly TraceRule[], policy: StoredPolicy | null, source: StoredPolicy | null) {
+    this.#deciding = new Set(deciding)
+    this.#policy = policy
+    this.#source = source
+  }
+
+  lines(rules: readonly TraceRule[]): readonly TreeLine[] {
+    const others = rules.filter((rule) => !this.#deciding.has(rule))
+    for (const rule of this.#deciding) {
+      this.#decisive = true
+      this.#rule(rule, 0)
+    }
+    this.#decisive = false
+    for (const rule of others) this.#rule(rule, 0)
+    return this.#lines
+  }
+
+  #rule(rule: TraceRule, depth: number): void {
+    const value = rule.value === null ? [] : [{ name: rule.outcome, json: rule.value }]
+    const args = rule.args.map(([name, json]) => ({ name, json }))
+    this.#push({
+      kind: 'rule',
+      depth,
+      mark: null,
+      place: rule.at,
+      text: rule.rule,
+      values: [...args, ...(value.length > 0 ? value : [{ name: rule.outcome, json: null }])],
+    })
+    if (rule.title !== null)
+      this.#push({ kind: 'note', depth: depth + 1, mark: null, place: null, text: rule.title, values: [] })
+    if (this.#source === null || !this.#withSource(rule, depth + 1, this.#source))
+      this.#steps(rule.steps, depth + 1)
+    for (const inner of rule.rules) this.#rule(inner, depth + 1)
+    if (this.#source === null) this.#notReached(rule, depth + 1)
+  }
+
+  #steps(steps: readonly TraceStep[], depth: number): void {
+    for (const step of steps) this.#step(step, depth, step.expr)
+  }
+
+  #step(step: TraceStep, depth: number, text: string): void {
+    const mark = step.ok ? '+' : 'x'
+    this.#push({ kind: 'step', depth, mark, place: rowOf(step.at), text, values: valuesOf(step) })
+    if (step.aborted) {
+      this.#push({
+        kind: 'note',
+        depth: depth + 1,
+        mark: null,
+        place: null,
+        text: 'the evaluation ended here',
+        values: [],
+      })
+    }
+    this.#steps(step.steps, depth + 1)
+    for (const inner of step.rules) this.#rule(inner, depth + 1)
+  }
+
+  #notReached(rule: TraceRule, depth: number): void {
+    if (rule.outcome === 'defined') return
+    for (const { at, text } of this.#unreached(rule)) {
+      this.#push({ kind: 'step', depth, mark: '.', place: rowOf(at), text, values: [] })
+    }
+  }
+
+  /** Lines of the body behind the last one that was tried. */
+  #unreached(rule: TraceRule): readonly { readonly at: string; readonly text: string }[] {
+    const body = this.#policy === null ? null : bodyOf(this.#policy.dictionary, rule)
+    if (body === null) return []
+    const last = body.findLastIndex((expr) =>
+      rule.steps.some((step) => step.at === expr.at && step.expr === expr.text),
+    )
+    return body.slice(last + 1)
+  }
+
+  /** The rule's lines as they stood in the file. False when the file is not known. */
+  #withSource(rule: TraceRule, depth: number, policy: StoredPolicy): boolean {
+    const [file, head] = lineOf(rule.at)
+    const lines = policy.sources[file]?.split('\n')
+    if (lines === undefined || head === null) return false
+    const stepsAt = stepsByRow(rule.steps, file)
+    const unreached = new Set(this.#unreached(rule).map((expr) => rowIn(file, expr.at)))
+    const last = Math.max(head, ...[...stepsAt.keys(), ...unreached].filter((row) => row !== null))
+    for (let row = head; row <= last; row += 1) {
+      const text = lines[row - 1] ?? ''
+      const [first, ...more] = stepsAt.get(row) ?? []
+      if (first === undefined) {
+        const mark = unreached.has(row) && row !== head ? '.' : null
+        this.#push({ kind: 'step', depth, mark, place: String(row), text, values: [] })
+      } else {
+        this.#step(first, depth, text)
+        this.#steps(more, depth + 1)
+      }
+    }
+    this.#steps(stepsAt.get(null) ?? [], depth)
+    return true
+  }
+
+  #push(line: Omit<TreeLine, 'decisive'>): void {
+    this.#lines.push({ ...line, decisive: this.#decisive })
+  }
+}
+
+function stepsByRow(
+  steps: readonly TraceStep[],
+  file: string,
+): ReadonlyMap<number | null, readonly TraceStep[]> {
+  const byRow = new Map<number | null, TraceStep[]>()
+  for (const step of steps) {
+    const row = rowIn(file, step.at)
+    byRow.set(row, [...(byRow.get(row) ?? []), step])
+  }
+  return byRow
+}
+
+/** The row of a place in `file`; null for other files. */
+function rowIn(file: string, at: string): number | null {
+  const [other, row] = lineOf(at)
+  return other === file ? row : null
+}
+
+function rowOf(at: string): string {
+  return String(lineOf(at)[1] ?? at)
+}

@@ -1,0 +1,168 @@
+/** A row in one sentence: what became of the attempt, who made it, what it was, why. Pure; the text is not escaped. */
+import type { Outcome } from '../errors.ts'
+import type { StoredRow } from './query.ts'
+
+/** The members of `decision` that sentences speak of. Unchecked JSON of a row: everything may be absent. */
+export interface DecisionFacts {
+  readonly stage?: string
+  readonly auth?: { readonly ok?: boolean; readonly why?: string }
+  readonly authz?: {
+    readonly allow?: boolean
+    readonly allowed_by?: readonly string[]
+    readonly denied_by?: readonly string[]
+    readonly failure?: { readonly kind?: string; readonly message?: string }
+    readonly policy?: { readonly revision?: string; readonly digest?: string }
+    readonly eval_us?: number
+    readonly fuel?: number
+    readonly trace?: unknown
+  }
+  readonly rate?: {
+    readonly limits?: readonly {
+      readonly name?: string
+      readonly consumed?: number
+      readonly limit?: number
+      readonly reset_ms?: number
+    }[]
+  }
+  readonly upstream?: {
+    readonly status?: number | null
+    readonly json_rpc_error?: number | null
+    readonly tool_is_error?: boolean
+  }
+  readonly error?: { readonly detail?: string | null }
+  readonly gap?: { readonly count?: number; readonly from?: string; readonly to?: string }
+  readonly stored?: { readonly as?: string; readonly why?: string; readonly sqlstate?: string }
+  readonly timings_us?: Readonly<Record<string, number>>
+}
+
+/** One sentence about a row. */
+export function sentenceOf(row: StoredRow, facts: DecisionFacts): string {
+  return SENTENCES[row.outcome](row, facts)
+}
+
+type Sentence = (row: StoredRow, facts: DecisionFacts) => string
+
+const SENTENCES: Readonly<Record<Outcome, Sentence>> = {
+  allowed: (row, facts) =>
+    `Allowed: ${who(row)} ${did(row)}${because(facts.authz?.allowed_by)}${answered(facts)}.`,
+  denied_admit: (row) => `Refused at the door: a request from ${from(row)}${detail(row)}.`,
+  denied_auth: (row, facts) =>
+    `Refused: the caller at ${from(row)} was not authenticated${colon(facts.auth?.why ?? row.error_message)}${tried(row)}.`,
+  denied_authz: deniedSentence,
+  killed: (row) => `Stopped: ${who(row)} may not ${may(row)}, because a kill switch is on${detail(row)}.`,
+  rate_limited: limitedSentence,
+  invalid: (row) => `Invalid: ${who(row)} could not ${may(row)}: ${label(row.reason)}${detail(row)}.`,
+  overloaded: (row) => `Turned away: too many calls were in flight when ${who(row)} tried to ${may(row)}.`,
+  unavailable: (row) =>
+    `Not possible: ${who(row)} could not ${may(row)}: ${label(row.reason)}${detail(row)}.`,
+  upstream_error: (row) =>
+    `Failed: ${who(row)} was allowed to ${may(row)}, but the upstream failed${detail(row)}.`,
+  upstream_timeout: (row) =>
+    `Failed: ${who(row)} was allowed to ${may(row)}, but the upstream did not answer in time${detail(row)}.`,
+  client_closed: (row, facts) =>
+    `Given up: ${who(row)} hung up while trying to ${may(row)} (at stage ${facts.stage ?? 'unknown'}).`,
+  interrupted: (row, facts) =>
+    `Interrupted: the gateway stopped while ${who(row)} tried to ${may(row)} (at stage ${facts.stage ?? 'unknown'}).`,
+  internal_error: (row, facts) =>
+    `Fault: the gateway failed while ${who(row)} tried to ${may(row)} (at stage ${facts.stage ?? 'unknown'})${detail(row)}.`,
+  gap: (_row, { gap }) =>
+    `Gap: ${gap?.count ?? 'some'} refused calls between ${gap?.from ?? '?'} and ${gap?.to ?? '?'} could not be recorded one by one.`,
+}
+
+function deniedSentence(row: StoredRow, facts: DecisionFacts): string {
+  const { authz } = facts
+  if (row.reason === 'unknown_method')
+    return `Denied: ${who(row)} used ${quoted(row.method)}, which is no method the gateway knows.`
+  if (row.reason === 'unknown_tool')
+    return `Denied: ${who(row)} asked for ${target(row)}, which the upstream does not offer.`
+  if (authz?.failure !== undefined) {
+    return `Denied: the policy gave no decision when ${who(row)} tried to ${may(row)}: ${FAILURES[authz.failure.kind ?? ''] ?? 'it failed'}${colon(authz.failure.message)}.`
+  }
+  const reasons = authz?.denied_by ?? []
+  if (reasons.length === 0 && authz?.allow !== true)
+    return `Denied: no rule allows ${who(row)} to ${may(row)}${detail(row)}.`
+  return `Denied: ${who(row)} may not ${may(row)}${because(reasons)}${detail(row)}.`
+}
+
+const FAILURES: Readonly<Record<string, string>> = {
+  policy_error: 'its evaluation failed',
+  policy_budget: 'it would have cost more than one evaluation may',
+  policy_malformed: 'what it returned breaks the contract',
+}
+
+function limitedSentence(row: StoredRow, facts: DecisionFacts): string {
+  if (row.reason === 'address_throttled')
+    return `Throttled: ${from(row)} keeps failing to authenticate${detail(row)}.`
+  const limit = facts.rate?.limits?.find(
+    (one) => (one.consumed ?? 0) > (one.limit ?? Number.POSITIVE_INFINITY),
+  )
+  const shown = limit ?? facts.rate?.limits?.[0]
+  if (shown === undefined) return `Limited: ${who(row)} may not ${may(row)} so often${detail(row)}.`
+  const again = shown.reset_ms === undefined ? '' : `; again in ${Math.ceil(shown.reset_ms / 1000)} s`
+  return `Limited: ${who(row)} may not ${may(row)} now: limit ${shown.name ?? '?'} is ${shown.limit ?? '?'}, used ${shown.consumed ?? '?'}${again}.`
+}
+
+function who(row: StoredRow): string {
+  if (row.principal_id === null) return `the caller at ${from(row)}`
+  const tenant = row.tenant === null ? '' : ` of ${row.tenant}`
+  return `${row.principal_id}${tenant}`
+}
+
+function from(row: StoredRow): string {
+  return row.client_ip ?? 'an unknown address'
+}
+
+const VERBS: Readonly<Record<string, readonly [infinitive: string, past: string]>> = {
+  'tools/call': ['call', 'called'],
+  'resources/read': ['read', 'read'],
+  'prompts/get': ['get', 'got'],
+}
+
+function may(row: StoredRow): string {
+  return `${VERBS[row.method ?? '']?.[0] ?? 'use'} ${target(row)}`
+}
+
+function did(row: StoredRow): string {
+  return `${VERBS[row.method ?? '']?.[1] ?? 'used'} ${target(row)}`
+}
+
+function target(row: StoredRow): string {
+  const on = row.server === null ? '' : ` on ${row.server}`
+  if (row.target_kind === null || row.target_kind === 'server') {
+    return row.method === null ? `the gateway${on}` : `${row.method}${on}`
+  }
+  return `${row.target_kind.replaceAll('_', ' ')} ${row.tool_name ?? '?'}${on}`
+}
+
+/** What a refused caller tried to use, as far as it was known. */
+function tried(row: StoredRow): string {
+  if (row.method === null) return ''
+  return ` (it tried ${row.method}${row.tool_name === null ? '' : ` ${row.tool_name}`})`
+}
+
+function because(reasons: readonly string[] | undefined): string {
+  return reasons === undefined || reasons.length === 0 ? '' : `, because of ${reasons.join(', ')}`
+}
+
+function answered({ upstream }: DecisionFacts): string {
+  if (upstream?.tool_is_error === true) return '; the tool reported an error'
+  if (typeof upstream?.json_rpc_error === 'number')
+    return `; the upstream answered with error ${upstream.json_rpc_error}`
+  return ''
+}
+
+function detail(row: StoredRow): string {
+  return colon(row.error_message)
+}
+
+function colon(text: string | null | undefined): string {
+  return text === null || text === undefined || text === '' ? '' : `: ${text.replace(/\.$/, '')}`
+}
+
+function label(reason: string | null): string {
+  return (reason ?? 'unknown').replaceAll('_', ' ')
+}
+
+function quoted(text: string | null): string {
+  return text === null ? 'no method' : `"${text}"`
+}
