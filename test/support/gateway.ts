@@ -77,7 +77,11 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
     adminUrl: `http://127.0.0.1:${gateway.adminAddress?.port}`,
     database,
     log: () => lines.join(''),
-    key: async (settings = {}) => (await createKey(database.pool, keySettings(settings), Date.now())).text,
+    async key(settings = {}) {
+      // A key that has expired was made before that.
+      const madeAt = Math.min(Date.now(), (settings.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY) - 1000)
+      return (await createKey(database.pool, keySettings(settings), madeAt)).text
+    },
     rows: () => readRows(database, '', []),
     rowsOf: (requestId) => readRows(database, 'where request_id = $1', [requestId]),
     async close() {
