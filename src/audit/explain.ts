@@ -43,6 +43,8 @@ export interface Explanation {
     readonly at: string
     readonly expr: string
     readonly ok: boolean
+    /** The evaluation ended in it. */
+    readonly aborted: boolean
     readonly values: readonly ShownValue[]
   } | null
   /** What stands between the row and the whole truth: cuts, redactions, a policy that is gone. */
@@ -63,7 +65,10 @@ export function explainRow(row: StoredRow, policy: StoredPolicy | null, source: 
     outcome: row.outcome,
     sentence: sentenceOf(row, facts),
     rule: first === null ? null : { name: first.rule, at: first.at },
-    line: line === null ? null : { at: line.at, expr: line.expr, ok: line.ok, values: valuesOf(line) },
+    line:
+      line === null
+        ? null
+        : { at: line.at, expr: line.expr, ok: line.ok, aborted: line.aborted, values: valuesOf(line) },
     notes: notesOf(row, facts, trace?.truncated === true ? trace.dropped : null, source && policy === null),
     tree:
       trace === null
@@ -130,8 +135,7 @@ function notesOf(
       `The row is kept ${label(stored.as)}: ${stored.why ?? 'unknown'}${stored.sqlstate === undefined ? '' : ` (SQLSTATE ${stored.sqlstate})`}.`,
     )
   }
-  if (row.redaction !== null && /"redaction_failed"/.test(row.redaction))
-    notes.push('Parts of the row could not be made safe and were left out.')
+  notes.push(...redactionNotes(row.redaction))
   if (authz === undefined && stored === undefined && row.outcome !== 'gap')
     notes.push('The policy was not asked.')
   else if (authz !== undefined && authz.trace === undefined && authz.policy !== undefined)
@@ -139,6 +143,27 @@ function notesOf(
   if (sourceGone)
     notes.push('The policy of that time is not stored any more; these are the lines of the trace.')
   return notes
+}
+
+function redactionNotes(redaction: string | null): readonly string[] {
+  if (redaction === null) return []
+  const sections = Object.entries(
+    JSON.parse(redaction) as Record<string, Record<string, unknown> | undefined>,
+  )
+  const having = (member: string) =>
+    sections.filter(([, note]) => note?.[member] !== undefined).map(([name]) => name)
+  const told: readonly (readonly [string, readonly string[]])[] = [
+    ['Secrets were replaced in', having('redacted_count')],
+    ['Cut to size', having('cut_count')],
+    ['Not kept, as the policy asks', having('withheld')],
+    ['Left out, because it could not be made safe', redactionFailures(redaction)],
+  ]
+  return told.filter(([, names]) => names.length > 0).map(([text, names]) => `${text}: ${names.join(', ')}.`)
+}
+
+function redactionFailures(redaction: string): readonly string[] {
+  const { redaction_failed: failed } = JSON.parse(redaction) as { redaction_failed?: unknown }
+  return Array.isArray(failed) ? failed.map(String) : []
 }
 
 function label(as: string | undefined): string {
@@ -180,7 +205,7 @@ class Tree {
       mark: null,
       place: rule.at,
       text: rule.rule,
-      values: [...args, ...(value.length > 0 ? value : [{ name: rule.outcome, json: null }])],
+      values: [...(value.length > 0 ? value : [{ name: rule.outcome, json: null }]), ...args],
     })
     if (rule.title !== null)
       this.#push({ kind: 'note', depth: depth + 1, mark: null, place: null, text: rule.title, values: [] })

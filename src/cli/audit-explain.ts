@@ -30,7 +30,7 @@ export function layoutExplanation(
   page.wrapped(explanation.sentence, '', 'strong')
   const { rule, line } = explanation
   if (rule !== null) page.fact('rule', `${rule.name}  ${rule.at}`)
-  if (line !== null) page.fact(line.ok ? 'holds' : 'fails', lineText(line))
+  if (line !== null) page.fact(line.aborted ? 'ended' : line.ok ? 'holds' : 'fails', lineText(line))
   for (const value of line?.values ?? []) page.fact('', valueText(value, options.full))
   page.blank()
   page.fact('when', `${row.ts.toISOString()}   ${round(row.latency_ms)} ms   HTTP ${row.status_code}`)
@@ -88,13 +88,13 @@ class Page {
     const indent = '  '.repeat(Math.min(line.depth, 12) + 1)
     const gutter = line.kind === 'step' ? `${line.mark ?? ' '} ${(line.place ?? '').padStart(4)}  ` : ''
     const place = line.kind === 'rule' ? `  ${escapeText(line.place ?? '')}` : ''
-    const text = escapeText(line.kind === 'step' ? line.text.replace(/\s*\n\s*/g, ' ') : line.text)
+    const text = escapeText(line.kind === 'step' ? oneLine(line.text) : line.text)
     const values = line.values.map((value) =>
       line.kind === 'rule' ? ruleValue(value, this.#full) : valueText(value, this.#full),
     )
     const room = WIDTH - textWidth(indent) - textWidth(gutter) - textWidth(place)
     const head = `${indent}${gutter}${this.#full ? text : cutMiddle(text, room)}${place}`
-    const [inline, below] = this.#place(head, values)
+    const [inline, below] = this.#place(head, values, line.kind === 'rule' ? 1 : 0)
     const painted = line.mark === null ? this.#rule(line, head) : this.#out.style(LOOKS[line.mark], head)
     this.lines.push(`${painted}${inline}`.trimEnd())
     const under = indent + ' '.repeat(gutter.length + 2)
@@ -107,18 +107,28 @@ class Page {
     return this.#out.style(line.decisive ? 'strong' : 'dim', head)
   }
 
-  /** Values beside the line where there is room, else under it. */
-  #place(head: string, values: readonly string[]): readonly [inline: string, below: readonly string[]] {
-    const used = textWidth(head)
-    const inline = values.join('  ')
-    const gap = Math.max(2, VALUE_COLUMN - used)
-    if (inline !== '' && used + gap + textWidth(inline) <= WIDTH) return [`${' '.repeat(gap)}${inline}`, []]
-    return inline !== '' && used + 2 + textWidth(inline) <= WIDTH ? [`  ${inline}`, []] : ['', values]
+  /** Values beside the line where there is room, else under it; the first `always` stay beside it. */
+  #place(
+    head: string,
+    values: readonly string[],
+    always: number,
+  ): readonly [inline: string, below: readonly string[]] {
+    const gap = ' '.repeat(Math.max(2, VALUE_COLUMN - textWidth(head)))
+    const fits = (text: string) => text !== '' && textWidth(head) + gap.length + textWidth(text) <= WIDTH
+    const all = values.join('  ')
+    if (fits(all)) return [`${gap}${all}`, []]
+    const first = values.slice(0, always).join('  ')
+    return fits(first) ? [`${gap}${first}`, values.slice(always)] : ['', values]
   }
 }
 
+/** Source text on one line, tabs as two spaces. */
+function oneLine(text: string): string {
+  return text.replace(/\s*\n\s*/g, ' ').replaceAll('\t', '  ')
+}
+
 function lineText(line: NonNullable<Explanation['line']>): string {
-  return `line ${line.at.replace(/^.*:/s, '')}: ${line.expr.replace(/\s*\n\s*/g, ' ')}`
+  return `line ${line.at.replace(/^.*:/s, '')}: ${oneLine(line.expr)}`
 }
 
 function valueText({ name, json }: ShownValue, full: boolean): string {

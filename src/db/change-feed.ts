@@ -28,8 +28,8 @@ export interface ChangeFeedOptions {
 /** A running feed. */
 export interface ChangeFeed {
   /**
-   * Adds a handler of a topic. All handlers run one after the other, in the order they were added. Add them right after
-   * the feed was made: the first reading calls each with `all`.
+   * Adds a handler of a topic. All handlers run one after the other, in the order they were added; the next reading calls
+   * a new one with `all`. Before {@link ChangeFeed.refresh} has resolved once after this, it may not have been called.
    */
   onChange(topic: string, handler: ChangeHandler): void
   /** Moment (by `monotonicMs`) up to which every change is known to have been applied; -Infinity before the first time. */
@@ -70,7 +70,7 @@ export function createChangeFeed(options: ChangeFeedOptions): ChangeFeed {
   const beat = createBeat(attempt, options.pollMs ?? POLL_MS)
   const listener = createChangeListener(options.openClient, beat.nudge)
   return {
-    onChange: (topic, handler) => void handlers.push({ topic, handler }),
+    onChange: (topic, handler) => void handlers.push({ topic, handler, isLoaded: false }),
     confirmedAt: () => confirmed,
     refresh: beat.run,
     async close() {

@@ -6,10 +6,11 @@ export type ChangedSubjects = readonly string[] | 'all'
 /** Applies changes. While it rejects, the feed does not go on and confirms nothing, and tries again. */
 export type ChangeHandler = (subjects: ChangedSubjects) => Promise<void> | void
 
-/** A handler of one topic. */
+/** A handler of one topic. `isLoaded` once it has been called with `all`. */
 export interface TopicHandler {
   readonly topic: string
   readonly handler: ChangeHandler
+  isLoaded: boolean
 }
 
 interface ChangeRow {
@@ -22,7 +23,7 @@ const BATCH = 1000
 
 /**
  * Reads what has changed since the last reading, hands it to the handlers and returns the last sequence number. The first
- * reading (and one that may have missed something) calls every handler with `all`.
+ * reading (and one that may have missed something) calls every handler with `all`, and so does a handler's first one.
  */
 export function createChangeReader(
   db: Pick<Pool, 'query'>,
@@ -33,12 +34,14 @@ export function createChangeReader(
   async function readAll(): Promise<bigint> {
     // The end is taken first: what changes while the handlers load is read again, not missed.
     const end = await lastSeq(db)
-    for (const { handler } of handlers) await handler('all')
+    for (const one of handlers) one.isLoaded = false
+    await loadAll(handlers)
     return end
   }
 
   async function readSince(since: bigint): Promise<bigint> {
     let last = since
+    await loadAll(handlers)
     for (;;) {
       const rows = await changesSince(db, last)
       if (rows === 'lost') return await readAll()
@@ -52,6 +55,14 @@ export function createChangeReader(
   return async () => {
     applied = applied === null ? await readAll() : await readSince(applied)
     return applied
+  }
+}
+
+/** Has those that came since the last reading load everything. */
+async function loadAll(handlers: readonly TopicHandler[]): Promise<void> {
+  for (const one of handlers.filter(({ isLoaded }) => !isLoaded)) {
+    await one.handler('all')
+    one.isLoaded = true
   }
 }
 

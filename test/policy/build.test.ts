@@ -186,7 +186,7 @@ describe('building policies', function () {
       [
         'with a key twice',
         { 'data.json': '{"a": 1, "a": 2}' },
-        'data.json:1:13: an object must not have the same key twice',
+        'data.json:1:10: an object must not have the same key twice',
       ],
       ['that are no YAML', { 'data.yaml': 'a: [1\nb: 2' }, 'data.yaml:'],
       ['with a YAML key twice', { 'data.yaml': 'a: 1\na: 2' }, 'data.yaml:2:1: Map keys must be unique'],
@@ -314,9 +314,7 @@ describe('building policies', function () {
 
     it('and keeps control characters of a source away from the terminal', async () => {
       const text = await refusal(() => build({ 'p.rego': 'package p\n\nq if input.x # \u001b[31m\u202e\n' }))
-      expect(text)
-        .to.include('undefined ref')
-        .and.not.match(/[\u001b\u202e]/)
+      expect(text).to.include('undefined ref').and.not.include('\u001b').and.not.include('\u202e')
     })
   })
 

@@ -48,7 +48,21 @@ const STEP = 10
 const PROCESSES = 2
 
 /** Differences of OPA's Wasm, or of this host, from topdown. None of them comes from the instrumentation. */
-const KNOWN: readonly { readonly note: RegExp; readonly reason: string }[] = []
+const KNOWN: readonly { readonly note: RegExp; readonly reason: string }[] = [
+  { note: /^data\/(nested integer|toplevel integer)$/, reason: "OPA's Wasm finds no integer keys in data" },
+  {
+    note: /^jsonbuiltins\/unmarshal number .*exponent/,
+    reason: "OPA's Wasm reads numbers beyond its range as null",
+  },
+]
+
+/** Cases that this test cannot ask as they stand. */
+const UNASKABLE: readonly { readonly note: RegExp; readonly reason: string }[] = [
+  {
+    note: /^topdowndynamicdispatch\/dynamic dispatch$/,
+    reason: 'the query reads all of data, so no rule can hold it',
+  },
+]
 
 describe(`OPA's own cases (${ALL ? 'all' : 'every tenth; OPA_CASES=all runs all of them'})`, function () {
   this.timeout(300_000)
@@ -76,7 +90,9 @@ describe(`OPA's own cases (${ALL ? 'all' : 'every tenth; OPA_CASES=all runs all 
 
   it('are refused only for builtins this host does not have, or because OPA expects it', () => {
     const missing = /undefined function|with keyword target must reference existing/
-    const refused = verdicts.filter((verdict) => !missing.test(verdict.text))
+    const refused = verdicts.filter(
+      ({ note, text }) => !missing.test(text) && !UNASKABLE.some((entry) => entry.note.test(note)),
+    )
     expect(lines(refused, 'refused')).to.equal('')
   })
 })
@@ -111,7 +127,8 @@ async function runCase(test: Case, compiler: Compiler): Promise<Verdict> {
     const expected = test.want_error_code?.startsWith('rego_') || test.want_error_code?.startsWith('parse')
     return { note, kind: expected ? 'refused_as_expected' : 'refused', text: errors }
   }
-  const input = exact(await inputText(test, compiler))
+  const json = await inputText(test, compiler)
+  const input = new TextEncoder().encode(json)
   const first = await evaluate(plain, test, input)
   const second = await evaluate(instrumented, test, input)
   const { dictionary } = instrumented
@@ -123,6 +140,10 @@ async function runCase(test: Case, compiler: Compiler): Promise<Verdict> {
   if (malformed !== null) return { note, kind: 'failed', text: malformed }
   const difference = compare(test, first)
   if (difference === null) return { note, kind: 'expected', text: '' }
+  const odd = oddInput(test, json)
+  if (odd !== null && (await topdownAgrees(test, first, json, compiler))) {
+    return { note, kind: 'known_difference', text: odd }
+  }
   const known = KNOWN.find((entry) => entry.note.test(note))
   if (known !== undefined) return { note, kind: 'known_difference', text: known.reason }
   return { note, kind: 'failed', text: difference }
@@ -213,6 +234,35 @@ function compare(test: Case, run: HostRun | string): string | null {
   return sorted(results) === sorted(wanted) ? null : `${sorted(results)} instead of ${sorted(wanted)}`
 }
 
+/** Why the host cannot have the case's own input; null when it has. */
+function oddInput(test: Case, json: string): string | null {
+  if (test.input_term === undefined) return test.input === undefined ? 'the host always has an input' : null
+  return json === test.input_term ? null : 'the input is no JSON'
+}
+
+/** Whether topdown gives the same answer for the input that the host had. */
+async function topdownAgrees(
+  test: Case,
+  run: HostRun | string,
+  json: string,
+  compiler: Compiler,
+): Promise<boolean> {
+  const { sources, entrypoints, builtins } = toRequest(test)
+  const query = `x = data.${(entrypoints[0] ?? '').replaceAll('/', '.')}`
+  const dataText = JSON.stringify(test.data ?? {})
+  const answer = await compiler.evaluate({
+    sources,
+    query,
+    dataText,
+    inputText: json,
+    lenient: true,
+    builtins: builtins ?? [],
+  })
+  if (!answer.ok || typeof run === 'string') return false
+  const [solution] = answer.result
+  return outcome(run) === (solution === undefined ? 'undefined' : sorted(solution['x']))
+}
+
 function answers(result: unknown, wanted: readonly Readonly<Record<string, unknown>>[]): unknown {
   const list = Array.isArray(result) ? result : []
   return Object.keys(wanted[0] ?? {}).length > 0 ? list : list.map(() => ({}))
@@ -232,10 +282,6 @@ function refusal(
   return result.ok
     ? ['accepted']
     : result.errors.map((error) => `${error.file}:${error.row} ${error.message}`)
-}
-
-function exact(text: string): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(text)
 }
 
 function lines(verdicts: readonly Verdict[], kind: Verdict['kind']): string {

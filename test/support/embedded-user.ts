@@ -17,12 +17,13 @@ const { rows } = await client.query('select system_identifier::text as id from p
 await client.end()
 say({ isAdopted: server.isAdopted, cluster: rows[0].id, steps })
 process.stdin.resume()
-process.stdin.once('end', () => {
-  server.stop().then(() => {
-    say({ stopped: true })
-    process.exit(0)
-  })
-})
+process.stdin.once('end', () => void letGo())
+
+async function letGo(): Promise<void> {
+  await server.stop()
+  say({ stopped: true })
+  process.exit(0)
+}
 
 function say(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value)}\n`)

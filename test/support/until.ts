@@ -1,4 +1,14 @@
-/** Polls until the condition holds. No limit of its own: the test's timeout is one. */
-export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 10))
+/** Resolves when `check` returns something other than false, null or undefined; rejects after `ms`. */
+export async function until<T>(
+  what: string,
+  check: () => Promise<T | false | null | undefined> | T | false | null | undefined,
+  ms = 8000,
+): Promise<T> {
+  const deadline = performance.now() + ms
+  for (;;) {
+    const found = await check()
+    if (found !== false && found !== null && found !== undefined) return found
+    if (performance.now() > deadline) throw new Error(`gave up waiting for ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
 }

@@ -151,3 +151,9 @@ export function formatFloat(magnitude: number, verb: FloatVerb, precision: numbe
       return verb satisfies never
   }
 }
+
+/** The shortest text without exponent that reads back as the same non-negative double. */
+export function shortestFixed(magnitude: number): string {
+  const decimal = shortestDecimal(magnitude)
+  return fixedText(decimal, Math.max(decimal.digits.length - decimal.point, 0))
+}

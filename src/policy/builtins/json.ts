@@ -6,19 +6,27 @@ import type { BuiltinFamily } from './operands.ts'
 import { anyOperand, objectOperand } from './operands.ts'
 import type { RegoObject } from './value.ts'
 
+const OPTION_TYPES: Readonly<Record<string, string>> = {
+  pretty: 'boolean',
+  prefix: 'string',
+  indent: 'string',
+}
+
 /** The layout that the options ask for; null when the text shall be compact. */
 function readLayout(options: RegoObject): JsonLayout | null {
-  let pretty: boolean | undefined
-  let prefix: string | undefined
-  let indent: string | undefined
   for (const [key, value] of options) {
-    if (key === 'pretty' && typeof value === 'boolean') pretty = value
-    else if (key === 'prefix' && typeof value === 'string') prefix = value
-    else if (key === 'indent' && typeof value === 'string') indent = value
-    else throw new BuiltinError('unknown or mistyped option')
+    if (typeof key !== 'string' || OPTION_TYPES[key] !== typeof value) {
+      throw new BuiltinError('unknown or mistyped option')
+    }
   }
-  const wanted = pretty ?? (prefix !== undefined || indent !== undefined)
-  return wanted ? { prefix: prefix ?? '', indent: indent ?? '\t' } : null
+  const prefix = options.get('prefix')
+  const indent = options.get('indent')
+  const pretty = options.get('pretty') ?? (prefix !== undefined || indent !== undefined)
+  if (pretty === false) return null
+  return {
+    prefix: typeof prefix === 'string' ? prefix : '',
+    indent: typeof indent === 'string' ? indent : '\t',
+  }
 }
 
 /** The family, by Rego names. */

@@ -15,6 +15,7 @@ import { REGEX } from './regex.ts'
 import { SEMVER } from './semver.ts'
 import { SPRINTF } from './sprintf.ts'
 import { STRINGS } from './strings.ts'
+import { TIME } from './time.ts'
 import { UNITS } from './units.ts'
 import { UUID } from './uuid.ts'
 import { formatRegoValue, parseRegoValue } from './value.ts'
@@ -30,6 +31,7 @@ const FAMILIES: readonly BuiltinFamily[] = [
   SEMVER,
   SPRINTF,
   STRINGS,
+  TIME,
   UNITS,
   UUID,
 ]
