@@ -49,11 +49,10 @@ interface Window {
   refusals: number
 }
 
-/** Windows that have ended are looked for this often while there are any. */
-const SWEEP_MS = 1000
-
 export function createThrottle(options: ThrottleOptions): Throttle {
   const { maxFailures, windowMs, nowMs } = options
+  /** Windows that have ended are looked for this often while there are any. */
+  const sweepMs = Math.min(Math.max(windowMs / 10, 1000), 10_000)
   const windows = new LRUCache<string, Window>({
     max: options.maxAddresses,
     dispose: (window, address) => report(window, address),
@@ -81,8 +80,11 @@ export function createThrottle(options: ThrottleOptions): Throttle {
   }
 
   function sweep(): void {
-    for (const [group, window] of [...windows.entries()]) if (hasEnded(window)) windows.delete(group)
-    timer = windows.size > 0 ? setTimeout(sweep, SWEEP_MS).unref() : null
+    for (const group of [...windows.keys()]) {
+      const window = windows.peek(group)
+      if (window !== undefined && hasEnded(window)) windows.delete(group)
+    }
+    timer = windows.size > 0 ? setTimeout(sweep, sweepMs).unref() : null
   }
 
   return {
@@ -96,7 +98,7 @@ export function createThrottle(options: ThrottleOptions): Throttle {
       const window = current(group)
       if (window === undefined) windows.set(group, { fromMs: nowMs(), failures: 1, refusals: 0 })
       else window.failures += 1
-      timer ??= setTimeout(sweep, SWEEP_MS).unref()
+      timer ??= setTimeout(sweep, sweepMs).unref()
     },
     recordRefusal(address) {
       const window = current(addressGroup(address))

@@ -260,7 +260,8 @@ describe('authentication by key', () => {
     const rooms = await Promise.all([openOne({ pollMs: 1000 }), openOne({ pollMs: 1000, isDeaf: true })])
     for (const { room } of rooms) expect(await kindOf(room, text)).to.equal('let in')
     await revokeKey(database.pool, key.id)
-    for (const { room } of rooms) await until(async () => (await kindOf(room, text)) === 'unauthenticated')
+    for (const { room } of rooms)
+      await until('the revocation', async () => (await kindOf(room, text)) === 'unauthenticated')
   })
 
   it('works with thousands of keys, and keeps those that ended long ago out of memory', async () => {
@@ -393,7 +394,7 @@ describe('authentication when the database goes away', function () {
     expect(error.kind).to.equal('auth_unavailable')
     expect(error.message).to.equal(ENDINGS.auth_unavailable.message)
     await server.restart()
-    await until(async () => (await kindOf(one.room, text)) === 'let in')
+    await until('the recovery', async () => (await kindOf(one.room, text)) === 'let in')
     expect(await kindOf(one.room, unknown)).to.equal('unauthenticated')
   })
 })

@@ -66,9 +66,9 @@ describe('the change feed', () => {
   it('is woken by the notification long before it would have looked', async () => {
     const { feed, seen } = open({ pollMs: HOUR })
     await feed.refresh()
-    await until(async () => (await listeners()) === 1)
+    await until('LISTEN', async () => (await listeners()) === 1)
     await record('a')
-    await until(() => seen.length === 2)
+    await until('the change', () => seen.length === 2)
     expect(seen[1]).to.deep.equal(['a'])
   })
 
@@ -79,21 +79,21 @@ describe('the change feed', () => {
     })
     await feed.refresh()
     await record('a')
-    await until(() => seen.length === 2)
+    await until('the change', () => seen.length === 2)
     expect(seen[1]).to.deep.equal(['a'])
   })
 
   it('listens again after its connection was cut, and misses nothing', async () => {
     const { feed, seen } = open({ pollMs: HOUR })
     await feed.refresh()
-    await until(async () => (await listeners()) === 1)
+    await until('LISTEN', async () => (await listeners()) === 1)
     await database.ownerPool.query(
       `select pg_terminate_backend(pid) from pg_stat_activity where query = 'listen gateway_changes'
         and datname = current_database()`,
     )
-    await until(async () => (await listeners()) === 0)
+    await until('the cut', async () => (await listeners()) === 0)
     await record('meanwhile')
-    await until(() => seen.flat().includes('meanwhile'))
+    await until('the change', () => seen.flat().includes('meanwhile'))
   })
 
   it('misses no change that was numbered earlier and committed later', async () => {
@@ -249,13 +249,13 @@ describe('the change feed when the database goes away', function () {
     feed.onChange('keys', (subjects) => void seen.push(subjects))
     await feed.refresh()
     await server.stop('immediate')
-    await until(() => health.length === 1)
+    await until('the outage', () => health.length === 1)
     const confirmed = feed.confirmedAt()
     await feed.refresh().catch(() => undefined)
     expect(feed.confirmedAt()).to.equal(confirmed)
     await server.restart()
     await pool.query(`select record_change('keys', 'after')`)
-    await until(() => seen.flat().includes('after'))
+    await until('the change', () => seen.flat().includes('after'))
     expect(health).to.deep.equal([false, true])
     expect(feed.confirmedAt()).to.be.greaterThan(confirmed)
   })
