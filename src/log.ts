@@ -105,13 +105,14 @@ function whoMembers({ call: { clientIp, head, principal } }: AuditEvent): Record
 }
 
 function whatMembers({ call }: AuditEvent): Record<string, unknown> {
-  const { message, hint, target, evaluation, upstream } = call
-  // The name of a resource is a URI and may hold a secret: it stands in the row, redacted, and not here.
-  const isNamed = target?.kind === 'tool' || target?.kind === 'prompt'
+  const { message, target, evaluation, upstream } = call
+  // A name that no list of ours knows is text of the caller's and may hold a secret: it stands in the row, redacted, and not
+  // here. So do the names of resources: they are URIs.
+  const isKnown = evaluation !== null && (target?.kind === 'tool' || target?.kind === 'prompt')
   return {
     server: call.server?.name ?? null,
-    method: cut(message?.method ?? hint?.method ?? null),
-    tool: cut((isNamed ? target.name : hint?.name) ?? null),
+    method: target === null ? null : cut(message?.method ?? null),
+    tool: isKnown ? cut(target.name) : null,
     ...(evaluation !== null && { policy_revision: evaluation.policy.revision }),
     ...(evaluation?.allow === false && { denied_by: evaluation.deniedBy }),
     ...(upstream !== null && {

@@ -5,12 +5,18 @@ import (
 )
 
 // body puts a probe behind every expression and returns the expressions' ids
-// in the order of evaluation.
-func (in *instrumenter) body(b ast.Body, scope ast.VarSet) (ast.Body, []int) {
+// in the order of evaluation. bound are the variables that have a value before
+// the first expression, scope those that have one after the last.
+func (in *instrumenter) body(b ast.Body, bound, scope ast.VarSet) (ast.Body, []int) {
 	out := make(ast.Body, 0, 2*len(b))
 	ids := make([]int, 0, len(b))
+	bound = bound.Copy()
 	for _, e := range b {
-		probe, id := in.expression(e, scope)
+		known := bound.Copy()
+		if !e.Negated {
+			bound.Update(varsOf(e, true))
+		}
+		probe, id := in.expression(e, known, scope)
 		out = append(out, e, probe)
 		ids = append(ids, id)
 	}
@@ -18,14 +24,15 @@ func (in *instrumenter) body(b ast.Body, scope ast.VarSet) (ast.Body, []int) {
 }
 
 // expression instruments the closures inside e and returns e's own probe.
-func (in *instrumenter) expression(e *ast.Expr, scope ast.VarSet) (*ast.Expr, int) {
+func (in *instrumenter) expression(e *ast.Expr, bound, scope ast.VarSet) (*ast.Expr, int) {
 	p := &ExprProbe{ID: in.id(), Rule: in.owner, Negated: isNegated(e), Parts: []Part{}}
 	in.exprs = append(in.exprs, p)
-	in.place(e.Location, &p.File, &p.Row, &p.Col)
-	p.Text = clip(string(e.Location.Text))
-	names, values := in.shown(intersect(varsOf(e, false), scope))
+	at := written(e)
+	in.place(at, &p.File, &p.Row, &p.Col)
+	p.Text = clip(string(at.Text))
+	names, values := in.shown(varsOf(e, false).Intersect(scope))
 	p.Vars = names
-	p.Reads = in.reads(e)
+	p.Reads = in.reads(e, bound)
 	p.WithTargets = append(in.targets(e), in.withs...)
 	p.Parts = append(p.Parts, in.parts(e, scope)...)
 	return in.probe(e.Location, opOK, p.ID, values), p.ID
@@ -84,7 +91,7 @@ func (in *instrumenter) every(loc *ast.Location, ev *ast.Every, scope ast.VarSet
 	inner.Update(vars)
 	ev.Body = withoutPrints(ev.Body)
 	begin, first := in.begun(loc, string(loc.Text), in.visible(nil, vars))
-	body, ids := in.body(ev.Body, in.visible(ev.Body, inner))
+	body, ids := in.body(ev.Body, inner, in.visible(ev.Body, inner))
 	ev.Body = numbered(append(ast.Body{begin}, body...))
 	return Part{Kind: "every", Body: append([]int{first}, ids...), Heads: []Part{}}
 }
@@ -94,7 +101,7 @@ func (in *instrumenter) every(loc *ast.Location, ev *ast.Every, scope ast.VarSet
 func (in *instrumenter) not(n *ast.Not, scope ast.VarSet) []Part {
 	if n.ExplicitBody {
 		n.Body = withoutPrints(n.Body)
-		body, ids := in.body(n.Body, in.visible(n.Body, scope))
+		body, ids := in.body(n.Body, scope, in.visible(n.Body, scope))
 		n.Body = body
 		return []Part{{Kind: "not", Body: ids, Heads: []Part{}}}
 	}
@@ -116,7 +123,7 @@ func (in *instrumenter) operand(b ast.Body, explicit bool, scope ast.VarSet) (as
 	if explicit {
 		inner = in.visible(b, scope)
 	}
-	body, ids := in.body(b, inner)
+	body, ids := in.body(b, scope, inner)
 	return body, []Part{{Kind: "operand", Body: ids, Heads: []Part{}}}
 }
 
@@ -179,7 +186,7 @@ func (in *instrumenter) comprehension(loc *ast.Location, b ast.Body, scope ast.V
 	b = withoutPrints(b)
 	begin, first := in.begun(loc, string(loc.Text), nil)
 	inner := in.visible(b, scope)
-	body, ids := in.body(b, inner)
+	body, ids := in.body(b, scope, inner)
 	part := Part{Kind: "comprehension", Body: append([]int{first}, ids...), Heads: []Part{}}
 	part.Heads = append(part.Heads, in.terms(heads, inner)...)
 	return part, numbered(append(ast.Body{begin}, body...))

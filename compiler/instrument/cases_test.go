@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -59,6 +60,14 @@ func TestCases(t *testing.T) {
 		}
 		for _, fault := range faults(res.Dictionary) {
 			t.Errorf("%s: %s", c.Note, fault)
+		}
+		for _, e := range res.Dictionary.Exprs {
+			number, _ := strconv.Atoi(strings.Trim(e.File, "m.rego"))
+			line := []rune(strings.Split(c.Modules[number], "\n")[e.Row-1])
+			first, _, _ := strings.Cut(strings.TrimSuffix(e.Text, "…"), "\n")
+			if !strings.HasPrefix(string(line[e.Col-1:]), strings.TrimSpace(first)) {
+				t.Errorf("%s: %q is not at %d:%d", c.Note, e.Text, e.Row, e.Col)
+			}
 		}
 	}
 	t.Logf("%d cases instrumented, %d bodies reordered", built, reordered)

@@ -294,3 +294,39 @@ func TestLongTextsAreCutAtACharacter(t *testing.T) {
 		t.Errorf("%d bytes", len(got))
 	}
 }
+
+func TestLoopsReadTheirCollection(t *testing.T) {
+	res := instrumented(t, "package p\n\nq if {\n\tsome k, v in input.o\n\tinput.x[k].y == v\n\tsome i\n\tinput.z[i].a\n\tcount([1 | input.w[i][_]]) > 0\n}\n")
+	want := map[string]string{
+		"some k, v in input.o": "input.o",
+		"input.x[k].y == v":    "input.x[k].y",
+		"input.z[i].a":         "input.z",
+		"input.w[i][_]":        "input.w[i]",
+	}
+	for _, e := range res.Dictionary.Exprs {
+		if text, ok := want[e.Text]; ok && (len(e.Reads) != 1 || e.Reads[0].Text != text) {
+			t.Errorf("%s reads %v", e.Text, e.Reads)
+		}
+	}
+}
+
+func TestTheBodyOfAnElseWithoutBracesIsFound(t *testing.T) {
+	source := "package p\n\nq := 1 if input.a else := \"if\" if input.b == \"else\" else := 3 if {\n\tinput.c\n}\n\nr := 1 if {\n\tinput.a\n}\nelse := [x | some x in input.d] if # if\n\tinput[\"é\"] else := 4 if input.f\n"
+	res := instrumented(t, source)
+	lines := strings.Split(source, "\n")
+	var got []string
+	for _, r := range res.Dictionary.Rules {
+		for _, id := range r.Body {
+			for _, e := range res.Dictionary.Exprs {
+				if e.ID != id {
+					continue
+				}
+				got = append(got, e.Text)
+				if rest := string([]rune(lines[e.Row-1])[e.Col-1:]); !strings.HasPrefix(rest, e.Text) {
+					t.Errorf("%q is not at %d:%d", e.Text, e.Row, e.Col)
+				}
+			}
+		}
+	}
+	equalTexts(t, got, []string{"input.a", `input.b == "else"`, "input.c", "input.a", `input["é"]`, "input.f"})
+}

@@ -15,8 +15,9 @@ func (in *instrumenter) targets(e *ast.Expr) []string {
 
 // reads lists the references whose values decide whether e holds: those of its
 // own terms and of a plain `not`, not those inside closures with probes of
-// their own. References to rules are left out, frames tell about them.
-func (in *instrumenter) reads(e *ast.Expr) []Read {
+// their own. References to rules are left out: frames tell about them. bound
+// are the variables that have a value before e.
+func (in *instrumenter) reads(e *ast.Expr, bound ast.VarSet) []Read {
 	out := []Read{}
 	seen := map[string]bool{}
 	var visit func(x any) bool
@@ -43,7 +44,7 @@ func (in *instrumenter) reads(e *ast.Expr) []Read {
 			}
 			return true
 		case ast.Ref:
-			if r, ok := in.read(x); ok && !seen[r.Text] {
+			if r, ok := in.read(x, bound); ok && !seen[r.Text] {
 				seen[r.Text] = true
 				out = append(out, r)
 			}
@@ -54,7 +55,7 @@ func (in *instrumenter) reads(e *ast.Expr) []Read {
 	return out
 }
 
-func (in *instrumenter) read(ref ast.Ref) (Read, bool) {
+func (in *instrumenter) read(ref ast.Ref, bound ast.VarSet) (Read, bool) {
 	root, ok := ref[0].Value.(ast.Var)
 	if !ok || len(ref) < 2 {
 		return Read{}, false
@@ -70,17 +71,17 @@ func (in *instrumenter) read(ref ast.Ref) (Read, bool) {
 		r.Root = "data"
 	default:
 		name, ok := in.named(root)
-		if !ok {
+		if !ok || !bound.Contains(root) {
 			return Read{}, false
 		}
 		r.Root = Variable{Var: name}
 	}
-	// A loop (`input.roles[_]`) reads the whole collection; what lies behind
-	// the loop variable has no single value.
+	// A loop (`input.roles[_]`, `some i; input.roles[i]`) reads the whole
+	// collection; what lies behind its variable has no single value.
 	end := len(ref)
 	for i, t := range ref[1:] {
 		if v, ok := t.Value.(ast.Var); ok {
-			if _, named := in.named(v); !named {
+			if _, named := in.named(v); !named || !bound.Contains(v) {
 				end = i + 1
 				break
 			}

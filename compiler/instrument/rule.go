@@ -56,7 +56,7 @@ func (in *instrumenter) rule(r *ast.Rule, kind string, title *string) {
 	inner := ast.Body{}
 	head.Body = []int{}
 	if !always(r.Body) {
-		inner, head.Body = in.body(r.Body, scope)
+		inner, head.Body = in.body(r.Body, args, scope)
 	}
 	head.Head = []Part{}
 	outs := make([]*ast.Term, len(moved))

@@ -17,8 +17,6 @@ func varsOf(x any, skipClosures bool) ast.VarSet {
 	return ast.NewVarSet()
 }
 
-func intersect(a, b ast.VarSet) ast.VarSet { return a.Intersect(b) }
-
 // visible returns the variables that have a value when all of body holds:
 // those of outer, and those that occur in body outside closures and negation.
 func (in *instrumenter) visible(body ast.Body, outer ast.VarSet) ast.VarSet {

@@ -27,16 +27,19 @@ export async function buildFixture(
   files: Readonly<Record<string, string>> = {},
 ): Promise<CompiledPolicy> {
   const rego = { 'authz/policy.rego': `package gateway.authz\n\n${body}`, ...files }
-  return buildPolicy({ rego, data, tests: {} } as never, {
-    compiler: await fixtureCompiler(),
-    cacheDir: join(CACHE, 'builds'),
-  })
+  return buildPolicy(
+    { rego, data },
+    {
+      compiler: await fixtureCompiler(),
+      cacheDir: join(CACHE, 'builds'),
+    },
+  )
 }
 
 /** The same policy as OPA's compiler makes it: not metered, and instrumented only when asked for. */
 export async function buildUnmetered(body: string, instrument: boolean): Promise<Uint8Array> {
   const rego = { 'authz/policy.rego': `package gateway.authz\n\n${body}` }
-  const request = toBuildRequest({ rego, data: {}, tests: {} } as never, await loadInputSchema())
+  const request = toBuildRequest({ rego, data: {} }, await loadInputSchema())
   const result = await (await fixtureCompiler()).build({ ...request, instrument })
   if (!result.ok) throw new Error(JSON.stringify(result.errors))
   return result.wasm

@@ -31,6 +31,8 @@ export interface TestGatewayOptions {
   /** Further settings of gateway.yaml. */
   readonly settings?: Readonly<Record<string, unknown>>
   readonly nowMs?: () => number
+  /** Further environment variables for `${NAME}` in the settings. */
+  readonly environment?: Readonly<Record<string, string>>
   /** Use this database instead of one of its own (kept when the gateway closes). */
   readonly database?: Pick<TestDatabase, 'url' | 'migrateUrl' | 'pool'>
 }
@@ -119,6 +121,7 @@ async function start(
     TEST_URL: database.url,
     TEST_MIGRATE_URL: database.migrateUrl,
     TEST_SECRET: SECRET,
+    ...options.environment,
   }
   const { config } = loadConfig({ file, environment })
   const stream = new Writable({

@@ -32,6 +32,21 @@ export function jsonMembers(object: RegoObject): readonly (readonly [string, Reg
   return [...members].sort(([a], [b]) => compareStrings(a, b))
 }
 
+/**
+ * The value of a JSON text, numbers with their digits; of equal keys the last stays, as in Go.
+ *
+ * @throws {BuiltinError} when it is no JSON
+ */
+export function parseJson(text: string): RegoValue {
+  try {
+    JSON.parse(text)
+  } catch {
+    throw new BuiltinError('invalid JSON')
+  }
+  // JSON is a part of the text of Rego values.
+  return parseRegoValue(text)
+}
+
 /** JSON text of a value; sets become arrays. Bounded like every builtin result. */
 export function toJsonText(value: RegoValue, layout: JsonLayout | null): string {
   const parts: string[] = []

@@ -8,6 +8,7 @@ import { COLLECTIONS } from './collections.ts'
 import { CRYPTO } from './crypto.ts'
 import { ENCODING } from './encoding.ts'
 import { JSON_MARSHAL } from './json.ts'
+import { JWT } from './jwt.ts'
 import { NET } from './net.ts'
 import type { Builtin, BuiltinFamily } from './operands.ts'
 import { PATCH } from './patch.ts'
@@ -25,6 +26,7 @@ const FAMILIES: readonly BuiltinFamily[] = [
   CRYPTO,
   ENCODING,
   JSON_MARSHAL,
+  JWT,
   NET,
   PATCH,
   REGEX,

@@ -275,7 +275,7 @@ class ValueReader {
     }
     this.#at = end + 1
     if (!escaped) return this.#text.slice(start + 1, end)
-    return String(JSON.parse(this.#text.slice(start, end + 1)))
+    return wellFormed(String(JSON.parse(this.#text.slice(start, end + 1))))
   }
 
   #readArray(depth: number): readonly RegoValue[] {

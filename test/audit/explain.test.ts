@@ -1,0 +1,367 @@
+import { expect } from 'chai'
+import { toAuditRow } from '../../src/audit/event.ts'
+import { parseExact, stringifyExact } from '../../src/audit/exact.ts'
+import type { Explanation } from '../../src/audit/explain.ts'
+import { explainRow } from '../../src/audit/explain.ts'
+import type { StoredRow } from '../../src/audit/query.ts'
+import type { StoredPolicy } from '../../src/audit/revisions.ts'
+import { gapRow, placeholder } from '../../src/audit/row.ts'
+import { layoutExplanation } from '../../src/cli/audit-explain.ts'
+import { textWidth } from '../../src/cli/text.ts'
+import type { EndingKind } from '../../src/errors.ts'
+import { ENDINGS } from '../../src/errors.ts'
+import type { AuditEvent } from '../../src/gateway/types.ts'
+import {
+  allowed,
+  answered,
+  call,
+  DICTIONARY,
+  denied,
+  evaluation,
+  NO_ALLOW_TRACE,
+  NOW_MS,
+  refused,
+  toolsCall,
+} from './fixtures.ts'
+
+const ID = '019aa5f0-4a7b-7001-8abc-0123456789ab'
+const SOURCE = `package gateway.authz
+
+
+
+allow contains "admins-may-call" if {
+	"admin" in input.principal.roles
+	input.server.labels.env in data.open_envs
+}
+${'\n'.repeat(14)}
+deny contains "destructive-without-mfa" if {
+	input.target.annotations.destructiveHint == true
+	not input.principal.claims.mfa
+}
+
+
+deny contains "frozen" if {
+	input.server.labels.env == "prod"
+	data.freeze.active
+}`
+const POLICY: StoredPolicy = { sources: { 'authz/tools.rego': SOURCE }, dictionary: DICTIONARY }
+
+function store(row: ReturnType<typeof toAuditRow>): StoredRow {
+  return { ...row, ts: new Date(row.ts), writer: ID, seq: '1', id: ID, request_id: ID }
+}
+
+const rowOf = (event: AuditEvent): StoredRow => store(toAuditRow(event))
+const sentence = (row: StoredRow): string => explainRow(row, null, false).sentence
+
+function print(row: StoredRow, explanation: Explanation, full = false): string {
+  const plain = { style: (_look: string, text: string) => text }
+  const lines = layoutExplanation(row, explanation, plain, { full, siblings: [] })
+  if (!full) for (const line of lines) expect(textWidth(line), line).to.be.at.most(100)
+  return lines.join('\n')
+}
+
+const explain = (event: AuditEvent, policy: StoredPolicy | null = POLICY, source = false): string => {
+  const row = rowOf(event)
+  return print(row, explainRow(row, policy, source))
+}
+
+const ALLOW_TRACE = {
+  v: 1,
+  truncated: false,
+  dropped: 0,
+  rules: [
+    {
+      rule: 'data.gateway.authz.deny',
+      at: 'authz/tools.rego:30',
+      outcome: 'undefined',
+      steps: [
+        {
+          at: 'authz/tools.rego:31',
+          expr: 'input.server.labels.env == "prod"',
+          ok: false,
+          vars: {},
+          reads: { 'input.server.labels.env': 'test' },
+        },
+      ],
+    },
+    {
+      rule: 'data.gateway.authz.allow',
+      at: 'authz/tools.rego:12',
+      outcome: 'defined',
+      value: ['developers-may-call'],
+      steps: [
+        {
+          at: 'authz/tools.rego:13',
+          expr: 'some role in input.principal.roles',
+          ok: true,
+          vars: { role: 'developer' },
+        },
+      ],
+    },
+  ],
+}
+
+describe('audit/explain prints', () => {
+  it('a denial: the rule that denied, what made it hold, the tree', () => {
+    expect(explain(denied())).to.equal(`\
+Denied: anna of acme may not call tool delete_repo on github, because of destructive-without-mfa.
+  rule      data.gateway.authz.deny  authz/tools.rego:24
+  holds     line 26: not input.principal.claims.mfa
+            input.principal.claims.mfa is undefined
+
+  when      2026-11-21T10:00:00.123Z   3.3 ms   HTTP 403
+  who       anna (user)   roles developer, oncall   key k3v9x2m4q8p1   from 10.1.2.3
+  row       019aa5f0-4a7b-7001-8abc-0123456789ab
+  policy    3f9c2a1b5d7e
+
+  data.gateway.authz.deny  authz/tools.rego:24              defined = ["destructive-without-mfa"]
+    Destructive tools need a second factor
+    +   25  input.target.annotations.destructiveHint == true
+    +   26  not input.principal.claims.mfa                  input.principal.claims.mfa is undefined
+
+  data.gateway.authz.allow  authz/tools.rego:12             defined = ["developers-may-call"]
+    +   13  has_role("developer")
+
+  data.gateway.authz.deny  authz/tools.rego:30              undefined
+    x   31  input.server.labels.env == "prod"               input.server.labels.env = "test"
+    .   32  data.freeze.active`)
+  })
+
+  it('a denial because nothing allowed it: the rule that came furthest and the line that failed', () => {
+    const none = evaluation({ allowedBy: [], deniedBy: [], trace: NO_ALLOW_TRACE })
+    expect(explain({ call: call({ evaluation: none }), ending: refused('policy_denied') })).to.equal(`\
+Denied: no rule allows anna of acme to call tool delete_repo on github.
+  rule      data.gateway.authz.allow  authz/tools.rego:12
+  fails     line 14: permits(role, input.target)
+            role = "readonly"
+            input.target = {"kind":"tool","name":"delete_repo"}
+
+  when      2026-11-21T10:00:00.123Z   3.3 ms   HTTP 403
+  who       anna (user)   roles developer, oncall   key k3v9x2m4q8p1   from 10.1.2.3
+  row       019aa5f0-4a7b-7001-8abc-0123456789ab
+  policy    3f9c2a1b5d7e
+
+  data.gateway.authz.allow  authz/tools.rego:12             undefined
+    +   13  some role in input.principal.roles              role = "readonly"
+    x   14  permits(role, input.target)
+              role = "readonly"
+              input.target = {"kind":"tool","name":"delete_repo"}
+      data.gateway.authz.permits  authz/tools.rego:40       undefined
+        role = "readonly"
+        target = {"kind":"tool","name":"delete_repo"}
+        x   41  target.annotations.readOnlyHint == true
+                  target.annotations.readOnlyHint is undefined
+
+  data.gateway.authz.allow  authz/tools.rego:5              undefined
+    x    6  "admin" in input.principal.roles                input.principal.roles = ["readonly"]
+    .    7  input.server.labels.env in data.open_envs`)
+  })
+
+  it('an allowed call', () => {
+    const trace = evaluation({ allow: true, deniedBy: [], trace: ALLOW_TRACE })
+    expect(explain(allowed({ evaluation: trace }))).to.equal(`\
+Allowed: anna of acme called tool delete_repo on github, because of developers-may-call.
+  rule      data.gateway.authz.allow  authz/tools.rego:12
+  holds     line 13: some role in input.principal.roles
+            role = "developer"
+
+  when      2026-11-21T10:00:00.123Z   43.5 ms   HTTP 200
+  who       anna (user)   roles developer, oncall   key k3v9x2m4q8p1   from 10.1.2.3
+  row       019aa5f0-4a7b-7001-8abc-0123456789ab
+  policy    3f9c2a1b5d7e
+
+  data.gateway.authz.allow  authz/tools.rego:12             defined = ["developers-may-call"]
+    +   13  some role in input.principal.roles              role = "developer"
+
+  data.gateway.authz.deny  authz/tools.rego:30              undefined
+    x   31  input.server.labels.env == "prod"               input.server.labels.env = "test"
+    .   32  data.freeze.active`)
+  })
+
+  it('a 401: why, and what the caller tried', () => {
+    const unknown = call({
+      stage: 'auth',
+      principal: null,
+      server: null,
+      message: null,
+      target: null,
+      hint: { method: 'tools/call', name: 'delete_repo' },
+    })
+    expect(
+      explain({ call: unknown, ending: refused('unauthenticated', 'the key k3v9 has expired') }, null),
+    ).to.equal(`\
+Refused: the caller at 10.1.2.3 was not authenticated: the key k3v9 has expired (it tried tools/call
+delete_repo).
+
+  when      2026-11-21T10:00:00.123Z   3.3 ms   HTTP 401
+  who       nobody   from 10.1.2.3
+  row       019aa5f0-4a7b-7001-8abc-0123456789ab
+  note      The policy was not asked.`)
+  })
+
+  it('an exceeded budget: where the evaluation ended', () => {
+    const exceeded = evaluation({
+      allowedBy: [],
+      deniedBy: [],
+      failure: { kind: 'policy_budget', message: 'fuel exhausted' },
+      trace: {
+        v: 1,
+        truncated: true,
+        dropped: 4210,
+        rules: [
+          {
+            rule: 'data.gateway.authz.deny',
+            at: 'authz/join.rego:4',
+            outcome: 'aborted',
+            steps: [
+              { at: 'authz/join.rego:5', expr: 'some i, j', ok: true, vars: {} },
+              { at: 'authz/join.rego:6', expr: 'a[i].id == b[j].id', ok: false, aborted: true, vars: {} },
+            ],
+          },
+        ],
+      },
+    })
+    expect(
+      explain({ call: call({ evaluation: exceeded }), ending: refused('policy_budget', 'fuel exhausted') }),
+    ).to.equal(`\
+Denied: the policy gave no decision when anna of acme tried to call tool delete_repo on github: it
+would have cost more than one evaluation may: fuel exhausted.
+  rule      data.gateway.authz.deny  authz/join.rego:4
+  ended     line 6: a[i].id == b[j].id
+
+  when      2026-11-21T10:00:00.123Z   3.3 ms   HTTP 403
+  who       anna (user)   roles developer, oncall   key k3v9x2m4q8p1   from 10.1.2.3
+  row       019aa5f0-4a7b-7001-8abc-0123456789ab
+  policy    3f9c2a1b5d7e
+  note      The trace was cut: 4210 of its rules and lines are not kept.
+
+  data.gateway.authz.deny  authz/join.rego:4                aborted
+    +    5  some i, j
+    x    6  a[i].id == b[j].id
+      the evaluation ended here`)
+  })
+
+  it('the source lines of that policy', () => {
+    expect(explain(denied(), POLICY, true)).to.include(`
+  data.gateway.authz.deny  authz/tools.rego:24              defined = ["destructive-without-mfa"]
+    Destructive tools need a second factor
+        24  deny contains "destructive-without-mfa" if {
+    +   25    input.target.annotations.destructiveHint == true
+    +   26    not input.principal.claims.mfa                input.principal.claims.mfa is undefined
+`)
+    expect(explain(denied(), POLICY, true)).to.include(`
+    x   31    input.server.labels.env == "prod"             input.server.labels.env = "test"
+    .   32    data.freeze.active`)
+    expect(explain(denied(), null, true)).to.include('is not stored any more')
+  })
+})
+
+describe('audit/explain', () => {
+  it('has a sentence for every way to end, that ends in one full stop', () => {
+    for (const kind of Object.keys(ENDINGS) as EndingKind[]) {
+      const text = sentence(
+        rowOf({ call: call({ stage: ENDINGS[kind].stage }), ending: refused(kind, 'why it was.') }),
+      )
+      expect(text, kind).to.match(/^[A-Z][a-z ]+: .*[^.]\.$/)
+      expect(text, kind).not.to.match(/undefined|null|\[object/)
+    }
+  })
+
+  it('tells what an allowed call got from the upstream', () => {
+    const upstream = { server: 'github', status: 200, ms: 1, bytes: 1, sha256: null }
+    const failed = allowed({ upstream: { ...upstream, jsonRpcError: null, toolIsError: true } })
+    expect(sentence(rowOf(failed))).to.match(/; the tool reported an error\.$/)
+    const error = allowed({ upstream: { ...upstream, jsonRpcError: -32602, toolIsError: false } })
+    expect(sentence(rowOf(error))).to.match(/; the upstream answered with error -32602\.$/)
+  })
+
+  it('tells which limit was reached', () => {
+    const row = rowOf({ call: call({ stage: 'rate' }), ending: refused('rate_limited') })
+    const rate = { limits: [{ name: 'per-tool', consumed: 31, limit: 30, reset_ms: 41_000, source: 'db' }] }
+    expect(sentence({ ...row, decision: JSON.stringify({ ...JSON.parse(row.decision), rate }) })).to.equal(
+      'Limited: anna of acme may not call tool delete_repo on github now: limit per-tool is 30, used 31; again in 41 s.',
+    )
+  })
+
+  it('explains gaps, placeholders and rows that were not made safe', () => {
+    const gap = store(gapRow(ID, NOW_MS, { count: 12, fromMs: NOW_MS - 5000, toMs: NOW_MS }))
+    expect(sentence(gap)).to.equal(
+      'Gap: 12 refused calls between 2026-11-21T09:59:55.123Z and 2026-11-21T10:00:00.123Z could not be recorded one by one.',
+    )
+    const bare = store(
+      placeholder(toAuditRow(denied()), { why: 'refused by the database', sqlstate: '22P05' }),
+    )
+    expect(print(bare, explainRow(bare, null, false))).to.include(
+      'The row is kept as a placeholder: refused by the database (SQLSTATE 22P05).',
+    )
+    const unsafe = rowOf(denied({ evaluation: evaluation({ inputText: '{' }) }))
+    expect(explainRow(unsafe, null, false).notes).to.deep.equal([
+      'Left out, because it could not be made safe: input.',
+    ])
+  })
+
+  it('says what was replaced and cut', () => {
+    const event = { ...denied({ message: toolsCall(`{"password":"hunter2-x","a":"${'y'.repeat(9000)}"}`) }) }
+    expect(explainRow(rowOf(event), null, false).notes).to.deep.equal([
+      'Secrets were replaced in: request.',
+      'Cut to size: request.',
+    ])
+  })
+
+  it('shows hostile characters escaped and long values cut, unless asked for all', () => {
+    const nasty = 'a\u001b[31mred\u202eevil\u200b\n'
+    const trace = {
+      v: 1,
+      truncated: false,
+      dropped: 0,
+      rules: [
+        {
+          rule: 'data.gateway.authz.deny',
+          at: 'x.rego:1',
+          outcome: 'defined',
+          value: ['r'],
+          steps: [
+            { at: 'x.rego:2', expr: 'input.x == 1', ok: true, vars: { v: nasty, w: 'z'.repeat(3000) } },
+          ],
+        },
+      ],
+    }
+    const row = rowOf(
+      denied({
+        evaluation: evaluation({ trace }),
+        target: { kind: 'tool', name: nasty, annotations: {}, schemaDigest: null },
+      }),
+    )
+    const explanation = explainRow(row, null, false)
+    const text = print(row, explanation)
+    for (const char of ['\u001b', '\u202e', '\u200b']) expect(text).not.to.include(char)
+    expect(text).to.include('\\u{001b}[31mred\\u{202e}evil\\u{200b}')
+    expect(text).not.to.include('z'.repeat(100))
+    expect(print(row, explanation, true)).to.include('z'.repeat(3000))
+  })
+
+  it('shows numbers with all their digits', () => {
+    const trace = `{"v":1,"truncated":false,"dropped":0,"rules":[{"rule":"data.gateway.authz.deny","at":"x.rego:1","outcome":"defined",
+      "value":["r"],"steps":[{"at":"x.rego:2","expr":"input.n > 1","ok":true,"vars":{"n":9007199254740993}}]}]}`
+    const row = rowOf(denied({ evaluation: evaluation({ trace }) }))
+    expect(print(row, explainRow(row, null, false))).to.include('n = 9007199254740993')
+    const text =
+      '{"a":[12345678901234567890,-0.12345678901234567],"s":"12345678901234567890 \\"9007199254740993","n":1}'
+    expect(stringifyExact(parseExact(text))).to.equal(text)
+  })
+
+  it('survives traces of any shape', () => {
+    for (const trace of [
+      'null',
+      '[]',
+      '{"rules":{}}',
+      '{"rules":[1,{"steps":[null,{"vars":3}],"rules":"x"}]}',
+      '{"rules":[{"rule":7}]}',
+    ]) {
+      const row = rowOf(denied({ evaluation: evaluation({ trace }) }))
+      expect(print(row, explainRow(row, POLICY, true))).to.match(/^Denied: /)
+    }
+    const row = { ...rowOf({ call: call(), ending: answered('{}') }), decision: '7' }
+    expect(print(row, explainRow(row, null, false))).to.match(/^Allowed: /)
+  })
+})
