@@ -107,8 +107,8 @@ function whoMembers({ call: { clientIp, head, principal } }: AuditEvent): Record
 function whatMembers({ call }: AuditEvent): Record<string, unknown> {
   const { message, target, evaluation, upstream } = call
   // A name that no list of ours knows is text of the caller's and may hold a secret: it stands in the row, redacted, and not
-  // here. So do the names of resources: they are URIs.
-  const isKnown = evaluation !== null && (target?.kind === 'tool' || target?.kind === 'prompt')
+  // here. So do the names of resources and prompts, which no catalogue of ours confirms.
+  const isKnown = evaluation !== null && target?.kind === 'tool'
   return {
     server: call.server?.name ?? null,
     method: target === null ? null : cut(message?.method ?? null),

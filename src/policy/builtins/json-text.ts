@@ -2,7 +2,7 @@
 import { BuiltinError, boundText } from './budget.ts'
 import { RegoNumber } from './number.ts'
 import type { RegoValue } from './value.ts'
-import { compareStrings, isArray, RegoObject, RegoSet } from './value.ts'
+import { compareStrings, isArray, parseRegoValue, RegoObject, RegoSet } from './value.ts'
 
 /** Indentation as of Go's `MarshalIndent`; null for one line without spaces. */
 export interface JsonLayout {

@@ -17,7 +17,7 @@ export interface VerificationKey {
 }
 
 /** The JWS algorithms OPA knows. */
-export const TOKEN_ALGORITHMS: ReadonlySet<string> = new Set([
+const TOKEN_ALGORITHMS: ReadonlySet<string> = new Set([
   'RS256',
   'RS384',
   'RS512',
@@ -81,7 +81,7 @@ function parseJwks(text: string): readonly VerificationKey[] {
   const keys = document.get('keys')
   const members = keys === undefined ? [document] : keys
   if (!isArray(members)) throw new BuiltinError('not a JWK set')
-  return members.map(parseJwk).filter(({ algorithm }) => algorithm === '' || TOKEN_ALGORITHMS.has(algorithm))
+  return members.map(parseJwk).filter(({ algorithm }) => !OTHER_ALGORITHM.test(algorithm))
 }
 
 function textMember(jwk: RegoObject, name: string): string {
@@ -91,11 +91,21 @@ function textMember(jwk: RegoObject, name: string): string {
   return value
 }
 
+/** Algorithms that a JWK may name and that sign no token here: such a key is passed over, any other name is an error. */
+const OTHER_ALGORITHM =
+  /^(?:none|ES256K|RSA1_5|RSA-OAEP(?:-(?:256|384|512))?|dir|A(?:128|192|256)(?:GCM)?KW|ECDH-ES(?:\+A(?:128|192|256)KW)?|PBES2-HS(?:256\+A128|384\+A192|512\+A256)KW)$/
+
 const PUBLIC_MEMBERS = ['kty', 'crv', 'x', 'y', 'n', 'e']
 
 function parseJwk(jwk: RegoValue): VerificationKey {
   if (!(jwk instanceof RegoObject)) throw new BuiltinError('a JWK must be an object')
   const described = { algorithm: textMember(jwk, 'alg'), id: textMember(jwk, 'kid') }
+  if (
+    ![...TOKEN_ALGORITHMS, ''].includes(described.algorithm) &&
+    !OTHER_ALGORITHM.test(described.algorithm)
+  ) {
+    throw new BuiltinError('invalid key algorithm')
+  }
   const type = textMember(jwk, 'kty')
   if (type === 'oct') return { ...described, key: Buffer.from(textMember(jwk, 'k'), 'base64url') }
   if (!['RSA', 'EC', 'OKP'].includes(type)) throw new BuiltinError('unsupported JWK type')
