@@ -41,7 +41,8 @@ export async function ensureInstalled() {
   if (reason === null) return
   tell(`Installing packages (${reason}; needs the network, about a minute) ...`)
   // Everything is built and run from the sources: also where NODE_ENV or npm's settings would leave parts out.
-  const args = ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund']
+  // Not `npm ci`: it refuses when a mirror of the registry lacks the binaries of some other platform, which nobody needs.
+  const args = ['install', '--no-save', '--include=dev', '--include=optional', '--no-audit', '--no-fund']
   await told('still installing', () => run(npm(), args))
 }
 

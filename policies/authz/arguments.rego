@@ -19,11 +19,16 @@ reads_only(sql) if {
 }
 
 # METADATA
+# title: The call's SQL is there and only reads
+# description: A rule without arguments, because `not reads_only(x)` is undefined instead of true when x is missing.
+sql_only_reads if reads_only(input.arguments[sql_argument])
+
+# METADATA
 # title: SQL that may write needs a role for destructive tools
 deny contains "sql-must-only-read" if {
 	input.phase == "call"
 	sql_argument
-	not reads_only(input.arguments[sql_argument])
+	not sql_only_reads
 	not "destructive" in may_use
 }
 

@@ -182,6 +182,7 @@ const DETECTORS: readonly Detector[] = [
 ]
 
 /** Tells for nearly every text in one pass that it holds no secret. */
+export const ANCHOR_LIST = [...new Set(DETECTORS.flatMap((detector) => (detector.pattern.ignoreCase ? [] : detector.anchors)))]
 const ANCHORS = new RegExp(
   [...new Set(DETECTORS.flatMap((detector) => (detector.pattern.ignoreCase ? [] : detector.anchors)))]
     .toSorted()

@@ -1,0 +1,104 @@
+/** Builtins of OPA that policies may not call here, each with the reason and what to do instead. */
+
+/** Why a builtin is not available, and the way out. Both are whole phrases for a build error. */
+export interface OmittedBuiltin {
+  readonly reason: string
+  readonly alternative: string
+}
+
+const NOT_REPRODUCIBLE =
+  'a decision must be a pure function of its input and the bundle, so that it can be replayed'
+const NO_NETWORK = 'policies have no network: a decision may not wait for, or depend on, another service'
+
+const X509: OmittedBuiltin = {
+  reason: 'X.509 parsing is not part of this host',
+  alternative: 'let the proxy in front verify the certificate, and use the claims of input.principal',
+}
+
+const GRAPHQL: OmittedBuiltin = {
+  reason: 'GraphQL parsing is not part of this host',
+  alternative: 'check the arguments with json.match_schema, or the query text with regex.match',
+}
+
+const SIGNING: OmittedBuiltin = {
+  reason: 'a decision issues no tokens, and policies are no place for private keys',
+  alternative: 'issue tokens where callers authenticate; policies can check them with io.jwt.decode_verify',
+}
+
+/** OPA name -> why it is missing. Together with the host's and Wasm's own builtins, this is all of OPA. */
+export const OMITTED_BUILTINS: ReadonlyMap<string, OmittedBuiltin> = new Map([
+  ['crypto.parse_private_keys', SIGNING],
+  ['crypto.x509.parse_and_verify_certificates', X509],
+  ['crypto.x509.parse_and_verify_certificates_with_options', X509],
+  ['crypto.x509.parse_certificate_request', X509],
+  ['crypto.x509.parse_certificates', X509],
+  ['crypto.x509.parse_keypair', X509],
+  ['crypto.x509.parse_rsa_private_key', SIGNING],
+  ['graphql.is_valid', GRAPHQL],
+  ['graphql.parse', GRAPHQL],
+  ['graphql.parse_and_verify', GRAPHQL],
+  ['graphql.parse_query', GRAPHQL],
+  ['graphql.parse_schema', GRAPHQL],
+  ['graphql.schema_is_valid', GRAPHQL],
+  [
+    'http.send',
+    {
+      reason: NO_NETWORK,
+      alternative:
+        'put the data into the policy folder (data.json, data.yaml), or into the claims of the key',
+    },
+  ],
+  ['io.jwt.encode_sign', SIGNING],
+  ['io.jwt.encode_sign_raw', SIGNING],
+  [
+    'net.lookup_ip_addr',
+    { reason: NO_NETWORK, alternative: 'compare addresses with net.cidr_contains, or names as text' },
+  ],
+  [
+    'opa.runtime',
+    {
+      reason: `environment and configuration of the process are not visible to policies: ${NOT_REPRODUCIBLE}`,
+      alternative: 'put settings into data.json or data.yaml of the policy folder',
+    },
+  ],
+  ['providers.aws.sign_req', SIGNING],
+  [
+    'rand.intn',
+    {
+      reason: `randomness is not available: ${NOT_REPRODUCIBLE}`,
+      alternative: 'derive a number from the request, for example from crypto.sha256(input.request.id)',
+    },
+  ],
+  [
+    'rego.parse_module',
+    {
+      reason: 'the Rego compiler is not part of the serving process',
+      alternative: 'check policies with "gateway policy check"',
+    },
+  ],
+  [
+    'trace',
+    {
+      reason: 'it does nothing in Wasm, and every evaluation is traced anyway',
+      alternative: 'remove it and read the trace with "gateway audit explain"',
+    },
+  ],
+  [
+    'uuid.rfc4122',
+    {
+      reason: `randomness is not available: ${NOT_REPRODUCIBLE}`,
+      alternative: 'use input.request.id, which is unique for every request',
+    },
+  ],
+])
+
+/** Names that the compiler resolves itself or erases, so that no evaluation ever calls them. */
+export const COMPILED_AWAY_BUILTINS: ReadonlySet<string> = new Set([
+  'assign',
+  'eq',
+  'internal.print',
+  'internal.test_case',
+  'print',
+  'rego.metadata.chain',
+  'rego.metadata.rule',
+])
