@@ -39,6 +39,9 @@ async function start() {
     GATEWAY_ADMIN_LISTEN: `127.0.0.1:${ports.admin}`,
     EXAMPLE_PORT: String(ports.example),
   }
+  const { DATABASE_URL, GATEWAY_DATABASE_URL } = process.env
+  if (DATABASE_URL || GATEWAY_DATABASE_URL)
+    tell('DATABASE_URL is set: the demo keys are made in that database.')
   tell('Making demo keys ...')
   const keys = JSON.parse(
     await runChild({ name: 'gateway demo-keys', args: gateway('demo-keys', '--json'), env }),

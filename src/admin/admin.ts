@@ -138,7 +138,7 @@ const readOnly: RequestHandler = (request, response, next) => {
 function createReadiness(options: AdminOptions): (response: Response) => Promise<void> {
   let running: Promise<Checks> | null = null
   const check = (): Promise<Checks> => {
-    running ??= withTimeout(options.health).finally(() => {
+    running ??= withTimeout(options).finally(() => {
       running = null
     })
     return running
@@ -156,15 +156,18 @@ function createReadiness(options: AdminOptions): (response: Response) => Promise
 
 type Checks = Readonly<Record<string, Check>>
 
-/** A check that hangs is a check that fails. */
-async function withTimeout(health: AdminOptions['health']): Promise<Checks> {
+/** A check that hangs or throws is a check that fails. */
+async function withTimeout({ health, onFault }: AdminOptions): Promise<Checks> {
   let timer: NodeJS.Timeout | undefined
+  const failed = (detail: string): Checks => ({ health: { state: 'failed', required: true, detail } })
   const late = new Promise<Checks>((resolve) => {
-    const failed: Check = { state: 'failed', required: true, detail: 'the checks did not finish in time' }
-    timer = setTimeout(() => resolve({ health: failed }), HEALTH_TIMEOUT_MS)
+    timer = setTimeout(() => resolve(failed('the checks did not finish in time')), HEALTH_TIMEOUT_MS)
   })
   try {
     return await Promise.race([health(), late])
+  } catch (error) {
+    onFault(error)
+    return failed('the checks could not be made')
   } finally {
     clearTimeout(timer)
   }

@@ -20,7 +20,7 @@ const INPUT_WORDS: OwnWords = {
   ]),
 }
 /** Names, places and source texts come from the policy; `vars`, `reads` and `value` hold what callers sent. */
-const TRACE_WORDS: OwnWords = { own: false, members: traceMembers() }
+export const TRACE_WORDS: OwnWords = { own: false, members: traceMembers() }
 
 function traceMembers(): ReadonlyMap<string, OwnWords> {
   const members = new Map<string, OwnWords>()

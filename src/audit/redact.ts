@@ -8,6 +8,7 @@ import { isSecretKey, maskSecrets, mayHoldSecret } from './secrets.ts'
 import type { Masker } from './skip.ts'
 import type { Bounds, OwnWords, Walked, WalkPlan } from './walk.ts'
 import { cutText, walkJson } from './walk.ts'
+import { createWordFinder } from './word-finder.ts'
 
 /** What is kept of a request or an answer. */
 export const PAYLOAD_BOUNDS: Bounds = {
@@ -64,16 +65,51 @@ const MAX_SECRETS = 256
 const MIN_PART = 6
 const MIN_WHOLE = 3
 
-/** What PostgreSQL refuses in a text, and escapes that could hide a secret from a look at raw JSON. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-const NEEDS_CARE = /[\u0000-\u001f\ud800-\udfff]|\\[u/]|\d[eE][+-]?\d{3}/
-/** Names of secret members, wherever in a text they may stand; says yes too often rather than too seldom. */
+/** What PostgreSQL refuses in a text, and what is worth a closer look. */
+const UNUSUAL = /[^\x20-\x7e]|\d{3}(?<=\d[eE][+-]?\d{3})/
+/** Names of secret members in lower-case text, wherever they may stand; says yes too often rather than too seldom. */
 const SECRET_NAMES =
-  /passw|passphrase|passcode|pwd|secret|token|authoriz|cookie|credential|(?:api|private|access|signing|encryption|ssh|master|hmac)[^a-z]{0,2}key|auth[^a-z]?(?:header|code)|dsn|conn(?:ection)?[^a-z]?str|session[^a-z]?id|(?:^|[^a-z])(?:x[^a-z]?|proxy[^a-z]?)?(?:sid|pin|pass|auth|[th]?otp)(?:$|[^a-z])|jwt|assertion|code[^a-z]?verifier|webhook[^a-z]?url|otp[^a-z]?code|mfa[^a-z]?code|pin[^a-z]?code|cvv|cvc|ssn|social[^a-z]?security|card[^a-z]?n|sas[^a-z]?url|keystore[^a-z]?pass|[^\x20-\x7e]/i
+  /passw|passphrase|passcode|pwd|secret|token|authoriz|cookie|credential|key(?<=(?:api|private|access|signing|encryption|ssh|master|hmac)[^a-z]{0,2}key)|(?:auth|pass|pin|sid|otp)(?![_. -]{0,4}[a-z0-9])|auth[^a-z]?(?:header|code)|dsn|conn(?:ection)?[^a-z]?str|session[^a-z]?id|jwt|assertion|code[^a-z]?verifier|webhook[^a-z]?url|(?:otp|mfa|pin)[^a-z]?code|cvv|cvc|ssn|social[^a-z]?security|card[^a-z]?n|sas[^a-z]?url|keystore[^a-z]?pass/
 
-/** For a text that {@link isSecretKey} would have to look at; no false negatives for names of ASCII letters. */
+/** A word of each of them. Short and common ones only where a name ends. */
+const hasNameWord = createWordFinder({
+  exact: [],
+  anyCase: [
+    ...[
+      'passw',
+      'passphrase',
+      'passcode',
+      'pwd',
+      'secret',
+      'token',
+      'authoriz',
+      'cookie',
+      'credential',
+      'dsn',
+      'jwt',
+    ],
+    ...['assertion', 'verifier', 'cvv', 'cvc', 'ssn', 'social', 'card', 'session'],
+    ...[
+      'auth',
+      'pass',
+      'pin',
+      'sid',
+      'otp',
+      'key',
+      'keys',
+      'keyid',
+      'code',
+      'url',
+      'string',
+      'str',
+      'header',
+    ].flatMap((word) => ['"', "'", '\\', ']'].map((end) => word + end)),
+  ],
+})
+
+/** Whether a JSON text may name a secret member; no false negatives for names of ASCII characters as they are usually spelt. */
 export function mayNameSecret(text: string): boolean {
-  return SECRET_NAMES.test(text)
+  return hasNameWord(text) && SECRET_NAMES.test(text.toLowerCase())
 }
 
 /** Makes a redactor; use a fresh one for every event. `moreKeys`: further names of secret members, see {@link toKeySet}. */
@@ -124,11 +160,28 @@ function isPlain(text: string, memory: Memory, options: RedactOptions): boolean 
     memory.moreKeys.size === 0 &&
     text.length <= options.bounds.totalLength &&
     !memory.overflowed &&
-    !NEEDS_CARE.test(text) &&
-    !SECRET_NAMES.test(text) &&
+    !UNUSUAL.test(text) &&
+    // Escapes could hide a secret from a look at raw JSON.
+    !text.includes('\\u') &&
+    !text.includes('\\/') &&
+    !mayNameSecret(text) &&
     !mayHoldSecret(text) &&
     !memory.mayStandIn(text)
   )
+}
+
+/**
+ * Words of the gateway's own in which there was nothing to mask. A policy's rules and expressions come up in every trace.
+ * Only saves time: forgetting is harmless.
+ */
+const CLEAN = new Set<string>()
+const MAX_CLEAN = 4096
+const MAX_CLEAN_LENGTH = 512
+
+function rememberClean(text: string): void {
+  if (text.length > MAX_CLEAN_LENGTH) return
+  if (CLEAN.size >= MAX_CLEAN) CLEAN.clear()
+  CLEAN.add(text)
 }
 
 /** The secrets met so far. */
@@ -150,11 +203,14 @@ class Memory implements Masker {
   }
 
   mask(text: string, own: boolean, note: (kind: string) => void): string {
+    if (own && CLEAN.has(text)) return text
     const masked = maskSecrets(sanitise(text), ({ kind, secret }) => {
       note(kind)
       if (this.#learning) this.learn(secret, kind)
     })
-    return own ? masked : this.#maskKnown(masked, note)
+    if (!own) return this.#maskKnown(masked, note)
+    if (masked === text) rememberClean(text)
+    return masked
   }
 
   known(text: string): string | null {
@@ -218,6 +274,6 @@ class Memory implements Masker {
 
 /** Without what PostgreSQL refuses in text: NUL becomes U+2400, half of a pair U+FFFD. */
 function sanitise(text: string): string {
-  const whole = /\p{Surrogate}/u.test(text) ? text.replace(/\p{Surrogate}/gu, '\ufffd') : text
+  const whole = /[\ud800-\udfff]/.test(text) ? text.replace(/\p{Surrogate}/gu, '\ufffd') : text
   return whole.includes('\0') ? whole.replaceAll('\0', '\u2400') : whole
 }

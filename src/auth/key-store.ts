@@ -30,7 +30,8 @@ type Db = Pick<Pool, 'query'>
 /** Topic of the change feed; its subjects are key ids. */
 export const KEYS_TOPIC = 'keys'
 
-const MAX_LISTED = 10_000
+/** More are not listed at once. */
+export const MAX_LISTED = 10_000
 const MAX_OVERLAP_MS = 30 * 24 * 3_600_000
 
 const VISIBLE = `id, name, kind, roles, tenant, teams, scopes, claims, created_at, rotated_at, expires_at, revoked_at,
@@ -188,7 +189,8 @@ async function revoke(db: Db, condition: string, values: readonly string[]): Pro
     `with ended as (
        update api_keys set revoked_at = now(), previous_sha256 = null, previous_until = null
        where ${condition} and revoked_at is null returning id)
-     select record_change('${KEYS_TOPIC}', id) as seq from ended`,
+     -- All rows are changed (sorting needs them all) before the first change is announced, which takes a lock.
+     select record_change('${KEYS_TOPIC}', id) as seq from (select id from ended order by id) as sorted`,
     [...values],
   )
   return rows.map((row) => BigInt(row.seq))

@@ -4,7 +4,15 @@ import type { Argv } from 'yargs'
 import type { KeySettings } from '../auth/key-settings.ts'
 import { KEY_KINDS } from '../auth/key-settings.ts'
 import type { ApiKey, IssuedKey } from '../auth/key-store.ts'
-import { createKey, findKey, keyState, listKeys, revokeKey, rotateKey } from '../auth/key-store.ts'
+import {
+  createKey,
+  findKey,
+  keyState,
+  listKeys,
+  MAX_LISTED,
+  revokeKey,
+  rotateKey,
+} from '../auth/key-store.ts'
 import { waitUntilApplied } from '../db/applied.ts'
 import { UsageError } from '../errors.ts'
 import type { CommandArgs, CommandGroup, DatabaseContext } from './context.ts'
@@ -141,6 +149,7 @@ async function list(args: ListArgs, streams?: Streams): Promise<void> {
       }
       const headers = ['id', 'name', 'kind', 'roles', 'tenant', 'state', 'created', 'expires']
       out.table(headers, keys.map(toRow))
+      if (keys.length === MAX_LISTED) out.note(`Only the newest ${MAX_LISTED} are shown.`)
     },
     streams,
   )

@@ -7,8 +7,11 @@ export interface Progress {
   step(text: string): void
 }
 
-/** Tells lines through `tell` for steps that take longer than a second. */
-export function createProgress(tell: (text: string) => void): {
+/** Tells lines through `tell` for steps that take longer than `patienceMs`. */
+export function createProgress(
+  tell: (text: string) => void,
+  patienceMs: number = PATIENCE_MS,
+): {
   run<T>(text: string, run: (progress: Progress) => Promise<T>): Promise<T>
 } {
   return {
@@ -19,7 +22,7 @@ export function createProgress(tell: (text: string) => void): {
         isShown = true
         tell(`${current} ...`)
       }
-      const timer = setTimeout(show, PATIENCE_MS)
+      const timer = setTimeout(show, patienceMs)
       try {
         return await run({
           step(next) {

@@ -62,7 +62,8 @@ function createParser(args: readonly string[]): Argv<CommandArgs> {
     .wrap(100)
     .exitProcess(false)
     .fail((message, error) => {
-      if (error !== undefined && error !== null) throw error
+      // Its own complaints come with an error of its own, too; what a command throws is another matter.
+      if (error instanceof Error && error.name !== 'YError') throw error
       throw new UsageError('usage', `${message}\nSee: gateway --help`)
     })
 }

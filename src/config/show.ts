@@ -27,7 +27,8 @@ export function listSettings({ tree, origins, templates }: LoadedConfig): ShownS
     shown.push({
       setting,
       value: toShown(value, path, templates.get(setting)),
-      origin: origins.get(setting) ?? 'default',
+      // A secret that was read from a file comes from where the file was named.
+      origin: origins.get(setting) ?? origins.get(`${setting}_file`) ?? 'default',
     })
   }
   walk(tree, [])
@@ -38,8 +39,9 @@ function toShown(value: unknown, path: readonly string[], template: string | und
   if (typeof value !== 'string') return value
   const isSecret = nodeAt(path)?.['x-secret'] === true
   if (isSecret) return template ?? (path[0] === 'database' ? maskUrl(value) : MASK)
-  // Not declared a secret, yet filled from outside next to one: the written text says enough.
-  return path[0] === 'upstreams' && template !== undefined ? template : value
+  if (path[0] !== 'upstreams') return value
+  // Not declared a secret, yet it may hold one: filled from outside, or after the question mark of a URL.
+  return template ?? (path.at(-1) === 'url' ? value.replace(/\?.*/s, `?${MASK}`) : value)
 }
 
 function maskUrl(text: string): string {

@@ -14,7 +14,8 @@ import type { Use } from './embedded/guard.ts'
 import { hasPipe, joinServer } from './embedded/guard.ts'
 import type { Credentials, Home } from './embedded/home.ts'
 import { loadCredentials, openHome } from './embedded/home.ts'
-import { isServerProcess, observeServer, readServerPid, tryConnect } from './embedded/server-state.ts'
+import type { ServerState } from './embedded/server-state.ts'
+import { isServerProcess, observeServer, readServerPid } from './embedded/server-state.ts'
 import { withStartLock } from './embedded/start-lock.ts'
 import { findServerUser } from './embedded/user.ts'
 
@@ -121,7 +122,7 @@ async function adopt(home: Home, credentials: Credentials, timeoutMs: number): P
   let answersSince: number | null = null
   while (performance.now() < deadline) {
     const use = await joinServer(home)
-    if (use !== null && (await answers(connection, use, deadline).catch(refused))) return use
+    if (use !== null && (await answers(home, connection, use, deadline).catch(refused))) return use
     const state = await observeServer(home, connection).catch(refused)
     if (state === 'gone') return null
     answersSince = state === 'ready' ? (answersSince ?? performance.now()) : null
@@ -135,17 +136,22 @@ async function adopt(home: Home, credentials: Credentials, timeoutMs: number): P
   )
 }
 
-/** Waits until a joined server answers. Lets go of it when it does not, or refuses us. */
-async function answers(connection: ConnectionParts, use: Use, deadline: number): Promise<boolean> {
-  let isReady = false
+/** Waits until a joined server answers. Lets go of it when it does not, or refuses us, or only half a guard was left. */
+async function answers(
+  home: Home,
+  connection: ConnectionParts,
+  use: Use,
+  deadline: number,
+): Promise<boolean> {
+  let state: ServerState = 'busy'
   try {
-    while (!isReady && use.isGuarded() && performance.now() < deadline) {
-      isReady = await tryConnect(connection)
-      if (!isReady) await sleep(POLL_MS)
+    while (state === 'busy' && use.isGuarded() && performance.now() < deadline) {
+      state = await observeServer(home, connection)
+      if (state === 'busy') await sleep(POLL_MS)
     }
-    return isReady
+    return state === 'ready'
   } finally {
-    if (!isReady) use.release()
+    if (state !== 'ready') use.release()
   }
 }
 

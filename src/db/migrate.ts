@@ -184,16 +184,17 @@ async function roleOf(client: Pick<ClientBase, 'query'>): Promise<string> {
 
 async function withClient<T>(connection: Connection, use: (client: Client) => Promise<T>): Promise<T> {
   const limits = { connectTimeoutMs: 10_000, statementTimeoutMs: 0, lockTimeoutMs: 60_000 }
-  const client = new pg.Client(toClientConfig(connection, 'migrate', limits))
-  // A connection that breaks between two statements shows up in the next one.
-  client.on('error', () => undefined)
+  let client: Client | null = null
   try {
+    client = new pg.Client(toClientConfig(connection, 'migrate', limits))
+    // A connection that breaks between two statements shows up in the next one.
+    client.on('error', () => undefined)
     await client.connect()
     await refusePoolingProxy(client, connection)
     return await use(client)
   } catch (error) {
     throw toDatabaseUsageError(error)
   } finally {
-    await client.end().catch(() => undefined)
+    await client?.end().catch(() => undefined)
   }
 }

@@ -31,19 +31,40 @@ const WAYS_OUT: Readonly<Record<string, readonly [code: string, text: string]>> 
   '55P03': ['unreachable', 'A table was locked by another session for too long: end it, then start again.'],
 }
 
+/** The same by class of SQLSTATE or kind of system error, where no single code says more. */
+const KINDS: readonly (readonly [code: RegExp, kind: string, text: string])[] = [
+  [
+    /^(SELF_SIGNED|DEPTH_ZERO|UNABLE_TO|CERT_|ERR_TLS|ERR_SSL|EPROTO)/,
+    'unreachable',
+    'The encrypted connection failed: check sslmode and sslrootcert in database.url.',
+  ],
+  [/^(08|53|57)...$/, 'unreachable', 'The server cannot serve now: see its log.'],
+  [/^28...$/, 'unreachable', 'The server does not let this role in: check database.url.'],
+  [/^E[A-Z]+$/, 'unreachable', 'The connection failed: check database.url and the network.'],
+]
+
 /** Turns what `pg` throws into an error for the person who starts the gateway. Others pass as they are. */
 export function toDatabaseUsageError(error: unknown): unknown {
   if (error instanceof UsageError || !(error instanceof Error)) return error
   const { code } = error as Error & { readonly code?: string }
+  // The cause would show the URL, and the password in it.
+  if (code === 'ERR_INVALID_URL') return new UsageError('config', 'database.url is not a postgres:// URL.')
   if (/unsupported startup parameter/i.test(error.message)) return poolingProxyError(error)
-  if (/timeout expired|Connection terminated/i.test(error.message)) {
-    return new UsageError('unreachable', `The database did not answer: ${error.message}.`, { cause: error })
+  if (/timeout expired|Connection terminated|does not support SSL/i.test(error.message)) {
+    return new UsageError('unreachable', `The database cannot be reached: ${error.message}.`, {
+      cause: error,
+    })
   }
-  const wayOut = code === undefined ? undefined : WAYS_OUT[code]
-  if (wayOut === undefined) return error
-  return new UsageError(wayOut[0], `The database cannot be used: ${describe(error)}. ${wayOut[1]}`, {
-    cause: error,
-  })
+  const [kind, text] = wayOutOf(code ?? '')
+  if (kind === null) return error
+  return new UsageError(kind, `The database cannot be used: ${describe(error)}. ${text}`, { cause: error })
+}
+
+function wayOutOf(code: string): readonly [kind: string | null, text: string] {
+  const exact = WAYS_OUT[code]
+  if (exact !== undefined) return exact
+  const [, kind, text] = KINDS.find(([pattern]) => pattern.test(code)) ?? []
+  return [kind ?? null, text ?? '']
 }
 
 /** An AggregateError (several addresses tried) has an empty message. */

@@ -60,7 +60,8 @@ function claimedRevision(
   if (typeof claim !== 'string')
     throw new MessageRefusal('invalid_params', { idText, detail: `${META_VERSION} is no string` })
   if (header !== null && header !== claim) throw mismatch(idText, 'MCP-Protocol-Version')
-  if (!MODERN_VERSIONS.includes(claim)) throw unsupported(claim, idText)
+  // Only revisions that can be claimed: a client picks one of these and claims it.
+  if (!MODERN_VERSIONS.includes(claim)) throw unsupported(claim, idText, MODERN_VERSIONS)
   if (envelope.kind === 'request') {
     if (!isObject(meta[META_CAPABILITIES])) {
       throw new MessageRefusal('invalid_params', {
@@ -106,7 +107,7 @@ function legacyRevision(envelope: Envelope, header: string | null): Revision {
 
 function knownLegacy(header: string | null, idText: string | null): string {
   if (header === null) return ASSUMED_VERSION
-  if (!LEGACY_VERSIONS.includes(header)) throw unsupported(header, idText)
+  if (!LEGACY_VERSIONS.includes(header)) throw unsupported(header, idText, SUPPORTED_VERSIONS)
   return header
 }
 
@@ -133,9 +134,9 @@ function mismatch(idText: string | null, header: string): MessageRefusal {
   })
 }
 
-function unsupported(requested: string, idText: string | null): MessageRefusal {
+function unsupported(requested: string, idText: string | null, supported: readonly string[]): MessageRefusal {
   return new MessageRefusal('unsupported_version', {
     idText,
-    data: { supported: SUPPORTED_VERSIONS, requested: requested.slice(0, 64) },
+    data: { supported, requested: requested.slice(0, 64) },
   })
 }

@@ -7,7 +7,7 @@ export const LEGACY_VERSIONS: readonly string[] = ['2025-03-26', '2025-06-18', '
 /** Revisions in which every request stands alone. */
 export const MODERN_VERSIONS: readonly string[] = ['2026-07-28']
 
-/** Every revision served, newest first; `data.supported` of an `unsupported_version` refusal. */
+/** Every revision served, newest first; `data.supported` when a request without a claim is refused. */
 export const SUPPORTED_VERSIONS: readonly string[] = [...LEGACY_VERSIONS, ...MODERN_VERSIONS].reverse()
 
 /** What a request without `MCP-Protocol-Version` speaks (2025-06-18 `basic/transports`). */

@@ -2,6 +2,7 @@
  * Reads a policies folder: `*.rego` (tests apart) and `data.json|yaml|yml`, merged into `data` by folder. Everything that
  * cannot be read for certain is an error: a rule that is silently left out could be the one that denies.
  */
+import { constants } from 'node:fs'
 import { open, readdir, realpath, stat } from 'node:fs/promises'
 import { join, sep } from 'node:path'
 import type { JsonObject } from './build-data.ts'
@@ -59,7 +60,7 @@ export async function loadPolicySources(
   let total = 0
   for (const file of found.sort((a, b) => (a.name < b.name ? -1 : 1))) {
     const text = await readText(file, bounds)
-    total += text.length
+    total += Buffer.byteLength(text)
     if (total > bounds.maxTotalBytes)
       throw refuse(file.name, `the folder holds more than ${bounds.maxTotalBytes} bytes`)
     if (file.kind === 'rego') rego[file.name] = text
@@ -168,9 +169,12 @@ async function readText(file: Found, bounds: SourceBounds): Promise<string> {
   }
 }
 
+/** Opening a named pipe must not wait for its other end. */
+const READ = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)
+
 /** At most one byte more than allowed, however the file grows. */
 async function readBounded(path: string, maxBytes: number): Promise<Buffer> {
-  const handle = await open(path, 'r')
+  const handle = await open(path, READ)
   try {
     const info = await handle.stat()
     if (!info.isFile()) throw new Error('it is no regular file')

@@ -37,8 +37,8 @@ export interface ValueArea {
 
 /** Bytes that {@link ValueArea} must have; what {@link FUEL_PER_VALUE} can write lies far below. */
 export const VALUE_AREA_BYTES = 1 << 20
-/** Enough for about 25 KB of text: each byte written takes more than 30 instructions. */
-const FUEL_PER_VALUE = 1_000_000
+/** Enough for about 26 KB of text: each byte written takes about 750 units. About one millisecond. */
+const FUEL_PER_VALUE = 20_000_000
 const MAX_VALUE_BYTES = 65_536
 /** Texts up to this length fit the writer's first buffer, which takes {@link FIRST_BUFFER_BYTES}. */
 const SHORT_TEXT = 1000
@@ -67,6 +67,10 @@ export class ValueReader {
     this.left = fuel
     this.taken = VALUE_AREA_BYTES
     const known = new Map<number, string | null>()
+    // First what tells whether a rule was defined: should the fuel run out, that is known.
+    for (let index = 0; index < log.length; index += 1) {
+      if (log.probeAt(index)?.op === 'leave') this.once(known, log.addressAt(index, 0))
+    }
     const events: RecordedEvent[] = []
     for (let index = 0; index < log.length; index += 1) {
       const probe = log.probeAt(index)

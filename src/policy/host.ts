@@ -21,7 +21,7 @@ import { wasmApi } from './host-wasm.ts'
 
 /** Budgets of one host. */
 export interface HostLimits {
-  /** Fuel of one evaluation; 8 million are about one millisecond. */
+  /** Fuel of one evaluation; 8 to 30 million are about one millisecond. */
   readonly fuel: number
   /** Fuel for reading the values of one evaluation's events. */
   readonly valueFuel: number
@@ -34,10 +34,10 @@ export interface HostLimits {
   readonly events: EventBounds
 }
 
-/** Defaults: about 50 ms of fuel, 16 MiB of memory. */
+/** Defaults: at most about 50 ms of fuel, 130 KB of values' text, 16 MiB of memory. */
 export const DEFAULT_HOST_LIMITS: HostLimits = {
   fuel: 400_000_000,
-  valueFuel: 64_000_000,
+  valueFuel: 100_000_000,
   memoryPages: 256,
   maxMemoryPages: 8192,
   maxResultBytes: 262_144,
@@ -105,6 +105,7 @@ const { LoadedPolicy } = (
 const PAGE_BYTES = 65_536
 /** The largest i32: loading is bounded too, though it is the operator's own data. */
 const LOAD_FUEL = 0x7fffffff
+const HEAP_PER_CHARACTER = 8
 const MAX_OPERAND_BYTES = 1 << 20
 const MAX_ABORT_BYTES = 1024
 const PROBE_NAME = /^gwtr\.(enter|ok|begin|leave)(\d{1,9})$/
@@ -116,7 +117,7 @@ const PROBE_NAME = /^gwtr\.(enter|ok|begin|leave)(\d{1,9})$/
 export async function createHost(options: HostOptions): Promise<PolicyHost> {
   const module = await compile(options.wasm)
   const { limits } = options
-  for (let pages = limits.memoryPages; ; pages *= 2) {
+  for (let pages = firstGuess(options); ; pages *= 2) {
     try {
       const host = new Host(module, options, pages)
       const missing = Math.ceil(host.dataBytes / PAGE_BYTES) + limits.memoryPages - pages
@@ -126,6 +127,13 @@ export async function createHost(options: HostOptions): Promise<PolicyHost> {
       if (fault.kind !== 'memory' || pages * 2 > limits.maxMemoryPages) throw loadFault(fault, options)
     }
   }
+}
+
+/** Parsed, JSON takes about {@link HEAP_PER_CHARACTER} times its length; loading it again with more memory takes time. */
+function firstGuess({ dataText, limits }: HostOptions): number {
+  const dataPages = Math.ceil((dataText.length * HEAP_PER_CHARACTER) / PAGE_BYTES)
+  const pages = limits.memoryPages + (dataPages > limits.memoryPages / 8 ? dataPages : 0)
+  return Math.max(limits.memoryPages, Math.min(pages, limits.maxMemoryPages))
 }
 
 function loadFault(fault: PolicyFault, { dataText, limits }: HostOptions): PolicyFault {
@@ -156,6 +164,9 @@ class Host implements PolicyHost {
     const instance = instantiate(module, { memory, ...this.imports() })
     // The module asks for its size by growing by nothing when it starts, which detaches every view made before.
     this.heap = new HeapText(memory)
+    if (instance.exports['memory'] !== memory) {
+      throw new PolicyFault('error', 'the policy module cannot be used: it has a memory of its own')
+    }
     this.exports = readExports(instance)
     this.stackTop = this.exports.stackPointer.value
     const names = this.guard(LOAD_FUEL, () => this.readBuiltins())

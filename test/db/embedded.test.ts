@@ -1,10 +1,11 @@
 import type { ChildProcess } from 'node:child_process'
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { expect } from 'chai'
 import pg from 'pg'
 import type { ConnectionParts } from '../../src/db/connection.ts'
@@ -19,9 +20,19 @@ const USER_SCRIPT = fileURLToPath(new URL('../support/embedded-user.ts', import.
 
 describe('embedded PostgreSQL', function () {
   this.timeout(60_000)
+  let prepared: string
   let homes: string[]
   let running: EmbeddedPostgres[]
   let children: ChildProcess[]
+
+  before(async () => {
+    prepared = await makeHome()
+    await (await startTestServer({ dataHome: prepared })).stop()
+  })
+
+  after(async () => {
+    await rm(dirname(prepared), { recursive: true, force: true })
+  })
 
   beforeEach(() => {
     homes = []
@@ -41,6 +52,13 @@ describe('embedded PostgreSQL', function () {
   async function newHome(): Promise<string> {
     const home = await makeHome()
     homes.push(home)
+    return home
+  }
+
+  /** One that holds a database already, made by an earlier run: copying is quicker than making. */
+  async function usedHome(): Promise<string> {
+    const home = await newHome()
+    await promisify(execFile)('cp', ['-a', prepared, home])
     return home
   }
 
@@ -108,7 +126,7 @@ describe('embedded PostgreSQL', function () {
   })
 
   it('keeps what statements say out of its log', async () => {
-    const home = await newHome()
+    const home = await usedHome()
     const server = await start(home)
     await rejection(query(server.owner, `select 'hunter2-in-a-statement'::int`))
     await server.stop()
@@ -116,7 +134,7 @@ describe('embedded PostgreSQL', function () {
   })
 
   it('is reached by a URL as well', async () => {
-    const server = await start(await newHome())
+    const server = await start(await usedHome())
     const client = new pg.Client({ connectionString: toConnectionUrl(server.runtime) })
     await client.connect()
     const { rows } = await client.query('select current_user as role')
@@ -125,7 +143,7 @@ describe('embedded PostgreSQL', function () {
   })
 
   it('is adopted by a second user and ends with the last one, whoever started it', async () => {
-    const home = await newHome()
+    const home = await usedHome()
     const first = await start(home)
     const second = await start(home)
     expect(second.isAdopted).to.equal(true)
@@ -159,7 +177,7 @@ describe('embedded PostgreSQL', function () {
   })
 
   it('ends by itself after a kill -9 of its only user, and comes back with its data', async () => {
-    const home = await newHome()
+    const home = await usedHome()
     const child = startChild(home)
     await child.ready
     const visitor = await start(home)
@@ -175,7 +193,7 @@ describe('embedded PostgreSQL', function () {
   })
 
   it('starts over a lock file whose pid now belongs to another process', async () => {
-    const home = await newHome()
+    const home = await usedHome()
     const server = await start(home)
     const lockFile = join(home, 'data', 'postmaster.pid')
     const text = await readFile(lockFile, 'utf8')
@@ -187,7 +205,7 @@ describe('embedded PostgreSQL', function () {
   })
 
   it('recovers when everything was killed at once, leftovers of a half-made database included', async () => {
-    const home = await newHome()
+    const home = await usedHome()
     const child = startChild(home)
     await child.ready
     const server = (await serverPid(home)) as number
@@ -202,7 +220,7 @@ describe('embedded PostgreSQL', function () {
   })
 
   it('ends a server whose guard was killed and starts it again under a guard', async () => {
-    const home = await newHome()
+    const home = await usedHome()
     const first = await start(home)
     const orphan = await serverPid(home)
     const guard = await guardPid(home)
@@ -219,7 +237,7 @@ describe('embedded PostgreSQL', function () {
   })
 
   it('refuses data of another major version and leaves it untouched', async () => {
-    const home = await newHome()
+    const home = await usedHome()
     await (await start(home)).stop()
     await writeFile(join(home, 'data', 'PG_VERSION'), '13\n')
     const { message } = await failure({ dataHome: home })
@@ -238,7 +256,7 @@ describe('embedded PostgreSQL', function () {
   })
 
   it('does not make a new database when the passwords of the old one are missing', async () => {
-    const home = await newHome()
+    const home = await usedHome()
     await (await start(home)).stop()
     await rm(join(home, 'credentials.json'))
     const { message } = await failure({ dataHome: home })
@@ -246,7 +264,7 @@ describe('embedded PostgreSQL', function () {
   })
 
   it('says so when the passwords are those of another database', async () => {
-    const home = await newHome()
+    const home = await usedHome()
     const server = await start(home)
     const other = { owner: 'A'.repeat(43), runtime: 'B'.repeat(43) }
     await writeFile(join(home, 'credentials.json'), JSON.stringify(other))
@@ -292,6 +310,39 @@ describe('embedded PostgreSQL', function () {
     await rm(folder, { recursive: true })
     const again = await start(home, { system: false, path: '', packageDir: installed })
     expect(again.version).to.match(/^18\./)
+  })
+
+  it('leaves a folder alone that holds other things, and one above it', async () => {
+    const folder = dirname(await newHome())
+    await writeFile(join(folder, 'thesis.txt'), 'mine')
+    const before = (await stat(folder)).mode
+    const { message } = await failure({ dataHome: folder })
+    expect(message).to.match(/holds other things \("thesis\.txt"\)/)
+    expect((await stat(folder)).mode).to.equal(before)
+    expect(await readdir(folder)).to.deep.equal(['thesis.txt'])
+  })
+
+  it('works under a strict umask', async () => {
+    const home = join(dirname(await newHome()), 'made', 'on the way')
+    const umask = process.umask(0o077)
+    try {
+      const server = await start(home)
+      expect(await query(server.owner, 'select 1 as one')).to.deep.equal([{ one: 1 }])
+    } finally {
+      process.umask(umask)
+    }
+  })
+
+  it('writes to no file that somebody put where a pipe should be', async () => {
+    const home = await usedHome()
+    const server = await start(home)
+    const victim = join(dirname(home), 'victim')
+    await writeFile(victim, 'untouched')
+    await symlink(victim, join(server.owner.host, 'users.000000000000'))
+    await writeFile(join(server.owner.host, 'users.000000000001'), 'untouched')
+    expect((await start(home)).isAdopted).to.equal(true)
+    expect(await readFile(victim, 'utf8')).to.equal('untouched')
+    expect(await readFile(join(server.owner.host, 'users.000000000001'), 'utf8')).to.equal('untouched')
   })
 
   it('keeps two checkouts apart and a project together', async () => {

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { expect } from 'chai'
 import pg from 'pg'
 import type { ConnectionParts } from '../../src/db/connection.ts'
@@ -150,6 +151,13 @@ describe('migrate', () => {
     await holder.end()
     expect(error.message).to.match(/pg_stat_activity/)
     expect(told).to.deep.equal(['waiting for another gateway that is upgrading the database'])
+  })
+
+  it('shows nothing of a URL that is none', async () => {
+    const connectionString = 'postgres://me:hunter2@[nonsense'
+    const error = await failure(migrate({ owner: { connectionString }, runtime: { connectionString } }))
+    expect(error.code).to.equal('config')
+    expect(inspect(error, { depth: 10, showHidden: true })).to.not.include('hunter2')
   })
 
   it('explains a server that cannot be reached or refuses, without the password', async () => {

@@ -509,6 +509,12 @@ describe('reading a message', () => {
       expect((error as MessageRefusal).idText).to.equal('7')
     })
 
+    it('offers a claim it does not know only revisions that can be claimed', async () => {
+      const claim = modern('server/discover', {}, { ...MODERN_META, [VERSION]: '2030-01-01' })
+      const error = await refusalOf(read(claim, { [V]: '2030-01-01' }))
+      expect(error.data).to.deep.equal({ supported: ['2026-07-28'], requested: '2030-01-01' })
+    })
+
     it('knows the client by what it says of itself, bounded', async () => {
       const first = await read(legacy('initialize', { clientInfo: { name: 'c'.repeat(500), version: '1' } }))
       expect(first.client).to.deep.equal({ name: 'c'.repeat(128), version: '1' })

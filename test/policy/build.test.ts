@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -161,6 +162,12 @@ describe('building policies', function () {
         expect(await refusal(() => load(files)), text).to.include(text)
       }
       expect(await refusal(() => loadPolicySources(join(folder, 'none')))).to.include('none cannot be read')
+    })
+
+    it('and does not wait for a named pipe', async () => {
+      const root = await write({ 'q.rego': ALLOW })
+      execFileSync('mkfifo', [join(root, 'p.rego')])
+      expect(await refusal(() => loadPolicySources(root))).to.include('p.rego: the file cannot be read')
     })
 
     it('within bounds', async () => {

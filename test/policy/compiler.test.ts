@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -269,10 +270,13 @@ async function failure(promise: Promise<unknown>): Promise<unknown> {
   throw new Error('it did not fail')
 }
 
+/** Whether the process still runs; one that has ended and waits to be collected does not. */
 function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0)
-    return true
+    return !/^State:\s+Z/m.test(
+      existsSync('/proc/self/status') ? readFileSync(`/proc/${pid}/status`, 'utf8') : '',
+    )
   } catch {
     return false
   }

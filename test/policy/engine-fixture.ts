@@ -11,7 +11,7 @@ import { loadCompilerArtifact } from '../../src/policy/compiler-artifact.ts'
 import type { PolicyLimits, PolicyRoom } from '../../src/policy/engine.ts'
 import { createPolicyRoom } from '../../src/policy/engine.ts'
 
-const CACHE = join(tmpdir(), 'mcp-policy-gateway-test')
+const CACHE = join(tmpdir(), `mcp-policy-gateway-test-${process.getuid?.() ?? 0}`)
 let compiler: Compiler | null = null
 
 /** The shared compiler. */

@@ -99,6 +99,13 @@ describe('policy host', function () {
       expect((await faultOf(hostOf({ ...policy, wasm }))).message).to.contain('does not export fuel')
     })
 
+    it('a module with a memory of its own', async () => {
+      const own = Uint8Array.from([
+        0, 97, 115, 109, 1, 0, 0, 0, 5, 3, 1, 0, 1, 7, 10, 1, 6, 109, 101, 109, 111, 114, 121, 2, 0,
+      ])
+      expect((await faultOf(hostOf({ ...policy, wasm: own }))).message).to.contain('a memory of its own')
+    })
+
     it('a module whose probes are not in the dictionary', async () => {
       const fault = await faultOf(hostOf(policy, { knowsProbe: ({ id }) => id < 3 }))
       expect(fault.message).to.match(/the trace dictionary does not belong to the module: no gwtr\.\w+\d/)

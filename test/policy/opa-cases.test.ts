@@ -65,7 +65,7 @@ const UNASKABLE: readonly { readonly note: RegExp; readonly reason: string }[] =
 ]
 
 describe(`OPA's own cases (${ALL ? 'all' : 'every tenth; OPA_CASES=all runs all of them'})`, function () {
-  this.timeout(300_000)
+  this.timeout(900_000)
   const compilers: Compiler[] = []
   let verdicts: readonly Verdict[] = []
 
@@ -138,7 +138,12 @@ async function runCase(test: Case, compiler: Compiler): Promise<Verdict> {
     return { note, kind: 'failed', text: `plain ${outcomes[0]}, instrumented ${outcomes[1]}` }
   const malformed = checkEvents(second, dictionary)
   if (malformed !== null) return { note, kind: 'failed', text: malformed }
-  const difference = compare(test, first)
+  // Wasm has no strict mode: an error of a builtin is undefined, as it is in topdown without that mode.
+  const difference = test.strict_error
+    ? (await topdownAgrees(test, first, json, compiler))
+      ? null
+      : `${outcome(first)}, but topdown gives something else`
+    : compare(test, first)
   if (difference === null) return { note, kind: 'expected', text: '' }
   const odd = oddInput(test, json)
   if (odd !== null && (await topdownAgrees(test, first, json, compiler))) {
@@ -224,7 +229,6 @@ function compare(test: Case, run: HostRun | string): string | null {
   const got = outcome(run)
   if (typeof run === 'string') return run
   const wantsError = test.want_error !== undefined || test.want_error_code !== undefined
-  if (test.strict_error) return null
   if (wantsError) return run.fault === null ? `no error but ${got}` : null
   if (run.fault !== null) return got
   const wanted = test.want_result

@@ -1,7 +1,7 @@
 /** Makes and starts the database cluster of a home. Only ever called while holding the start lock. */
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { lstat, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import pg from 'pg'
@@ -13,6 +13,7 @@ import { spawnGuarded } from './guard.ts'
 import type { Credentials, Home } from './home.ts'
 import { giveTo } from './home.ts'
 import { openClient, removeLeftovers, tryConnect } from './server-state.ts'
+import type { ServerUser } from './user.ts'
 
 const run = promisify(execFile)
 
@@ -21,6 +22,7 @@ export const EMBEDDED_NAMES = { owner: 'gateway_owner', runtime: 'gateway', data
 
 const MAX_LOG_BYTES = 1024 * 1024
 const READY_POLL_MS = 25
+const RETRY_MS = 15_000
 const INIT_PREFIX = 'data.new-'
 
 /** How to reach the embedded server as a role. */
@@ -54,8 +56,7 @@ export async function ensureCluster(
   await mkdir(fresh, { mode: 0o700 })
   await giveTo(fresh, home.user)
   try {
-    await writeFile(passwordFile, `${credentials.owner}\n`, { mode: 0o600, flag: 'wx' })
-    await giveTo(passwordFile, home.user)
+    await writePasswordFile(passwordFile, credentials.owner, home.user)
     const names = ['-D', fresh, '-U', EMBEDDED_NAMES.owner, `--pwfile=${passwordFile}`]
     const ways = ['--auth=scram-sha-256', '--encoding=UTF8', '--locale=C', '--data-checksums']
     await run(join(binaries.binDir, 'initdb'), [...names, ...ways], {
@@ -78,6 +79,17 @@ export async function ensureCluster(
   }
 }
 
+/** Owned by the server user before there is anything in it; never by its path, which that user could change meanwhile. */
+async function writePasswordFile(path: string, password: string, user: ServerUser): Promise<void> {
+  const file = await open(path, 'wx', 0o600)
+  try {
+    if (user.ids !== null) await file.chown(user.ids.uid, user.ids.gid)
+    await file.writeFile(`${password}\n`)
+  } finally {
+    await file.close()
+  }
+}
+
 /** What {@link startServer} needs. */
 export interface ServerStart {
   readonly home: Home
@@ -91,6 +103,7 @@ export interface ServerStart {
 /** Starts the server under a guard and waits until it answers. Throws UsageError with the end of its log. */
 export async function startServer(start: ServerStart): Promise<Use> {
   const deadline = performance.now() + start.timeoutMs
+  const retryUntil = performance.now() + RETRY_MS
   await removeLeftovers(start.home)
   await rotateLog(start.home)
   for (;;) {
@@ -99,9 +112,9 @@ export async function startServer(start: ServerStart): Promise<Use> {
     if (await becomesReady(start, spawned, deadline)) return spawned.use
     spawned.use.release()
     const said = (await readFile(start.home.logFile)).subarray(logStart).toString('utf8')
-    // Children of a server that was killed a moment ago are still ending.
-    const isTransient = /pre-existing shared memory block/.test(said)
-    if (!isTransient || performance.now() > deadline) {
+    // A server that was killed a moment ago, or its children, are still ending.
+    const isTransient = /pre-existing shared memory block|lock file .* already exists/.test(said)
+    if (!isTransient || performance.now() > retryUntil) {
       throw new UsageError(
         'embedded_database',
         `The embedded database in ${start.home.root} did not start: ${lastLines(said)}. All of it stands in ${start.home.logFile}.`,

@@ -9,7 +9,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { execFile, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { closeSync, constants, openSync, writeSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs'
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -23,7 +23,8 @@ const PIPE = /^users\.[0-9a-f]{12}$/
  *
  * At end of file the pipe's name goes away first, so that nobody can come in any more. Whoever came in just before has
  * opened the pipe by that name and is seen by the second `read`: a line if it lives, end of file only if nobody is there.
- * Then the name is put back. Otherwise SIGINT: PostgreSQL's fast shutdown.
+ * Then the name is put back. Otherwise SIGINT: PostgreSQL's fast shutdown. While the outer shell lives it has not collected
+ * the server, so the pid is still the server's; without it the server's lock file must say so. (The folder is PGDATA.)
  */
 const SCRIPT = `
 pipe=$1; shift
@@ -36,7 +37,9 @@ server=$!
     read -r line <&3 || break
     mv "$pipe.closing" "$pipe"
   done
-  kill -INT "$server"
+  if kill -0 $$ 2>/dev/null || { read -r pid <postmaster.pid && [ "$pid" = "$server" ]; } 2>/dev/null; then
+    kill -INT "$server"
+  fi
 ) &
 watch=$!
 exec 3<&-
@@ -104,8 +107,13 @@ function openPipe(pipe: string): Use | null {
   let writeEnd: number
   try {
     // Without a reader (no guard) this fails with ENXIO instead of waiting.
-    writeEnd = openSync(pipe, constants.O_WRONLY | constants.O_NONBLOCK)
+    writeEnd = openSync(pipe, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW)
   } catch {
+    return null
+  }
+  // The folder is the server user's: nothing but a pipe may be written to on its word, least of all by root.
+  if (!fstatSync(writeEnd).isFIFO()) {
+    closeSync(writeEnd)
     return null
   }
   const use = createUse(writeEnd)

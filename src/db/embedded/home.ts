@@ -9,8 +9,19 @@
  */
 import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { chmod, chown, link, lstat, mkdir, readFile, realpath, rm, writeFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import {
+  chmod,
+  chown,
+  link,
+  lstat,
+  mkdir,
+  readdir,
+  readFile,
+  realpath,
+  rm,
+  writeFile,
+} from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { UsageError } from '../../errors.ts'
 import type { ServerUser } from './user.ts'
@@ -37,6 +48,9 @@ export interface Credentials {
  * own lock file; a plain file, but it keeps a margin.
  */
 const MAX_SOCKET_PATH = 103
+/** What may lie in a home before its passwords are written. */
+const OWN_NAME = /^(run|data|data\.new-.*|binaries-.*|server\.log.*|credentials\.json.*)$/
+
 const LONGEST_NAME = '/.s.PGSQL.5432.lock'.length
 
 /**
@@ -52,9 +66,7 @@ export async function defaultDataHome(projectDir: string): Promise<string> {
 /** Makes what is missing and checks what is there. Throws UsageError `embedded_database` with the way out. */
 export async function openHome(root: string, serverUser: ServerUser): Promise<Home> {
   const isRoot = serverUser.ids !== null
-  await mkdir(root, { recursive: true, mode: isRoot ? 0o755 : 0o700 }).catch((error: unknown) => {
-    throw homeError(root, 'cannot be made', error)
-  })
+  await makeFolders(root, isRoot)
   const real = await realpath(root)
   await refuseForeign(real)
   // The server user must pass through to its data, and see nothing else.
@@ -64,6 +76,18 @@ export async function openHome(root: string, serverUser: ServerUser): Promise<Ho
   await refuseUnreachable(real, user)
   const runDir = await openRunDir(real, user)
   return { root: real, dataDir, runDir, logFile: join(real, 'server.log'), user }
+}
+
+async function makeFolders(root: string, isRoot: boolean): Promise<void> {
+  try {
+    const first = await mkdir(root, { recursive: true, mode: isRoot ? 0o755 : 0o700 })
+    if (first === undefined || !isRoot) return
+    // Whatever the umask is: what was made on the way must let the server user pass.
+    for (let folder = root; folder.length >= first.length; folder = dirname(folder))
+      await chmod(folder, 0o755)
+  } catch (error) {
+    throw homeError(root, 'cannot be made', error)
+  }
 }
 
 /** Reads the passwords, making them first where there is no database yet. */
@@ -117,13 +141,17 @@ async function writeOnce(file: string, text: string): Promise<void> {
   }
 }
 
+/** A folder that holds other things is left alone: its mode would be changed, and an `rm -r` of ours would be theirs. */
 async function refuseForeign(root: string): Promise<void> {
   const { uid } = await lstat(root)
-  if (uid === process.getuid?.()) return
-  throw new UsageError(
-    'embedded_database',
-    `${root} belongs to another user (uid ${uid}). Start the gateway as that user, or choose another folder with database.data_dir.`,
-  )
+  if (uid !== process.getuid?.()) {
+    throw homeError(root, `belongs to another user (uid ${uid}): start the gateway as that user`, null)
+  }
+  const names = await readdir(root)
+  const strange = names.find((name) => !OWN_NAME.test(name))
+  if (strange !== undefined && !names.includes('credentials.json')) {
+    throw homeError(root, `holds other things (${JSON.stringify(strange)})`, null)
+  }
 }
 
 /** An existing data folder keeps its user: a `postgres` account that appears later must not lock the database out. */

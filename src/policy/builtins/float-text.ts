@@ -157,3 +157,12 @@ export function shortestFixed(magnitude: number): string {
   const decimal = shortestDecimal(magnitude)
   return fixedText(decimal, Math.max(decimal.digits.length - decimal.point, 0))
 }
+
+/** A decimal (value = 0.digits * 10^point) as `%v` prints it: exponents from 10^6 on, as Go does for its shortest form. */
+export function shortestGeneral(digits: string, point: number): string {
+  const exponent = digits === '' ? 0 : point - 1
+  if (exponent < -4 || exponent >= 6) {
+    return exponentialText({ digits, point }, digits.length - 1, 'e')
+  }
+  return fixedText({ digits, point }, Math.max(digits.length - point, 0))
+}

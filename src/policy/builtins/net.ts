@@ -73,6 +73,11 @@ function parseGroups(text: string, last: boolean): readonly number[] | undefined
   return groups
 }
 
+/** Whether the text is an IPv4 or IPv6 address without a zone. */
+export function isAddress(text: string): boolean {
+  return parseAddress(text) !== undefined
+}
+
 /** Whether the text is an IPv6 address (mapped ones count) without a zone. */
 export function isIpv6Literal(text: string): boolean {
   return text.includes(':') && parseAddress(text) !== undefined

@@ -13,6 +13,7 @@ import { NET } from './net.ts'
 import type { Builtin, BuiltinFamily } from './operands.ts'
 import { PATCH } from './patch.ts'
 import { REGEX } from './regex.ts'
+import { SCHEMA } from './schema.ts'
 import { SEMVER } from './semver.ts'
 import { SPRINTF } from './sprintf.ts'
 import { STRINGS } from './strings.ts'
@@ -30,6 +31,7 @@ const FAMILIES: readonly BuiltinFamily[] = [
   NET,
   PATCH,
   REGEX,
+  SCHEMA,
   SEMVER,
   SPRINTF,
   STRINGS,

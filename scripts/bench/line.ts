@@ -1,0 +1,180 @@
+/**
+ * CPU per call of the whole line and of its parts against a thin proxy, in one run, on the same box. Linux only.
+ *
+ *     node --import=tsx/esm scripts/bench/line.ts
+ */
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import pg from 'pg'
+import { stringify } from 'yaml'
+import { createKey } from '../../src/auth/key-store.ts'
+import { toConnectionUrl } from '../../src/db/connection.ts'
+import { createTestDatabase, stopSharedServer } from '../../test/support/postgres.ts'
+import type { LoadResult, Served } from './parts.ts'
+import { CALL_BODY, CALL_HEADERS, cpuOf, load, median, serve } from './parts.ts'
+
+const ROUNDS = 5
+const CALLS = 4000
+const CONNECTIONS = 32
+const ALLOW = 'package gateway.authz\n\nallow contains "all"\n'
+
+interface Subject {
+  readonly name: string
+  readonly served: Served
+  readonly path: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly cpu: number[]
+  readonly results: LoadResult[]
+}
+
+async function main(): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'gateway-bench-'))
+  const database = await createTestDatabase()
+  const upstream = await serve('./upstream.ts')
+  const subjects: Subject[] = []
+  try {
+    const { text: key } = await createKey(database.pool, benchKey(), Date.now())
+    const secret = { GATEWAY_BENCH_SECRET: 'Vn5sQ2xk8Rz1Lw7Yc3Tb9Jh4Gd6Fm0PaSeUiOqXvKtB=' }
+    const env = {
+      ...secret,
+      BENCH_URL: toConnectionUrl(database.runtime),
+      BENCH_MIGRATE_URL: toConnectionUrl(database.owner),
+    }
+    const gateway = async (name: string, policies: string, audit: boolean): Promise<Subject> => {
+      const file = await writeConfig(folder, name, policies, audit, upstream.port)
+      const served = await serve('./gateway.ts', [file], env)
+      return subject(name, served, '/mcp/support', { ...CALL_HEADERS, authorization: `Bearer ${key}` })
+    }
+    const allowAll = join(folder, 'allow')
+    await mkdir(join(allowAll, 'authz'), { recursive: true })
+    await writeFile(join(allowAll, 'authz/all.rego'), ALLOW)
+    subjects.push(
+      subject('thin proxy', await serve('./thin-proxy.ts', [String(upstream.port)]), '/mcp', CALL_HEADERS),
+    )
+    subjects.push(await gateway('line, one-rule policy, no audit', allowAll, false))
+    subjects.push(await gateway('line, shipped policy, no audit', resolve('policies'), false))
+    subjects.push(await gateway('line, shipped policy, audit', resolve('policies'), true))
+    await measure(subjects)
+    report(subjects)
+    await reportStatements(subjects.at(-1) as Subject, database.owner)
+    await reportLatency(subjects)
+  } finally {
+    for (const { served } of subjects) await served.stop()
+    await upstream.stop()
+    await database.drop()
+    await stopSharedServer()
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+function subject(
+  name: string,
+  served: Served,
+  path: string,
+  headers: Readonly<Record<string, string>>,
+): Subject {
+  return { name, served, path, headers, cpu: [], results: [] }
+}
+
+function benchKey(): Parameters<typeof createKey>[1] {
+  return {
+    name: 'bench',
+    kind: 'service',
+    roles: ['developer'],
+    tenant: 'acme',
+    teams: [],
+    scopes: [],
+    claims: {},
+    expiresAt: null,
+  }
+}
+
+async function writeConfig(
+  folder: string,
+  name: string,
+  policies: string,
+  audit: boolean,
+  port: number,
+): Promise<string> {
+  const file = join(folder, `${name.replace(/\W+/g, '-')}.yaml`)
+  await writeFile(
+    file,
+    stringify({
+      listen: '127.0.0.1:0',
+      admin: { listen: 'off' },
+      policies,
+      database: { url: '${BENCH_URL}', migrate_url: '${BENCH_MIGRATE_URL}' },
+      secret: '${GATEWAY_BENCH_SECRET}',
+      audit: { enabled: audit },
+      upstreams: { support: { url: `http://127.0.0.1:${port}/mcp`, labels: { tenant: 'acme' } } },
+    }),
+  )
+  return file
+}
+
+async function run(one: Subject, calls: number, connections: number): Promise<LoadResult> {
+  const result = await load({
+    origin: `http://127.0.0.1:${one.served.port}`,
+    path: one.path,
+    headers: one.headers,
+    body: CALL_BODY,
+    calls,
+    connections,
+  })
+  if (result.failed > 0) throw new Error(`${one.name}: ${result.failed} of ${calls} calls failed`)
+  return result
+}
+
+async function measure(subjects: readonly Subject[]): Promise<void> {
+  for (const one of subjects) await run(one, CALLS, CONNECTIONS)
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const one of subjects) {
+      const before = cpuOf(one.served.pid)
+      one.results.push(await run(one, CALLS, CONNECTIONS))
+      one.cpu.push((cpuOf(one.served.pid) - before) / CALLS)
+    }
+  }
+}
+
+function report(subjects: readonly Subject[]): void {
+  const base = median(subjects[0]?.cpu ?? [])
+  console.log(
+    `gateway process CPU per tools/call, median of ${ROUNDS} rounds of ${CALLS} calls, ${CONNECTIONS} connections`,
+  )
+  for (const one of subjects) {
+    const cpu = median(one.cpu)
+    const rate = median(one.results.map((result) => result.perSecond))
+    console.log(
+      `${one.name.padEnd(36)} ${cpu.toFixed(0).padStart(5)} us   ${(cpu / base).toFixed(2)}x   ${rate.toFixed(0).padStart(6)}/s`,
+    )
+  }
+}
+
+/** Transactions of the audit writer per call, from the server's own counters. */
+async function reportStatements(one: Subject, owner: Parameters<typeof toConnectionUrl>[0]): Promise<void> {
+  const client = new pg.Client({ connectionString: toConnectionUrl(owner) })
+  await client.connect()
+  const commits = async (): Promise<number> => {
+    await new Promise((resolve) => setTimeout(resolve, 1500))
+    const { rows } = await client.query(
+      'select (xact_commit + xact_rollback)::int as n from pg_stat_database where datname = current_database()',
+    )
+    return Number(rows[0]?.n)
+  }
+  const before = await commits()
+  await run(one, CALLS, CONNECTIONS)
+  const after = await commits()
+  await client.end()
+  console.log(`SQL statements per call under load: ${((after - before) / CALLS).toFixed(3)}`)
+}
+
+async function reportLatency(subjects: readonly Subject[]): Promise<void> {
+  console.log('one connection, p50 / p99 ms')
+  for (const one of subjects) {
+    const { p50Ms, p99Ms } = await run(one, 1000, 1)
+    console.log(`${one.name.padEnd(36)} ${p50Ms.toFixed(2)} / ${p99Ms.toFixed(2)}`)
+  }
+}
+
+await main()
