@@ -13,7 +13,8 @@ export type SecretUse = 'session' | 'cursor' | 'input_mac'
 
 /** 32 random bytes are 43 characters of base64, 64 of hex. */
 const MIN_LENGTH = 43
-const MIN_ESTIMATED_BITS = 200
+/** A rough measure, length times log2 of the different characters. One random secret in 10^12 would miss it. */
+const MIN_ESTIMATED_BITS = 170
 
 /**
  * The secret as it is used: without surrounding white space. Throws UsageError `config` when it cannot have come from 32

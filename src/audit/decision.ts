@@ -20,7 +20,7 @@ const INPUT_WORDS: OwnWords = {
   ]),
 }
 /** Names, places and source texts come from the policy; `vars`, `reads` and `value` hold what callers sent. */
-export const TRACE_WORDS: OwnWords = { own: false, members: traceMembers() }
+const TRACE_WORDS: OwnWords = { own: false, members: traceMembers() }
 
 function traceMembers(): ReadonlyMap<string, OwnWords> {
   const members = new Map<string, OwnWords>()
@@ -151,6 +151,7 @@ function verdict(redactor: Redactor, notes: Notes, evaluation: Evaluation): Sect
 
 /** Values that a policy computed, maybe from what the caller sent. */
 function values(redactor: Redactor, notes: Notes, section: string, list: readonly unknown[]): string | null {
+  if (redactor.overflowed) return null
   return notes.attempt(section, () =>
     notes.walked(section, redactor.json(JSON.stringify(list), { bounds: DECISION_BOUNDS })),
   )

@@ -16,8 +16,8 @@ const MAX_MESSAGE = 1024
 const MAX_ROLES = 64
 /** Bytes of an answer that are looked at; no more than a part of them is kept anyway. */
 const MAX_ANSWER = 65_536
-/** Larger requests are only looked at as far as they are kept, unless a policy has seen them. */
-const MAX_LEARN = 1_048_576
+/** Larger requests are looked at only as far as they are kept, unless a policy has seen them and may repeat them. */
+const MAX_UNSEEN = 65_536
 
 /** Makes the row of an attempt: columns, decision, payloads; redacted, sanitised and bounded. `redactKeys`: see {@link toKeySet}. */
 export function toAuditRow(event: AuditEvent, redactKeys: ReadonlySet<string> = NO_KEYS): AuditRow {
@@ -80,6 +80,7 @@ function learnCredentials(redactor: Redactor, call: Readonly<Call>): null {
     const value = rawHeaders[index + 1] ?? ''
     if (!isSecretKey(rawHeaders[index] ?? '')) continue
     redactor.learn(value, 'credential')
+    for (const pair of value.split(';')) redactor.learn(pair.slice(pair.indexOf('=') + 1), 'credential')
     const scheme = /^[A-Za-z]+ +/.exec(value)
     if (scheme !== null) redactor.learn(value.slice(scheme[0].length), 'credential')
   }
@@ -136,7 +137,7 @@ function endingColumns(redactor: Redactor, notes: Notes, ending: Ending) {
 function requestJson(redactor: Redactor, notes: Notes, call: Readonly<Call>): string | null {
   const body = call.message?.body
   if (body === undefined || body.length === 0) return null
-  const learn = body.length <= MAX_LEARN || call.evaluation !== null
+  const learn = body.length <= MAX_UNSEEN || call.evaluation !== null
   const walked = redactor.json(body.toString('utf8'), { bounds: PAYLOAD_BOUNDS, learn })
   if (payloadLevel(call) === 'metadata') return notes.withheld('request', body.length)
   return notes.walked('request', walked, body.length)

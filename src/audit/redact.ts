@@ -4,10 +4,11 @@
  * One redactor serves one event. What it catches in the request it remembers, and replaces wherever that text comes up
  * again: in the trace (a policy may have copied it into a variable), in the answer, in an error message.
  */
-import { isSecretKey, maskSecrets, mayHoldSecret } from './secrets.ts'
+import { isSecretKey, maskSecrets, mayHoldSecret, SECRET_WORDS } from './secrets.ts'
 import type { Masker } from './skip.ts'
 import type { Bounds, OwnWords, Walked, WalkPlan } from './walk.ts'
 import { cutText, walkJson } from './walk.ts'
+import type { Words } from './word-finder.ts'
 import { createWordFinder } from './word-finder.ts'
 
 /** What is kept of a request or an answer. */
@@ -61,6 +62,8 @@ export interface Redactor {
 
 /** More secrets than this in one request are hostile; see {@link RedactOptions.withhold}. */
 const MAX_SECRETS = 256
+/** Longest text that is searched for secrets beyond what is kept of it; takes some 30 ms at worst. */
+const MAX_LEARN = 1_048_576
 /** Shorter ones would blot out ordinary text; they are replaced where they are the whole value. */
 const MIN_PART = 6
 const MIN_WHOLE = 3
@@ -72,7 +75,7 @@ const SECRET_NAMES =
   /passw|passphrase|passcode|pwd|secret|token|authoriz|cookie|credential|key(?<=(?:api|private|access|signing|encryption|ssh|master|hmac)[^a-z]{0,2}key)|(?:auth|pass|pin|sid|otp)(?![_. -]{0,4}[a-z0-9])|auth[^a-z]?(?:header|code)|dsn|conn(?:ection)?[^a-z]?str|session[^a-z]?id|jwt|assertion|code[^a-z]?verifier|webhook[^a-z]?url|(?:otp|mfa|pin)[^a-z]?code|cvv|cvc|ssn|social[^a-z]?security|card[^a-z]?n|sas[^a-z]?url|keystore[^a-z]?pass/
 
 /** A word of each of them. Short and common ones only where a name ends. */
-const hasNameWord = createWordFinder({
+const NAME_WORDS: Words = {
   exact: [],
   anyCase: [
     ...[
@@ -105,6 +108,12 @@ const hasNameWord = createWordFinder({
       'header',
     ].flatMap((word) => ['"', "'", '\\', ']'].map((end) => word + end)),
   ],
+}
+const hasNameWord = createWordFinder(NAME_WORDS)
+/** One pass instead of two over texts that nearly always hold neither. */
+const hasAnyWord = createWordFinder({
+  exact: SECRET_WORDS.exact,
+  anyCase: [...SECRET_WORDS.anyCase, ...NAME_WORDS.anyCase],
 })
 
 /** Whether a JSON text may name a secret member; no false negatives for names of ASCII characters as they are usually spelt. */
@@ -118,7 +127,7 @@ export function createRedactor(moreKeys: ReadonlySet<string> = new Set()): Redac
   return {
     json(text, options) {
       if (isPlain(text, memory, options)) return { json: text, ...NOTHING_CHANGED }
-      if (options.learn === true) {
+      if (options.learn === true && memory.mayLearnFrom(text)) {
         const before = memory.size
         const walked = memory.learnFromWalk(() => walkJson(text, toPlan(options, memory), memory))
         if (memory.size === before) return walked
@@ -164,8 +173,7 @@ function isPlain(text: string, memory: Memory, options: RedactOptions): boolean 
     // Escapes could hide a secret from a look at raw JSON.
     !text.includes('\\u') &&
     !text.includes('\\/') &&
-    !mayNameSecret(text) &&
-    !mayHoldSecret(text) &&
+    !(hasAnyWord(text) && (mayNameSecret(text) || mayHoldSecret(text))) &&
     !memory.mayStandIn(text)
   )
 }
@@ -233,6 +241,14 @@ class Memory implements Masker {
 
   get size(): number {
     return this.#kinds.size
+  }
+
+  /** Whether a text has anything to teach. One that is too long to learn from counts as full of secrets. */
+  mayLearnFrom(text: string): boolean {
+    if (this.moreKeys.size === 0 && !/[^\x20-\x7e]|\\[u/]/.test(text) && !hasAnyWord(text)) return false
+    if (text.length <= MAX_LEARN) return true
+    this.overflowed = true
+    return false
   }
 
   /** Runs a walk and remembers what it masks. */

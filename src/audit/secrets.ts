@@ -5,6 +5,7 @@
  * where a run of its characters begins) and the fixed prefixes are for: no text makes two attempts cross the same run.
  */
 
+import type { WordFinder, Words } from './word-finder.ts'
 import { createWordFinder } from './word-finder.ts'
 
 /** One kind of value that is a secret wherever it stands. */
@@ -183,8 +184,8 @@ const DETECTORS: readonly Detector[] = [
   ...SHAPED,
 ]
 
-/** Tells for nearly every text in one pass that it holds no secret: a word of every pattern. */
-const mayHold = createWordFinder({
+/** A word of every pattern. */
+export const SECRET_WORDS: Words = {
   exact: DETECTORS.flatMap((detector) => (detector.pattern.ignoreCase ? [] : detector.anchors)),
   anyCase: [
     ...['bearer', 'basic', 'authorization', 'cookie', 'sig=', 'signature=', 'identified by'],
@@ -192,7 +193,7 @@ const mayHold = createWordFinder({
     ...compounds(['api', 'access', 'account', 'private'], 'key'),
     ...compounds(['auth', 'access', 'refresh', 'session'], 'token'),
   ],
-})
+}
 
 /** Two words in one, in the spellings of {@link ASSIGNED}. */
 function compounds(firsts: readonly string[], second: string): readonly string[] {
@@ -200,9 +201,7 @@ function compounds(firsts: readonly string[], second: string): readonly string[]
 }
 
 /** Whether {@link maskSecrets} has anything to look for; no false negatives. */
-export function mayHoldSecret(text: string): boolean {
-  return mayHold(text)
-}
+export const mayHoldSecret: WordFinder = createWordFinder(SECRET_WORDS)
 
 /**
  * The text with every secret in it replaced by `[redacted:<kind>]`; what stands around it stays. `onFound` gets each one.
@@ -247,7 +246,7 @@ const SECRET_KEY = new RegExp(
     '(?:.*)(?:password|passwd|passphrase|passcode|secret|privatekey|apikey|secretkey|accesskey|accesskeyid|signingkey|encryptionkey|sshkey|masterkey|hmackey|credentials?)(?:\\d{1,2}|s|confirm|confirmation|hash)?',
     '(?:.*)(?:access|refresh|id|auth|session|csrf|xsrf|api|bearer|bot|user|oauth|security|deploy|device|github|gitlab|slack|npm|personal|service|identity)token',
     '(?:x|proxy)?(?:auth|authorization)(?:header)?|token|tokenvalue|(?:set)?cookies?2?',
-    'pwd|pass|dsn|(?:db|database)?connectionstring|connstr|sessionid|sid|jwt|(?:client)?assertion|codeverifier|authcode|authorizationcode|webhookurl',
+    'pwd|pass|dsn|(?:db|database)?connectionstring|connstr|.*sessionid|sid|jwt|(?:client)?assertion|codeverifier|authcode|authorizationcode|webhookurl',
     '(?:t|h)?otp|otpcode|mfacode|pin|pincode|cvv2?|cvc2?|ssn|socialsecuritynumber|(?:credit)?card(?:number|no)|sastoken|sasurl|keystorepass',
   ].join('|')})$`,
 )

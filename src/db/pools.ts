@@ -7,6 +7,11 @@ import { toClientConfig } from './connection.ts'
 export interface Pools {
   /** API key look-ups and the change feed: tiny statements, tight limits, because a caller waits. */
   readonly keys: Pool
+  /**
+   * Counters of limits, in the way of every call: who cannot be counted within a second is refused. One statement at a
+   * time, one more for what a dying one still holds. Its functions commit without waiting for the disk by themselves.
+   */
+  readonly limits: Pool
   /** The audit writer. Batches may take longer than a look-up. */
   readonly audit: Pool
   /** Everything else: queries of commands, stored policy revisions. */
@@ -31,6 +36,7 @@ interface PoolPlan extends StatementLimits {
 
 const PLANS = {
   keys: { max: 4, connectTimeoutMs: 2000, statementTimeoutMs: 2000, lockTimeoutMs: 1000 },
+  limits: { max: 3, connectTimeoutMs: 1000, statementTimeoutMs: 1000, lockTimeoutMs: 500 },
   audit: { max: 4, connectTimeoutMs: 3000, statementTimeoutMs: 15_000, lockTimeoutMs: 5000 },
   general: { max: 4, connectTimeoutMs: 5000, statementTimeoutMs: 30_000, lockTimeoutMs: 5000 },
 } as const satisfies Record<string, PoolPlan>
@@ -38,14 +44,16 @@ const PLANS = {
 /** Opens nothing yet: connections are made when first needed. */
 export function createPools(options: PoolsOptions): Pools {
   const keys = createPool(options, 'keys')
+  const limits = createPool(options, 'limits')
   const audit = createPool(options, 'audit')
   const general = createPool(options, 'general')
   return {
     keys,
+    limits,
     audit,
     general,
     async close() {
-      await Promise.all([keys.end(), audit.end(), general.end()])
+      await Promise.all([keys.end(), limits.end(), audit.end(), general.end()])
     },
   }
 }

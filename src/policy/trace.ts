@@ -34,8 +34,8 @@ export interface TraceReader {
   text(recording: Recording, input: TracedInput, bounds: TraceBounds): string
 }
 
-/** Work for looking up references, about 5 ms. */
-const MAX_LOOKUP_CHARACTERS = 4_000_000
+/** Work for looking up references, a few milliseconds. */
+const MAX_LOOKUP_CHARACTERS = 1_000_000
 
 /** @throws Error when the dictionary contradicts itself */
 export function createTraceReader(dictionary: Dictionary, data: JsonObject): TraceReader {

@@ -247,6 +247,14 @@ describe('audit/redact: memory', () => {
     expect(walked.json).to.equal('{"rule":"r","vars":"[redacted:withheld]"}')
   })
 
+  it('withholds values when a request is too long to be searched', () => {
+    const redactor = createRedactor()
+    redactor.json(JSON.stringify({ text: 'x'.repeat(2_000_000) }), learn)
+    expect(redactor.overflowed).to.equal(false)
+    redactor.json(JSON.stringify({ text: 'x'.repeat(2_000_000), token: 'swordfish' }), learn)
+    expect(redactor.overflowed).to.equal(true)
+  })
+
   it('leaves a harmless trace as it is', () => {
     const text = '{"v":1,"rules":[{"rule":"data.x","steps":[{"expr":"input.a == 1","reads":{"input.a":2}}]}]}'
     expect(createRedactor().json(text, trace).json).to.equal(text)

@@ -24,7 +24,18 @@ describe('audit/word-finder', () => {
 
   it('is not led astray by words that begin alike', () => {
     const finds = createWordFinder({ exact: ['sk-ant-', 'sk_live_'], anyCase: ['secret', 'sec-ret'] })
-    expect(['ssk-ant-', 'SECSECRET', 'sesec-Ret', 'sk-sk_live_x'].map(finds)).to.deep.equal([true, true, true, true])
-    expect(['SK-ANT-', 'sk-an t-', 'secre', 'ſecret', ''].map(finds)).to.deep.equal([false, false, false, false, false])
+    expect(['ssk-ant-', 'SECSECRET', 'sesec-Ret', 'sk-sk_live_x'].map(finds)).to.deep.equal([
+      true,
+      true,
+      true,
+      true,
+    ])
+    expect(['SK-ANT-', 'sk-an t-', 'secre', 'ſecret', ''].map(finds)).to.deep.equal([
+      false,
+      false,
+      false,
+      false,
+      false,
+    ])
   })
 })

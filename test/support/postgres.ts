@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Pool } from 'pg'
 import pg from 'pg'
 import type { ConnectionParts } from '../../src/db/connection.ts'
@@ -66,7 +66,7 @@ export async function stopSharedServer(): Promise<void> {
   shared = null
   if (server === null) return
   await server.stop()
-  await rm(server.dataHome, { recursive: true, force: true })
+  await rm(dirname(server.dataHome), { recursive: true, force: true })
 }
 
 /** A server that a test may stop and start as it likes. Migrated. */
@@ -104,12 +104,12 @@ export async function startServer(): Promise<TestServer> {
     async dispose() {
       await server?.stop()
       server = null
-      await rm(home, { recursive: true, force: true })
+      await rm(dirname(home), { recursive: true, force: true })
     },
   }
 }
 
-/** A folder for an embedded server, which an unprivileged server user can enter. */
+/** A place for an embedded server in a fresh folder of its own, which an unprivileged server user can enter. */
 export async function makeHome(): Promise<string> {
   const home = await mkdtemp('/tmp/gateway-test-')
   await chmod(home, 0o711)

@@ -21,6 +21,7 @@ import { TIME } from './time.ts'
 import { UNITS } from './units.ts'
 import { UUID } from './uuid.ts'
 import { formatRegoValue, parseRegoValue } from './value.ts'
+import { YAML } from './yaml.ts'
 
 const FAMILIES: readonly BuiltinFamily[] = [
   COLLECTIONS,
@@ -38,6 +39,7 @@ const FAMILIES: readonly BuiltinFamily[] = [
   TIME,
   UNITS,
   UUID,
+  YAML,
 ]
 
 const TABLE: ReadonlyMap<string, Builtin> = new Map(FAMILIES.flatMap((family) => Object.entries(family)))
