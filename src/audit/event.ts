@@ -14,6 +14,8 @@ import { isSecretKey } from './secrets.ts'
 const MAX_TEXT = 256
 const MAX_MESSAGE = 1024
 const MAX_ROLES = 64
+/** Shorter cookies are settings (`theme=dark`), not credentials. */
+const MIN_COOKIE = 8
 /** Bytes of an answer that are looked at; no more than a part of them is kept anyway. */
 const MAX_ANSWER = 65_536
 /** Larger requests are looked at only as far as they are kept, unless a policy has seen them and may repeat them. */
@@ -80,7 +82,10 @@ function learnCredentials(redactor: Redactor, call: Readonly<Call>): null {
     const value = rawHeaders[index + 1] ?? ''
     if (!isSecretKey(rawHeaders[index] ?? '')) continue
     redactor.learn(value, 'credential')
-    for (const pair of value.split(';')) redactor.learn(pair.slice(pair.indexOf('=') + 1), 'credential')
+    for (const pair of value.split(';')) {
+      const cookie = pair.slice(pair.indexOf('=') + 1).trim()
+      if (cookie.length >= MIN_COOKIE) redactor.learn(cookie, 'credential')
+    }
     const scheme = /^[A-Za-z]+ +/.exec(value)
     if (scheme !== null) redactor.learn(value.slice(scheme[0].length), 'credential')
   }

@@ -8,6 +8,7 @@
  * - window   `window_s` seconds from the first charge on, or the UTC day or month; always by the database's clock
  */
 import { hash } from 'node:crypto'
+import type { RateLimiterRes } from 'rate-limiter-flexible'
 import { GatewayError } from '../errors.ts'
 
 /** The rest of the day or month, UTC. */
@@ -174,12 +175,8 @@ function malformed(path: string, rule: string): GatewayError {
   return new GatewayError('policy_malformed', { detail: `${path} ${rule}` })
 }
 
-/** What counting found out about one charge. */
-export interface Count {
-  /** Points in the window, with this call's if it was charged. */
-  readonly consumed: number
-  readonly resetMs: number
-}
+/** What counting found out about one charge: points in the window (with this call's if it was charged), ms until its end. */
+export type Count = Pick<RateLimiterRes, 'consumedPoints' | 'msBeforeNext'>
 
 /** The report of one call from its counters. Pure. */
 export function toChargeReport(
@@ -194,7 +191,7 @@ export function toChargeReport(
 
 function toLimitReport(
   charge: Charge,
-  { consumed, resetMs }: Count,
+  { consumedPoints: consumed, msBeforeNext }: Count,
   allowed: boolean,
   source: LimitReport['source'],
 ): LimitReport {
@@ -204,7 +201,7 @@ function toLimitReport(
     consumed,
     limit,
     remaining: Math.max(limit - consumed, 0),
-    reset_ms: resetMs,
+    reset_ms: msBeforeNext,
     window_s: windowS,
     ...(calendar !== null && { calendar }),
     cost,

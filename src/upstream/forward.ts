@@ -10,6 +10,7 @@ import type { OwnHeaders } from './headers.ts'
 import { requestHeaders } from './headers.ts'
 import type { AnswerReceiver } from './receiver.ts'
 import { createReceiver } from './receiver.ts'
+import { createSessionOrder } from './session-order.ts'
 import type { StreamLimits, StreamWatch } from './stream-watch.ts'
 
 /** Where one upstream is and how to talk to it. Addresses come from configuration alone. */
@@ -48,6 +49,9 @@ export interface Forwarder {
   close(): Promise<void>
 }
 
+/** How long a session's requests wait for its stream to find a connection. */
+const MAX_STREAM_OPENING_MS = 1000
+
 /** An idle connection is given up before servers' usual 5 s, so that a POST does not meet a closing one. */
 const KEEP_ALIVE_MS = 4000
 
@@ -56,11 +60,16 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
   const calls = createPool(options)
   // A pool looks through its busy connections for a free one: thousands of open streams must not stand in that line.
   const streams = createPool(options)
+  const order = createSessionOrder(MAX_STREAM_OPENING_MS)
 
   async function forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer> {
     const message = call.message as Message
     const lasting = isLasting(message)
     const startedAt = clock.monotonicMs()
+    const session = message.session?.upstreamId ?? null
+    const waiting = session === null ? null : order.wait(session)
+    if (waiting !== null) await waiting
+    const onSent = session !== null && message.kind === 'stream' ? order.open(session) : noted
     const receiver = createReceiver({
       server: target.name,
       message,
@@ -75,12 +84,15 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
         signal,
         timeoutMs: target.timeoutMs,
         watch: options.watch,
+        onSent,
       })
       return receiver.answer()
     } catch (thrown) {
       if (isStreamEnd(message, receiver, thrown)) return receiver.answer()
       call.upstream = receiver.report()
       throw thrown
+    } finally {
+      onSent()
     }
   }
 

@@ -8,7 +8,7 @@ import { integer, RegoNumber } from './number.ts'
 import type { RegoValue } from './value.ts'
 import { RegoObject, wellFormed } from './value.ts'
 import type { PlainScalar } from './yaml-scalar.ts'
-import { resolvePlain } from './yaml-scalar.ts'
+import { hasForbiddenCharacters, resolvePlain } from './yaml-scalar.ts'
 
 const NS_PER_CHAR = 1_000
 const NS_PER_NODE = 2_000
@@ -27,6 +27,7 @@ export function parseYaml(text: string, context: BuiltinContext): RegoValue {
     throw new BuiltinLimitError('result_size', `YAML over ${MAX_TEXT_CHARS} characters`)
   }
   spend(context, NS_PER_CHAR * text.length)
+  if (hasForbiddenCharacters(text)) throw new BuiltinError('control characters are not allowed')
   const documents = parseDocuments(text)
   const first = documents[0]?.contents ?? null
   return first === null ? null : new NodeReader(context).read(first, 0)
@@ -39,6 +40,13 @@ function parseDocuments(text: string): readonly Document.Parsed[] {
     if (!Array.isArray(documents)) return []
     const parsed: readonly Document.Parsed[] = documents
     if (parsed.some(({ errors }) => errors.length > 0)) throw new BuiltinError('not well-formed YAML')
+    // go-yaml reads one version's directive only, whatever it then makes of the text.
+    if (
+      /^%YAML[ \t]+(?!1\.1(?:[ \t]|$))/m.test(text) &&
+      parsed.some(({ directives }) => directives.yaml.explicit)
+    ) {
+      throw new BuiltinError('found incompatible YAML document')
+    }
     return parsed
   } catch (thrown) {
     if (thrown instanceof RangeError) throw new BuiltinLimitError('value_depth', 'YAML nested too deeply')
@@ -131,7 +139,7 @@ function isMergeKey(key: unknown): boolean {
 }
 
 function textOf(scalar: Scalar): string {
-  return wellFormed(String(scalar.value ?? ''))
+  return wellFormed(scalar.source ?? String(scalar.value ?? ''))
 }
 
 function resolveScalar(scalar: Scalar): PlainScalar {
@@ -169,7 +177,6 @@ function readScalar(scalar: Scalar): RegoValue {
       return new RegoNumber(Object.is(resolved.value, -0) ? '-0' : String(resolved.value))
     case 'infinite':
       throw new BuiltinError('unsupported value: not a finite number')
-    case 'merge':
     case 'string':
       return binaryOrText(scalar)
     default:

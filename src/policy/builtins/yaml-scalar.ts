@@ -2,7 +2,7 @@
 
 /** A resolved plain scalar. `infinite` is `.inf` or `.nan`, which JSON cannot hold. */
 export type PlainScalar =
-  | { readonly kind: 'null' | 'merge' | 'infinite' }
+  | { readonly kind: 'null' | 'infinite' }
   | { readonly kind: 'boolean'; readonly value: boolean }
   | { readonly kind: 'integer'; readonly value: bigint }
   | { readonly kind: 'float'; readonly value: number }
@@ -16,7 +16,6 @@ const WORDS: ReadonlyMap<string, PlainScalar> = new Map<string, PlainScalar>([
   ...['.inf', '.Inf', '.INF'].flatMap((word) =>
     [word, `+${word}`, `-${word}`].map((signed) => [signed, { kind: 'infinite' }] as const),
   ),
-  ['<<', { kind: 'merge' }],
 ])
 
 const INTEGER = /^([+-]?)(0x[0-9a-f]+|0b[01]+|0o?[0-7]+|0|[1-9][0-9]*)$/i
@@ -45,4 +44,10 @@ function parseInteger(text: string): bigint | undefined {
   if (value < MIN_INT64) return undefined
   // An unsigned number may use the whole of 64 bits, a signed one may not.
   return value > (sign === '' ? MAX_UINT64 : -MIN_INT64 - 1n) ? undefined : value
+}
+
+/** Whether the text has characters that go-yaml does not read, not even in quotes. */
+export function hasForbiddenCharacters(text: string): boolean {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  return /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u0084\u0086-\u009f\ufffe\uffff]/.test(text)
 }

@@ -4,6 +4,7 @@ import { toJsonText } from './json-text.ts'
 import type { BuiltinFamily } from './operands.ts'
 import { anyOperand, stringOperand } from './operands.ts'
 import { parseYaml } from './yaml-read.ts'
+import { hasForbiddenCharacters } from './yaml-scalar.ts'
 import { formatYaml } from './yaml-write.ts'
 
 const NS_PER_CHAR = 400
@@ -23,7 +24,10 @@ export const YAML: BuiltinFamily = {
   },
   'yaml.marshal': (operands, context) => {
     const value = anyOperand(operands, 1)
-    spend(context, NS_PER_CHAR * toJsonText(value, null).length)
+    const json = toJsonText(value, null)
+    spend(context, NS_PER_CHAR * json.length)
+    // OPA passes the JSON text through the YAML reader first.
+    if (hasForbiddenCharacters(json)) throw new BuiltinError('control characters are not allowed')
     return formatYaml(value)
   },
   'yaml.unmarshal': (operands, context) => parseYaml(stringOperand(operands, 1), context),
