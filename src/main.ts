@@ -301,6 +301,7 @@ function openAuth(
   recording: Recording,
 ): AuthRoom {
   const { throttle, maxStaleS, anonymous } = config.auth
+  const pending = new Set<Promise<void>>()
   const room = createAuthRoom({
     db: pools.keys,
     changes: feed,
@@ -312,9 +313,15 @@ function openAuth(
       windowMs: throttle.windowS * 1000,
       maxAddresses: MAX_THROTTLED_ADDRESSES,
     },
-    onThrottledWindow: (window) => void recordThrottledWindow(recording, window),
+    onThrottledWindow: (window) => {
+      const row = recordThrottledWindow(recording, window).finally(() => pending.delete(row))
+      pending.add(row)
+    },
   })
-  return own(room, (opened) => opened.close())
+  return own(room, async (opened) => {
+    opened.close()
+    await Promise.all(pending)
+  })
 }
 
 /** Without a key nobody could be let in, and a gateway that lets everybody in by mistake must not start. */
@@ -343,7 +350,6 @@ function openAdmin({ config, options, own }: Building, ground: Ground, parts: Ad
     allowedHosts: config.admin.allowedHosts,
     health: () => health(config, ground, parts),
     isDraining: () => parts.drain.isDraining,
-    throttle: parts.auth.throttle,
     authenticate: parts.auth.authenticate,
     metrics: parts.metrics,
     onFault: (error) => options.log.error({ err: error }, 'admin request failed'),

@@ -32,8 +32,6 @@ export interface AdminOptions {
   readonly health: () => Readonly<Record<string, Check>> | Promise<Readonly<Record<string, Check>>>
   /** True once a stop signal has come: not ready, but alive. */
   readonly isDraining: () => boolean
-  /** Throws `address_throttled`. */
-  readonly throttle: (clientIp: string) => void
   readonly authenticate: (credential: Credential | null, clientIp: string) => Principal | Promise<Principal>
   readonly metrics: { readonly contentType: string; text(): Promise<string> }
   /** Told about faults; texts hold nothing of the request. */
@@ -177,7 +175,6 @@ function requireAdmin(options: AdminOptions): RequestHandler {
   return async (request, response, next) => {
     const clientIp = request.socket.remoteAddress ?? ''
     try {
-      options.throttle(clientIp)
       const principal = await options.authenticate(readCredential(request), clientIp)
       if (!principal.scopes.includes(ADMIN_SCOPE)) {
         return problem(response, 403, `A key with the scope ${ADMIN_SCOPE} is needed`)

@@ -37,7 +37,7 @@ export interface Explanation {
   readonly outcome: string
   readonly sentence: string
   /** The rule that decided; null when no single one did. */
-  readonly rule: { readonly name: string; readonly at: string } | null
+  readonly rule: { readonly name: string; readonly at: string; readonly title: string | null } | null
   /** The line that made the difference. */
   readonly line: {
     readonly at: string
@@ -52,19 +52,30 @@ export interface Explanation {
   readonly tree: readonly TreeLine[]
 }
 
-/** Explains a row. `policy` is the one that decided, null when it is not known; `source`: show its source lines. */
-export function explainRow(row: StoredRow, policy: StoredPolicy | null, source: boolean): Explanation {
+/** How much of it is wanted. */
+export interface ExplainOptions {
+  /** The policy that decided; null when it is not known. */
+  readonly policy: StoredPolicy | null
+  /** With the source lines of that policy. */
+  readonly source: boolean
+  /** Also the insides of rules that did not decide; otherwise they are folded to the line on which they failed. */
+  readonly full: boolean
+}
+
+/** Explains a row. */
+export function explainRow(row: StoredRow, { policy, source, full }: ExplainOptions): Explanation {
   const facts = factsOf(row)
   const trace = parseTrace(facts.authz?.trace)
   const deciding = trace === null ? [] : decidingRules(trace.rules, facts)
   const first = deciding[0] ?? null
   const line = first === null ? null : decisiveStep(first)
+  const known = trace?.truncated === true ? null : policy
   return {
     id: row.id,
     request_id: row.request_id,
     outcome: row.outcome,
     sentence: sentenceOf(row, facts),
-    rule: first === null ? null : { name: first.rule, at: first.at },
+    rule: first === null ? null : { name: first.rule, at: first.at, title: first.title },
     line:
       line === null
         ? null
@@ -73,7 +84,7 @@ export function explainRow(row: StoredRow, policy: StoredPolicy | null, source: 
     tree:
       trace === null
         ? []
-        : new Tree(deciding, trace.truncated ? null : policy, source ? policy : null).lines(trace.rules),
+        : new Tree({ deciding, full, policy: known, source: source ? policy : null }).lines(trace.rules),
   }
 }
 
@@ -83,8 +94,8 @@ function factsOf(row: StoredRow): DecisionFacts {
 }
 
 /**
- * The rules that made the decision: for a denial the `deny` rules that hold, or, where nothing was allowed, the `allow` rules
- * that failed, the one that came furthest first; for an allowed call the `allow` rules that hold.
+ * The rules that made the decision: for a denial the `deny` rules that hold, or, where nothing was allowed, the `allow` rule
+ * that came furthest; for an allowed call the `allow` rules that hold.
  */
 function decidingRules(rules: readonly TraceRule[], { authz }: DecisionFacts): readonly TraceRule[] {
   const named = (name: string, outcome: string) =>
@@ -95,7 +106,9 @@ function decidingRules(rules: readonly TraceRule[], { authz }: DecisionFacts): r
   if (denied.length > 0) return denied
   if (authz?.allow === true) return named('allow', 'defined')
   const held = (rule: TraceRule) => rule.steps.filter((step) => step.ok).length
-  return named('allow', 'undefined').sort((left, right) => held(right) - held(left))
+  return named('allow', 'undefined')
+    .sort((left, right) => held(right) - held(left))
+    .slice(0, 1)
 }
 
 /** In a rule that failed the last line that failed; in one that holds its last `not`, else its last line. */
@@ -170,49 +183,74 @@ function label(as: string | undefined): string {
   return as === 'placeholder' ? 'as a placeholder' : 'without payload and trace'
 }
 
+interface TreePlan {
+  readonly deciding: readonly TraceRule[]
+  readonly full: boolean
+  /** Tells what was not reached; null = unknown. */
+  readonly policy: StoredPolicy | null
+  /** Whose source lines to show; null = show expressions. */
+  readonly source: StoredPolicy | null
+}
+
 /** The tree as lines, deciding rules first. */
 class Tree {
-  readonly #deciding: ReadonlySet<TraceRule>
-  /** Tells what was not reached; null = unknown. */
-  readonly #policy: StoredPolicy | null
-  readonly #source: StoredPolicy | null
+  readonly #plan: TreePlan
   #lines: TreeLine[] = []
   #decisive = false
 
-  constructor(deciding: readonly TraceRule[], policy: StoredPolicy | null, source: StoredPolicy | null) {
-    this.#deciding = new Set(deciding)
-    this.#policy = policy
-    this.#source = source
+  constructor(plan: TreePlan) {
+    this.#plan = plan
   }
 
   lines(rules: readonly TraceRule[]): readonly TreeLine[] {
-    const others = rules.filter((rule) => !this.#deciding.has(rule))
-    for (const rule of this.#deciding) {
-      this.#decisive = true
-      this.#rule(rule, 0)
-    }
+    const { deciding, full } = this.#plan
+    this.#decisive = true
+    for (const rule of deciding) this.#rule(rule, 0)
     this.#decisive = false
-    for (const rule of others) this.#rule(rule, 0)
+    for (const rule of rules) {
+      if (deciding.includes(rule)) continue
+      if (full) this.#rule(rule, 0)
+      else this.#folded(rule)
+    }
     return this.#lines
   }
 
-  #rule(rule: TraceRule, depth: number): void {
-    const value = rule.value === null ? [] : [{ name: rule.outcome, json: rule.value }]
-    const args = rule.args.map(([name, json]) => ({ name, json }))
+  /** A rule that did not decide, with the line on which it failed. */
+  #folded(rule: TraceRule): void {
+    this.#head(rule, 0)
+    const step = rule.outcome === 'defined' ? null : decisiveStep(rule)
+    if (step === null) return
+    const mark = step.ok ? '+' : 'x'
     this.#push({
-      kind: 'rule',
-      depth,
-      mark: null,
-      place: rule.at,
-      text: rule.rule,
-      values: [...(value.length > 0 ? value : [{ name: rule.outcome, json: null }]), ...args],
+      kind: 'step',
+      depth: 1,
+      mark,
+      place: rowOf(step.at),
+      text: step.expr,
+      values: valuesOf(step),
     })
-    if (rule.title !== null)
-      this.#push({ kind: 'note', depth: depth + 1, mark: null, place: null, text: rule.title, values: [] })
-    if (this.#source === null || !this.#withSource(rule, depth + 1, this.#source))
-      this.#steps(rule.steps, depth + 1)
+  }
+
+  #rule(rule: TraceRule, depth: number): void {
+    this.#head(rule, depth)
+    if (rule.title !== null) this.#note(rule.title, depth + 1)
+    const { source } = this.#plan
+    const shown = source !== null && this.#withSource(rule, depth + 1, source)
+    if (!shown) this.#steps(rule.steps, depth + 1)
     for (const inner of rule.rules) this.#rule(inner, depth + 1)
-    if (this.#source === null) this.#notReached(rule, depth + 1)
+    if (!shown) this.#notReached(rule, depth + 1)
+  }
+
+  #head(rule: TraceRule, depth: number): void {
+    const values = [
+      { name: rule.outcome, json: rule.value },
+      ...rule.args.map(([name, json]) => ({ name, json })),
+    ]
+    this.#push({ kind: 'rule', depth, mark: null, place: rule.at, text: rule.rule, values })
+  }
+
+  #note(text: string, depth: number): void {
+    this.#push({ kind: 'note', depth, mark: null, place: null, text, values: [] })
   }
 
   #steps(steps: readonly TraceStep[], depth: number): void {
@@ -222,16 +260,7 @@ class Tree {
   #step(step: TraceStep, depth: number, text: string): void {
     const mark = step.ok ? '+' : 'x'
     this.#push({ kind: 'step', depth, mark, place: rowOf(step.at), text, values: valuesOf(step) })
-    if (step.aborted) {
-      this.#push({
-        kind: 'note',
-        depth: depth + 1,
-        mark: null,
-        place: null,
-        text: 'the evaluation ended here',
-        values: [],
-      })
-    }
+    if (step.aborted) this.#note('the evaluation ended here', depth + 1)
     this.#steps(step.steps, depth + 1)
     for (const inner of step.rules) this.#rule(inner, depth + 1)
   }
@@ -245,7 +274,8 @@ class Tree {
 
   /** Lines of the body behind the last one that was tried. */
   #unreached(rule: TraceRule): readonly { readonly at: string; readonly text: string }[] {
-    const body = this.#policy === null ? null : bodyOf(this.#policy.dictionary, rule)
+    const { policy } = this.#plan
+    const body = policy === null ? null : bodyOf(policy.dictionary, rule)
     if (body === null) return []
     const last = body.findLastIndex((expr) =>
       rule.steps.some((step) => step.at === expr.at && step.expr === expr.text),

@@ -181,6 +181,14 @@ export function sqlState(thrown: unknown): string | null {
   return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : null
 }
 
+/** Code or class of an error: enough to act on, and no text that could quote a row. */
+export function reasonOf(thrown: unknown): string {
+  if (thrown === null) return 'no answer in time'
+  if (!(thrown instanceof Error)) return typeof thrown
+  const { code } = thrown as Error & { code?: unknown }
+  return typeof code === 'string' ? code : thrown.name
+}
+
 function dayOf(ms: number): string {
   return new Date(ms).toISOString().slice(0, 10)
 }

@@ -15,7 +15,7 @@ import type { AuditRow, Gap } from './row.ts'
 import { gapRow, withoutPayload } from './row.ts'
 import { toKeySet } from './secrets.ts'
 import type { Entry, Store } from './store.ts'
-import { createStore, sqlState } from './store.ts'
+import { createStore, reasonOf, sqlState } from './store.ts'
 
 /** What {@link createAuditRoom} needs. */
 export interface AuditRoomOptions {
@@ -386,14 +386,6 @@ class BlockingWriter {
 
 function unavailable(detail: string): GatewayError {
   return new GatewayError('audit_unavailable', { detail })
-}
-
-/** Code or class of an error: enough to act on, and no text that could quote a row. */
-function reasonOf(thrown: unknown): string {
-  if (thrown === null) return 'no answer in time'
-  if (!(thrown instanceof Error)) return typeof thrown
-  const { code } = thrown as Error & { code?: unknown }
-  return typeof code === 'string' ? code : thrown.name
 }
 
 async function withDeadline(promise: Promise<void>, ms: number): Promise<void> {

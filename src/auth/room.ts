@@ -39,7 +39,6 @@ export interface AuthRoomOptions {
 
 /** The room: what the spine needs, and what streams and shutdown need. */
 export interface AuthRoom {
-  readonly throttle: Rooms['auth']['throttle']
   readonly authenticate: Rooms['auth']['authenticate']
   /** Whether someone let in before would be let in now, as far as this process knows. For streams that stay open. */
   isLive(principal: Principal): boolean
@@ -115,11 +114,7 @@ export function createAuthRoom(options: AuthRoomOptions): AuthRoom {
   }
 
   return {
-    /**
-     * Lets every address pass: behind one address there may be a whole company, and a valid key is told from a bad one
-     * as cheaply as a throttled address from another. `authenticate` refuses what is not a valid key.
-     */
-    throttle: () => undefined,
+    // A valid key from a throttled address is let in: behind one address there may be a whole company.
     authenticate,
     isLive(principal) {
       if (principal.apiKeyId === null) return anonymous !== null

@@ -28,20 +28,30 @@ export function layoutExplanation(
 ): readonly string[] {
   const page = new Page(out, options.full)
   page.wrapped(explanation.sentence, '', 'strong')
-  const { rule, line } = explanation
-  if (rule !== null) page.fact('rule', `${rule.name}  ${rule.at}`)
-  if (line !== null) page.fact(line.aborted ? 'ended' : line.ok ? 'holds' : 'fails', lineText(line))
-  for (const value of line?.values ?? []) page.fact('', valueText(value, options.full))
+  showCause(page, explanation, options.full)
   page.blank()
+  showFacts(page, row, explanation.notes, options.siblings)
+  if (explanation.tree.length > 0) page.tree(explanation.tree)
+  return page.lines
+}
+
+/** The rule that decided and the line that made the difference. */
+function showCause(page: Page, { rule, line }: Explanation, full: boolean): void {
+  if (rule !== null) page.fact('rule', `${rule.name}  ${rule.at}`)
+  if (rule !== null && rule.title !== null) page.fact('', rule.title)
+  if (line === null) return
+  page.fact(line.aborted ? 'ended' : line.ok ? 'holds' : 'fails', lineText(line))
+  for (const value of line.values) page.fact('', valueText(value, full))
+}
+
+function showFacts(page: Page, row: StoredRow, notes: readonly string[], siblings: readonly string[]): void {
   page.fact('when', `${row.ts.toISOString()}   ${round(row.latency_ms)} ms   HTTP ${row.status_code}`)
   page.fact('who', whoText(row))
   page.fact('row', row.id)
   if (row.request_id !== row.id) page.fact('request', row.request_id)
-  for (const id of options.siblings) page.fact('same exchange', id)
+  for (const id of siblings) page.fact('with', `${id} (same exchange)`)
   if (row.policy_revision !== null) page.fact('policy', row.policy_revision)
-  for (const note of explanation.notes) page.fact('note', note)
-  if (explanation.tree.length > 0) page.tree(explanation.tree)
-  return page.lines
+  for (const note of notes) page.fact('note', note)
 }
 
 class Page {

@@ -86,7 +86,7 @@ function explainOptions(command: Argv<CommandArgs>): Argv<ExplainArgs> {
       describe: 'Row id or request id, or its beginning',
     })
     .option('source', { type: 'boolean', default: false, describe: 'With the source lines of that policy' })
-    .option('full', { type: 'boolean', default: false, describe: 'Nothing cut' })
+    .option('full', { type: 'boolean', default: false, describe: 'All rules to the last line, no value cut' })
     .example('$0 audit explain 019a8f2c', 'Why?')
     .example('$0 audit explain 019a8f2c --source', 'Why, in the lines of the policy of that day')
 }
@@ -242,7 +242,8 @@ async function explain(args: ExplainArgs, streams?: Streams): Promise<void> {
     args,
     async ({ out, pools }) => {
       const row = await findOne(pools.general, args.id)
-      const explanation = explainRow(row, await policyOf(pools.general, row), args.source)
+      const policy = await policyOf(pools.general, row)
+      const explanation = explainRow(row, { policy, source: args.source, full: args.full || out.isJson })
       if (out.isJson) {
         out.line(stringifyExact(explanation))
         return

@@ -59,8 +59,7 @@ export interface Rooms {
     replyRefusal(call: Call, error: GatewayError): Reply
   }
   readonly auth: {
-    /** Throws `address_throttled` for an address that keeps failing. */
-    throttle(clientIp: string): void
+    /** Throws `unauthenticated`; `address_throttled` for an address that keeps failing; `auth_unavailable`. */
     authenticate(credential: Credential | null, clientIp: string): Principal | Promise<Principal>
     /** Whether a principal let in before would be let in now. */
     isLive(principal: Principal): boolean

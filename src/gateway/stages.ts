@@ -36,9 +36,7 @@ export function createStages(rooms: Rooms, streams: OpenStreams): Stages {
   return {
     admit(call) {
       call.clientIp = rooms.http.clientIp(call.head)
-      const admission = rooms.http.admit(call.head)
-      rooms.auth.throttle(admission.clientIp)
-      return admission
+      return rooms.http.admit(call.head)
     },
 
     async authenticate(call, admission, exchange) {

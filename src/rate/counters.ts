@@ -6,8 +6,9 @@
  * together or not at all, by the database's clock. At most one is in flight per process: while it runs the next ones
  * gather, so the statements grow with the load and an idle gateway adds no wait.
  */
-import { RateLimiterPostgres, RateLimiterRes } from 'rate-limiter-flexible'
+
 import type { Pool } from 'pg'
+import { RateLimiterPostgres, RateLimiterRes } from 'rate-limiter-flexible'
 import type { BatchRow, Call } from './batch.ts'
 import { CHARGE_STATEMENT, toBatch } from './batch.ts'
 import type { Charge } from './limit.ts'
@@ -143,7 +144,21 @@ export class PostgresCounters extends RateLimiterPostgres {
     return results[0] as RateLimiterRes
   }
 
-  /** The library asks for its result object once more: {@link _upsert} has made it, by the database's clock. */
+  /** For the library's `get`: the open window of a counter, null when there is none. */
+  async _get(key: string): Promise<RateLimiterRes | null> {
+    const { rows } = await this.#options.pool.query<{ points: number; reset_ms: number }>(
+      `select points, (expire - now_ms)::float8 as reset_ms
+        from rate_limits, floor(extract(epoch from clock_timestamp()) * 1000) as now_ms
+        where key = $1 and expire > now_ms`,
+      [key],
+    )
+    const row = rows[0]
+    return row === undefined
+      ? null
+      : new RateLimiterRes(MAX_POINTS - row.points, row.reset_ms, row.points, false)
+  }
+
+  /** The library asks for its result object once more: it has been made already, by the database's clock. */
   _getRateLimiterRes(_key: string, _points: number, result: RateLimiterRes): RateLimiterRes {
     return result
   }
@@ -213,7 +228,12 @@ export class PostgresCounters extends RateLimiterPostgres {
       allowed,
       results: counts.map(({ consumed, resetMs }, part) => {
         const { limit, cost } = calls[at]?.[part] as Charge
-        return new RateLimiterRes(Math.max(limit - consumed, 0), resetMs, consumed, allowed && consumed === cost)
+        return new RateLimiterRes(
+          Math.max(limit - consumed, 0),
+          resetMs,
+          consumed,
+          allowed && consumed === cost,
+        )
       }),
     }))
   }

@@ -121,12 +121,14 @@ export function toCharges(limits: readonly Limit[]): readonly Charge[] {
 function toCharge(limit: Limit, index: number): Charge {
   const path = `limits[${index}]`
   const { name, key, cost = 1, on_store_error: onStoreError = 'deny', mode = 'enforce' } = limit
-  if (typeof name !== 'string' || !NAME.test(name)) throw malformed(`${path}.name`, `must match ${NAME.source}`)
+  if (typeof name !== 'string' || !NAME.test(name))
+    throw malformed(`${path}.name`, `must match ${NAME.source}`)
   assertInteger(limit.limit, `${path}.limit`, MAX_LIMIT)
   assertInteger(cost, `${path}.cost`, limit.limit)
   if (onStoreError !== 'deny' && onStoreError !== 'local')
     throw malformed(`${path}.on_store_error`, 'must be "deny" or "local"')
-  if (mode !== 'enforce' && mode !== 'shadow') throw malformed(`${path}.mode`, 'must be "enforce" or "shadow"')
+  if (mode !== 'enforce' && mode !== 'shadow')
+    throw malformed(`${path}.mode`, 'must be "enforce" or "shadow"')
   const { windowS, calendar } = toWindow(limit, path)
   assertKey(key, `${path}.key`)
   // JSON tells 1 from "1", escapes NUL and lone surrogates, and ends each part: no two keys share a text.

@@ -66,10 +66,7 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
     const message = call.message as Message
     const lasting = isLasting(message)
     const startedAt = clock.monotonicMs()
-    const session = message.session?.upstreamId ?? null
-    const waiting = session === null ? null : order.wait(session)
-    if (waiting !== null) await waiting
-    const onSent = session !== null && message.kind === 'stream' ? order.open(session) : noted
+    const onSent = await order.enter(message)
     const receiver = createReceiver({
       server: target.name,
       message,

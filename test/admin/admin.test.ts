@@ -38,7 +38,6 @@ describe('the admin listener', () => {
       allowedHosts: ['gateway.example'],
       health: () => GOOD,
       isDraining: () => false,
-      throttle: () => undefined,
       authenticate: (credential) => {
         seen.push(credential)
         if (credential?.secret === 'good') return PRINCIPAL
@@ -132,9 +131,9 @@ describe('the admin listener', () => {
     expect((await get('/metrics', { authorization: 'Basic good' })).status).to.equal(401)
   })
 
-  it('answers what the throttle and the key store say', async () => {
+  it('answers what authentication says', async () => {
     const throttled = await open({
-      throttle: () => {
+      authenticate: () => {
         throw new GatewayError('address_throttled', { data: { retryAfterSeconds: 7 } })
       },
     })

@@ -133,7 +133,11 @@ describe('gateway audit', () => {
     const { stdout: json } = await gateway('explain', first.call.id, '--json')
     expect(JSON.parse(json)).to.deep.include({
       outcome: 'denied_authz',
-      rule: { name: 'data.gateway.authz.deny', at: 'authz/tools.rego:24' },
+      rule: {
+        name: 'data.gateway.authz.deny',
+        at: 'authz/tools.rego:24',
+        title: 'Destructive tools need a second factor',
+      },
     })
   })
 

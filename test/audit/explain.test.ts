@@ -51,7 +51,8 @@ function store(row: ReturnType<typeof toAuditRow>): StoredRow {
 }
 
 const rowOf = (event: AuditEvent): StoredRow => store(toAuditRow(event))
-const sentence = (row: StoredRow): string => explainRow(row, null, false).sentence
+const FOLDED = { policy: null, source: false, full: false }
+const sentence = (row: StoredRow): string => explainRow(row, FOLDED).sentence
 
 function print(row: StoredRow, explanation: Explanation, full = false): string {
   const plain = { style: (_look: string, text: string) => text }
@@ -62,7 +63,7 @@ function print(row: StoredRow, explanation: Explanation, full = false): string {
 
 const explain = (event: AuditEvent, policy: StoredPolicy | null = POLICY, source = false): string => {
   const row = rowOf(event)
-  return print(row, explainRow(row, policy, source))
+  return print(row, explainRow(row, { policy, source, full: false }))
 }
 
 const ALLOW_TRACE = {
@@ -106,6 +107,7 @@ describe('audit/explain prints', () => {
     expect(explain(denied())).to.equal(`\
 Denied: anna of acme may not call tool delete_repo on github, because of destructive-without-mfa.
   rule      data.gateway.authz.deny  authz/tools.rego:24
+            Destructive tools need a second factor
   holds     line 26: not input.principal.claims.mfa
             input.principal.claims.mfa is undefined
 
@@ -119,6 +121,15 @@ Denied: anna of acme may not call tool delete_repo on github, because of destruc
     +   25  input.target.annotations.destructiveHint == true
     +   26  not input.principal.claims.mfa                  input.principal.claims.mfa is undefined
 
+  data.gateway.authz.allow  authz/tools.rego:12             defined = ["developers-may-call"]
+
+  data.gateway.authz.deny  authz/tools.rego:30              undefined
+    x   31  input.server.labels.env == "prod"               input.server.labels.env = "test"`)
+  })
+
+  it('with --full also the insides of rules that did not decide, and what was not reached', () => {
+    const row = rowOf(denied())
+    expect(print(row, explainRow(row, { policy: POLICY, source: false, full: true }))).to.include(`
   data.gateway.authz.allow  authz/tools.rego:12             defined = ["developers-may-call"]
     +   13  has_role("developer")
 
@@ -153,8 +164,7 @@ Denied: no rule allows anna of acme to call tool delete_repo on github.
                   target.annotations.readOnlyHint is undefined
 
   data.gateway.authz.allow  authz/tools.rego:5              undefined
-    x    6  "admin" in input.principal.roles                input.principal.roles = ["readonly"]
-    .    7  input.server.labels.env in data.open_envs`)
+    x    6  "admin" in input.principal.roles                input.principal.roles = ["readonly"]`)
   })
 
   it('an allowed call', () => {
@@ -174,8 +184,7 @@ Allowed: anna of acme called tool delete_repo on github, because of developers-m
     +   13  some role in input.principal.roles              role = "developer"
 
   data.gateway.authz.deny  authz/tools.rego:30              undefined
-    x   31  input.server.labels.env == "prod"               input.server.labels.env = "test"
-    .   32  data.freeze.active`)
+    x   31  input.server.labels.env == "prod"               input.server.labels.env = "test"`)
   })
 
   it('a 401: why, and what the caller tried', () => {
@@ -249,7 +258,8 @@ would have cost more than one evaluation may: fuel exhausted.
     +   25    input.target.annotations.destructiveHint == true
     +   26    not input.principal.claims.mfa                input.principal.claims.mfa is undefined
 `)
-    expect(explain(denied(), POLICY, true)).to.include(`
+    const row = rowOf(denied())
+    expect(print(row, explainRow(row, { policy: POLICY, source: true, full: true }))).to.include(`
     x   31    input.server.labels.env == "prod"             input.server.labels.env = "test"
     .   32    data.freeze.active`)
     expect(explain(denied(), null, true)).to.include('is not stored any more')
@@ -291,18 +301,18 @@ describe('audit/explain', () => {
     const bare = store(
       placeholder(toAuditRow(denied()), { why: 'refused by the database', sqlstate: '22P05' }),
     )
-    expect(print(bare, explainRow(bare, null, false))).to.include(
+    expect(print(bare, explainRow(bare, FOLDED))).to.include(
       'The row is kept as a placeholder: refused by the database (SQLSTATE 22P05).',
     )
     const unsafe = rowOf(denied({ evaluation: evaluation({ inputText: '{' }) }))
-    expect(explainRow(unsafe, null, false).notes).to.deep.equal([
+    expect(explainRow(unsafe, FOLDED).notes).to.deep.equal([
       'Left out, because it could not be made safe: input.',
     ])
   })
 
   it('says what was replaced and cut', () => {
     const event = { ...denied({ message: toolsCall(`{"password":"hunter2-x","a":"${'y'.repeat(9000)}"}`) }) }
-    expect(explainRow(rowOf(event), null, false).notes).to.deep.equal([
+    expect(explainRow(rowOf(event), FOLDED).notes).to.deep.equal([
       'Secrets were replaced in: request.',
       'Cut to size: request.',
     ])
@@ -332,7 +342,7 @@ describe('audit/explain', () => {
         target: { kind: 'tool', name: nasty, annotations: {}, schemaDigest: null },
       }),
     )
-    const explanation = explainRow(row, null, false)
+    const explanation = explainRow(row, FOLDED)
     const text = print(row, explanation)
     for (const char of ['\u001b', '\u202e', '\u200b']) expect(text).not.to.include(char)
     expect(text).to.include('\\u{001b}[31mred\\u{202e}evil\\u{200b}')
@@ -344,7 +354,7 @@ describe('audit/explain', () => {
     const trace = `{"v":1,"truncated":false,"dropped":0,"rules":[{"rule":"data.gateway.authz.deny","at":"x.rego:1","outcome":"defined",
       "value":["r"],"steps":[{"at":"x.rego:2","expr":"input.n > 1","ok":true,"vars":{"n":9007199254740993}}]}]}`
     const row = rowOf(denied({ evaluation: evaluation({ trace }) }))
-    expect(print(row, explainRow(row, null, false))).to.include('n = 9007199254740993')
+    expect(print(row, explainRow(row, FOLDED))).to.include('n = 9007199254740993')
     const text =
       '{"a":[12345678901234567890,-0.12345678901234567],"s":"12345678901234567890 \\"9007199254740993","n":1}'
     expect(stringifyExact(parseExact(text))).to.equal(text)
@@ -359,9 +369,9 @@ describe('audit/explain', () => {
       '{"rules":[{"rule":7}]}',
     ]) {
       const row = rowOf(denied({ evaluation: evaluation({ trace }) }))
-      expect(print(row, explainRow(row, POLICY, true))).to.match(/^Denied: /)
+      expect(print(row, explainRow(row, { policy: POLICY, source: true, full: true }))).to.match(/^Denied: /)
     }
     const row = { ...rowOf({ call: call(), ending: answered('{}') }), decision: '7' }
-    expect(print(row, explainRow(row, null, false))).to.match(/^Allowed: /)
+    expect(print(row, explainRow(row, FOLDED))).to.match(/^Allowed: /)
   })
 })

@@ -49,6 +49,8 @@ export interface TestGateway {
   rows(): Promise<readonly Row[]>
   /** The rows of one exchange, by X-Request-Id. */
   rowsOf(requestId: string | null): Promise<readonly Row[]>
+  /** Stops the gateway and keeps the database, so that what was written last can be read. */
+  stop(): Promise<void>
   close(): Promise<void>
 }
 
@@ -86,6 +88,7 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
     },
     rows: () => readRows(database, '', []),
     rowsOf: (requestId) => readRows(database, 'where request_id = $1', [requestId]),
+    stop: () => gateway.close(),
     async close() {
       await gateway.close()
       await owned?.drop()

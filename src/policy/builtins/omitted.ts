@@ -77,6 +77,13 @@ export const OMITTED_BUILTINS: ReadonlyMap<string, OmittedBuiltin> = new Map([
     },
   ],
   [
+    'strings.render_template',
+    {
+      reason: 'the template language of Go is not part of this host',
+      alternative: 'use sprintf, or string interpolation: $"{input.target.name} is not allowed"',
+    },
+  ],
+  [
     'trace',
     {
       reason: 'it does nothing in Wasm, and every evaluation is traced anyway',
