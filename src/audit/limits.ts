@@ -1,4 +1,5 @@
-/** The audit room's bounds, and the shapes in which it tells how it is. */
+/** The audit room's bounds, what it needs, and the shapes in which it tells how it is. */
+import type { Pool } from 'pg'
 import type { StoreCounters } from './store.ts'
 
 /** Bounds of the room. */
@@ -75,4 +76,20 @@ export interface AuditGauges {
   readonly failedWrites: number
   /** Rows given up: no room for them, or not written before the end. */
   readonly lostRows: number
+}
+
+/** What the room needs. */
+export interface AuditRoomOptions {
+  /** The audit pool, working as the runtime role. The room does not end it. */
+  readonly pool: Pick<Pool, 'query' | 'on' | 'off'>
+  /** A fresh UUID per process life: `writer` of its rows. */
+  readonly writerId: string
+  readonly newId: (ms: number) => string
+  readonly clock: { nowMs(): number }
+  readonly log: AuditLog
+  /** Further names of members whose values are never stored. */
+  readonly redactKeys?: readonly string[]
+  readonly limits?: Partial<AuditLimits>
+  /** Told of every change; for readiness. Must not throw. */
+  readonly onState?: (state: AuditState) => void
 }

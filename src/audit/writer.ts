@@ -5,33 +5,16 @@
  * in bounded memory and are sent again until it is back; callers are told `audit_unavailable` meanwhile, and nothing new
  * is forwarded. What does not fit into memory (refused calls only) is counted, and declared by a row of outcome `gap`.
  */
-import type { Pool } from 'pg'
 import { GatewayError } from '../errors.ts'
 import type { AuditEvent, Call } from '../gateway/types.ts'
 import { toAuditRow, toInterruptedRow } from './event.ts'
-import type { AuditCounters, AuditGauges, AuditLimits, AuditLog, AuditState } from './limits.ts'
+import type { AuditCounters, AuditGauges, AuditLimits, AuditRoomOptions, AuditState } from './limits.ts'
 import { AUDIT_LIMITS } from './limits.ts'
 import type { AuditRow, Gap } from './row.ts'
 import { gapRow, withoutPayload } from './row.ts'
 import { toKeySet } from './secrets.ts'
 import type { Entry, Store } from './store.ts'
 import { createStore, reasonOf, sqlState } from './store.ts'
-
-/** What {@link createAuditRoom} needs. */
-export interface AuditRoomOptions {
-  /** The audit pool, working as the runtime role. The room does not end it. */
-  readonly pool: Pick<Pool, 'query' | 'on' | 'off'>
-  /** A fresh UUID per process life: `writer` of its rows. */
-  readonly writerId: string
-  readonly newId: (ms: number) => string
-  readonly clock: { nowMs(): number }
-  readonly log: AuditLog
-  /** Further names of members whose values are never stored. */
-  readonly redactKeys?: readonly string[]
-  readonly limits?: Partial<AuditLimits>
-  /** Told of every change; for readiness. Must not throw. */
-  readonly onState?: (state: AuditState) => void
-}
 
 /** `Rooms['audit']` of the spine, and what `main.ts` needs around it. */
 export interface AuditWriter {
@@ -119,9 +102,10 @@ class BlockingWriter {
   }
 
   async begin(call: Call): Promise<void> {
-    if (this.state !== 'up') throw unavailable(`the audit log is ${this.state}`)
+    this.#refuseUnlessUp()
     const silentMs = this.#options.clock.nowMs() - this.#heardMs
     if (!(silentMs >= 0 && silentMs <= this.#limits.confirmAfterMs)) await this.#confirm()
+    this.#refuseUnlessUp()
     if (this.#isFull()) throw unavailable('too many rows wait to be stored')
     this.#open.set(call.id, call)
   }
@@ -194,6 +178,10 @@ class BlockingWriter {
       this.#options.log.error({ unwritten, ids }, 'audit rows could not be written before the end')
     }
     return { unwritten }
+  }
+
+  #refuseUnlessUp(): void {
+    if (this.state !== 'up') throw unavailable(`the audit log is ${this.state}`)
   }
 
   #isFull(): boolean {

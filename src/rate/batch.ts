@@ -1,4 +1,5 @@
 /** The statement that charges a queue of calls at once, as text on the way there and on the way back. Pure. */
+import { RateLimiterRes } from 'rate-limiter-flexible'
 import type { Charge } from './limit.ts'
 
 /** Charges of one call, in the order they are reported in. */
@@ -15,11 +16,10 @@ export interface BatchRow {
   readonly now_ms: string
 }
 
-/** What became of one call of a batch. */
-export interface Judgement {
+/** Whether a call was let through, and the state of its counters in the order of its charges. */
+export interface Counted {
   readonly allowed: boolean
-  /** Per charge: points in the window afterwards, and ms until it ends. */
-  readonly counts: readonly { readonly consumed: number; readonly resetMs: number }[]
+  readonly results: readonly RateLimiterRes[]
 }
 
 /** Prepared once per connection. What the function does stands in the migration that makes it. */
@@ -34,67 +34,70 @@ const CALENDAR_SPAN = { day: '-1', month: '-2' } as const
 /** A queue of calls as parameters, and how to read the answer. */
 export interface Batch {
   readonly parameters: BatchParameters
-  /** One judgement per call, in their order. Throws when the row is not an answer to this batch. */
-  parse(row: BatchRow | undefined): readonly Judgement[]
+  /** What became of each call, in their order. Throws when the row is not an answer to this batch. */
+  parse(row: BatchRow | undefined): readonly Counted[]
 }
 
 /** @param calls at least one, each with at least one charge and no counter twice */
 export function toBatch(calls: readonly Call[]): Batch {
-  const keys: string[] = []
-  const spans: string[] = []
   const positions = new Map<string, number>()
-  const [keyAt, costs, maxima, enforced, callEnds]: [number[], number[], number[], string[], number[]] = [
-    [],
-    [],
-    [],
-    [],
-    [],
-  ]
-  for (const call of calls) {
-    for (const charge of call) {
-      let position = positions.get(charge.counter)
-      if (position === undefined) {
-        position = keys.push(charge.counter)
-        spans.push(charge.calendar === null ? `${charge.windowS}000` : CALENDAR_SPAN[charge.calendar])
-        positions.set(charge.counter, position)
-      }
-      keyAt.push(position)
-      costs.push(charge.cost)
-      maxima.push(charge.limit)
-      enforced.push(charge.mode === 'enforce' ? 't' : 'f')
-    }
-    callEnds.push(keyAt.length)
+  const spans: string[] = []
+  const keyAt: number[] = []
+  const callEnds: number[] = []
+  const charges = calls.flat()
+  for (const charge of charges) keyAt.push(position(charge))
+  for (const call of calls) callEnds.push((callEnds.at(-1) ?? 0) + call.length)
+
+  /** Index of the charge's counter, from 1. */
+  function position(charge: Charge): number {
+    const known = positions.get(charge.counter)
+    if (known !== undefined) return known
+    spans.push(charge.calendar === null ? `${charge.windowS}000` : CALENDAR_SPAN[charge.calendar])
+    positions.set(charge.counter, spans.length)
+    return spans.length
   }
-  const lists = [keys, spans, keyAt, costs, maxima, enforced, callEnds]
+
+  const costs = charges.map((charge) => charge.cost)
+  const maxima = charges.map((charge) => charge.limit)
+  const enforced = charges.map((charge) => (charge.mode === 'enforce' ? 't' : 'f'))
+  const lists = [[...positions.keys()], spans, keyAt, costs, maxima, enforced, callEnds]
   return {
     parameters: lists.map((list) => `{${list.join(',')}}`),
-    parse: (row) => parseRow(row, callEnds, keyAt, keys.length),
+    parse: (row) => parseRow(row, calls, keyAt, spans.length),
   }
 }
 
 function parseRow(
   row: BatchRow | undefined,
-  callEnds: readonly number[],
+  calls: readonly Call[],
   keyAt: readonly number[],
   keyCount: number,
-): readonly Judgement[] {
+): readonly Counted[] {
   if (row === undefined) throw new Error('the answer of rate_charge is empty')
-  const allowed = parseList(row.allowed, callEnds.length)
-  const consumed = parseList(row.consumed, keyAt.length).map(Number)
+  const allowed = parseList(row.allowed, calls.length)
+  const consumed = parseList(row.consumed, keyAt.length)
+  const ends = parseList(row.ends, keyCount)
   const nowMs = Number(row.now_ms)
-  const resets = parseList(row.ends, keyCount).map((end) => Math.max(0, Number(end) - nowMs))
-  let first = 0
-  return callEnds.map((end, at) => {
-    const counts = []
-    for (let part = first; part < end; part += 1) {
-      counts.push({
-        consumed: consumed[part] as number,
-        resetMs: resets[(keyAt[part] as number) - 1] as number,
-      })
-    }
-    first = end
-    return { allowed: allowed[at] === 't', counts }
+  let part = 0
+  return calls.map((call, at) => {
+    const isAllowed = allowed[at] === 't'
+    const results = call.map((charge) => {
+      const end = ends[(keyAt[part] as number) - 1]
+      const result = toResult(charge, Number(consumed[part]), Math.max(0, Number(end) - nowMs), isAllowed)
+      part += 1
+      return result
+    })
+    return { allowed: isAllowed, results }
   })
+}
+
+function toResult(
+  { limit, cost }: Charge,
+  consumed: number,
+  resetMs: number,
+  isAllowed: boolean,
+): RateLimiterRes {
+  return new RateLimiterRes(Math.max(limit - consumed, 0), resetMs, consumed, isAllowed && consumed === cost)
 }
 
 /** The elements of an array's text: numbers and booleans, so without quotes. */

@@ -9,7 +9,7 @@
 
 import type { Pool } from 'pg'
 import { RateLimiterPostgres, RateLimiterRes } from 'rate-limiter-flexible'
-import type { BatchRow, Call } from './batch.ts'
+import type { BatchRow, Call, Counted } from './batch.ts'
 import { CHARGE_STATEMENT, toBatch } from './batch.ts'
 import type { Charge } from './limit.ts'
 
@@ -32,12 +32,6 @@ export interface CountersOptions {
   readonly limits: CounterLimits
   /** Told when the database begins to fail (with the error) and when it answers again (null). Must not throw. */
   readonly onHealth: (error: unknown) => void
-}
-
-/** Whether a call was let through, and the state of its counters in the order of its charges. */
-export interface Counted {
-  readonly allowed: boolean
-  readonly results: readonly RateLimiterRes[]
 }
 
 /** The database could not count: down, too slow, or too many wait for it. Never a refusal by a limit. */
@@ -219,23 +213,9 @@ export class PostgresCounters extends RateLimiterPostgres {
 
   async #judge(calls: readonly Call[]): Promise<readonly Counted[]> {
     const batch = toBatch(calls)
-    const query = this.#options.pool.query<BatchRow>({
-      ...CHARGE_STATEMENT,
-      values: [...batch.parameters],
-    })
+    const query = this.#options.pool.query<BatchRow>({ ...CHARGE_STATEMENT, values: [...batch.parameters] })
     const { rows } = await withDeadline(query, this.#options.limits.deadlineMs)
-    return batch.parse(rows[0]).map(({ allowed, counts }, at) => ({
-      allowed,
-      results: counts.map(({ consumed, resetMs }, part) => {
-        const { limit, cost } = calls[at]?.[part] as Charge
-        return new RateLimiterRes(
-          Math.max(limit - consumed, 0),
-          resetMs,
-          consumed,
-          allowed && consumed === cost,
-        )
-      }),
-    }))
+    return batch.parse(rows[0])
   }
 
   #turnAway(waiting: readonly Waiting[], error: CountersUnavailable): void {

@@ -4,7 +4,7 @@
  * here: all limits of a call or none, and a bound on how many counters there are.
  */
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible'
-import type { Counted } from './counters.ts'
+import type { Counted } from './batch.ts'
 import { CountersUnavailable } from './counters.ts'
 import type { Charge } from './limit.ts'
 
@@ -47,12 +47,18 @@ export function createLocalCounters({ nowMs, maxCounters }: LocalOptions): Local
 
   async function charge(call: readonly Charge[]): Promise<Counted> {
     makeRoom(call)
-    const found = await Promise.all(call.map(({ counter }) => memory.get(counter)))
+    const found = await Promise.all(call.map(look))
     const fits = call.every(
       ({ mode, limit, cost }, at) => mode === 'shadow' || (found[at]?.consumedPoints ?? 0) + cost <= limit,
     )
     if (!fits) return { allowed: false, results: call.map((one, at) => found[at] ?? unused(one)) }
     return { allowed: true, results: await Promise.all(call.map(count)) }
+  }
+
+  /** The open window of a counter. The library's timer that removes an ended one may be late. */
+  async function look({ counter }: Charge): Promise<RateLimiterRes | null> {
+    const found = await memory.get(counter)
+    return found !== null && found.msBeforeNext > 0 ? found : null
   }
 
   async function count(charge: Charge): Promise<RateLimiterRes> {

@@ -1,9 +1,8 @@
 /** The door of the rate room: charges the limits that a policy has asked for. */
 
 import type { Pool } from 'pg'
-import type { RateLimiterRes } from 'rate-limiter-flexible'
 import { GatewayError } from '../errors.ts'
-import type { Counted, CounterLimits } from './counters.ts'
+import type { CounterLimits } from './counters.ts'
 import { PostgresCounters } from './counters.ts'
 import { createJanitor } from './janitor.ts'
 import type { Charge, ChargeReport, Limit } from './limit.ts'
@@ -85,22 +84,25 @@ export function createLimiter(options: LimiterOptions): Limiter {
     onHealth: (error) => tellHealth(log, error),
   })
   const local = createLocalCounters({ nowMs: clock.nowMs, maxCounters: limits.maxLocalCounters })
+  let isClosed = false
   const janitor = createJanitor({ pool, everyMs: limits.sweepMs, log })
 
   async function charge(asked: readonly Limit[]): Promise<ChargeReport> {
     if (asked.length === 0) return NO_LIMITS
     const charges = toCharges(asked)
     try {
-      return toReport(charges, await counters.chargeAll(charges), 'db')
+      const { results, allowed } = await counters.chargeAll(charges)
+      return toChargeReport(charges, results, allowed, 'db')
     } catch (cause) {
-      if (charges.some(needsDatabase)) throw unavailable(cause)
+      if (isClosed || charges.some(needsDatabase)) throw unavailable(cause)
       return await chargeHere(charges)
     }
   }
 
   async function chargeHere(charges: readonly Charge[]): Promise<ChargeReport> {
     try {
-      return toReport(charges, await local.chargeAll(charges), 'local')
+      const { results, allowed } = await local.chargeAll(charges)
+      return toChargeReport(charges, results, allowed, 'local')
     } catch (cause) {
       throw unavailable(cause)
     }
@@ -116,6 +118,7 @@ export function createLimiter(options: LimiterOptions): Limiter {
       localCounters: local.size,
     }),
     async close() {
+      isClosed = true
       await Promise.all([janitor.close(), counters.close()])
     },
   }
@@ -124,11 +127,6 @@ export function createLimiter(options: LimiterOptions): Limiter {
 /** A limit that is only watched refuses nobody, so neither does its absence. */
 function needsDatabase({ mode, onStoreError }: Charge): boolean {
   return mode === 'enforce' && onStoreError === 'deny'
-}
-
-function toReport(charges: readonly Charge[], counted: Counted, source: 'db' | 'local'): ChargeReport {
-  const results: readonly RateLimiterRes[] = counted.results
-  return toChargeReport(charges, results, counted.allowed, source)
 }
 
 function unavailable(cause: unknown): GatewayError {

@@ -10,7 +10,7 @@ import { anyOperand, bigIntOperand, elementsOperand, objectOperand } from './ope
 import type { RegoValue } from './value.ts'
 import { isArray, RegoObject, RegoSet, typeName, valueKey } from './value.ts'
 
-const NS_PER_ELEMENT = 200
+const NS_PER_ELEMENT = 600
 
 /** A cast that only lets its own type through. */
 function identityCast(type: string): Builtin {

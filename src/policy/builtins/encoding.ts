@@ -84,7 +84,7 @@ function queryValues(value: RegoValue): readonly string[] {
 }
 
 function encodeQueryObject(object: RegoObject, context: BuiltinContext): string {
-  const entries = object.sorted().map(([key, value]) => [jsonKey(key), queryValues(value)] as const)
+  const entries = object.sorted().map(([key, value]) => [jsonKey(key, context), queryValues(value)] as const)
   const chars = entries.reduce(
     (sum, [key, values]) => sum + values.reduce((total, value) => total + key.length + value.length, 0),
     0,

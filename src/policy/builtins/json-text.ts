@@ -1,5 +1,6 @@
 /** JSON text of Rego values as Go's `encoding/json` writes it: sorted keys, HTML characters escaped. */
-import { BuiltinError, boundText } from './budget.ts'
+import type { BuiltinContext } from './budget.ts'
+import { BuiltinError, boundText, spend } from './budget.ts'
 import { RegoNumber } from './number.ts'
 import type { RegoValue } from './value.ts'
 import { compareStrings, isArray, parseRegoValue, RegoObject, RegoSet } from './value.ts'
@@ -9,6 +10,8 @@ export interface JsonLayout {
   readonly prefix: string
   readonly indent: string
 }
+
+const NS_PER_PART = 80
 
 const JSON_NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/
 const HTML_ESCAPES = /[<>&\u2028\u2029\u007f]/g
@@ -21,14 +24,17 @@ export function quoteJson(text: string): string {
 }
 
 /** What a key of a Rego object becomes in JSON: itself when a string, else its JSON text. */
-export function jsonKey(key: RegoValue): string {
-  return typeof key === 'string' ? key : toJsonText(key, null)
+export function jsonKey(key: RegoValue, context: BuiltinContext): string {
+  return typeof key === 'string' ? key : toJsonText(key, null, context)
 }
 
 /** The members of an object as JSON has them: string keys in byte order; of keys with one text the last stays. */
-export function jsonMembers(object: RegoObject): readonly (readonly [string, RegoValue])[] {
+export function jsonMembers(
+  object: RegoObject,
+  context: BuiltinContext,
+): readonly (readonly [string, RegoValue])[] {
   const members = new Map<string, RegoValue>()
-  for (const [key, value] of object) members.set(jsonKey(key), value)
+  for (const [key, value] of object) members.set(jsonKey(key, context), value)
   return [...members].sort(([a], [b]) => compareStrings(a, b))
 }
 
@@ -48,14 +54,19 @@ export function parseJson(text: string): RegoValue {
 }
 
 /** JSON text of a value; sets become arrays. Bounded like every builtin result. */
-export function toJsonText(value: RegoValue, layout: JsonLayout | null): string {
+export function toJsonText(value: RegoValue, layout: JsonLayout | null, context: BuiltinContext): string {
   const parts: string[] = []
   let length = 0
-  const writer = new JsonWriter((part) => {
-    length += part.length
-    boundText(length)
-    parts.push(part)
-  }, layout)
+  const writer = new JsonWriter(
+    (part) => {
+      length += part.length
+      boundText(length)
+      spend(context, NS_PER_PART + part.length * 2)
+      parts.push(part)
+    },
+    layout,
+    context,
+  )
   writer.write(value, 0)
   return parts.join('')
 }
@@ -63,15 +74,17 @@ export function toJsonText(value: RegoValue, layout: JsonLayout | null): string 
 class JsonWriter {
   readonly #emit: (part: string) => void
   readonly #layout: JsonLayout | null
+  readonly #context: BuiltinContext
 
-  constructor(emit: (part: string) => void, layout: JsonLayout | null) {
+  constructor(emit: (part: string) => void, layout: JsonLayout | null, context: BuiltinContext) {
     this.#emit = emit
     this.#layout = layout
+    this.#context = context
   }
 
   write(value: RegoValue, depth: number): void {
     if (value instanceof RegoObject) {
-      const members = jsonMembers(value)
+      const members = jsonMembers(value, this.#context)
       this.#writeList('{}', members.length, depth, (at) => {
         const [key, member] = members[at] ?? ['', null]
         this.#emit(quoteJson(key))

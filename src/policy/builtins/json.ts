@@ -31,9 +31,9 @@ function readLayout(options: RegoObject): JsonLayout | null {
 
 /** The family, by Rego names. */
 export const JSON_MARSHAL: BuiltinFamily = {
-  'json.marshal_with_options': (operands) => {
+  'json.marshal_with_options': (operands, context) => {
     const layout = readLayout(objectOperand(operands, 2))
-    const text = toJsonText(anyOperand(operands, 1), layout)
+    const text = toJsonText(anyOperand(operands, 1), layout, context)
     return layout === null ? text : layout.prefix + text
   },
 }

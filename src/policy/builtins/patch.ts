@@ -10,7 +10,7 @@ import { equalValues, isArray, RegoObject, RegoSet } from './value.ts'
 type Path = readonly RegoValue[]
 type Composite = readonly RegoValue[] | RegoObject | RegoSet
 
-const NS_PER_ELEMENT = 100
+const NS_PER_ELEMENT = 200
 
 /** A path is a JSON pointer, whose leading slashes may be missing or many, or an array of segments of any type. */
 function parsePath(value: RegoValue | undefined): Path {

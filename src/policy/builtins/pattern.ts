@@ -126,7 +126,7 @@ export class Pattern {
   #costPerStep(textLength: number): number {
     if (this.#engine.onepass !== null) return 30
     const isBitState = this.size <= 500 && textLength * this.size <= 262_144
-    return isBitState ? 20 + 2 * this.size : 20 + 15 * this.size
+    return isBitState ? 20 + 4 * this.size : 20 + 20 * this.size
   }
 }
 

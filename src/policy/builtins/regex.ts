@@ -9,6 +9,7 @@ import { compilePattern } from './pattern.ts'
 import type { RegoValue } from './value.ts'
 
 const NS_PER_CHAR = 10
+const NS_PER_PART = 60
 
 /** A part of a replacement: text, or the group to put there. */
 type ReplacementPart = { readonly text: string } | { readonly group: number }
@@ -60,7 +61,7 @@ function replace(operands: readonly RegoValue[], context: BuiltinContext): strin
     const piece = text.slice(lastEnd, start) + expand(parts, text, spans)
     length += piece.length
     boundText(length)
-    spend(context, (piece.length + parts.length) * NS_PER_CHAR)
+    spend(context, piece.length * NS_PER_CHAR + parts.length * NS_PER_PART)
     pieces.push(piece)
     lastEnd = end
   }

@@ -15,8 +15,8 @@ const NS_PER_SCHEMA = 5_000
 const TYPES = ['array', 'boolean', 'integer', 'number', 'null', 'object', 'string']
 
 /** JSON text in which equal numbers look the same, since they pass through doubles; what `enum` and `const` compare. */
-export function canonicalJson(value: RegoValue): string {
-  return toJsonText(withDoubles(value), null)
+export function canonicalJson(value: RegoValue, context: BuiltinContext): string {
+  return toJsonText(withDoubles(value), null, context)
 }
 
 function withDoubles(value: RegoValue): RegoValue {
@@ -62,6 +62,7 @@ class SchemaCompiler {
       compile: (child) => this.compile(child, draft, depth + 1),
       reference: (source) => this.#reference(source, draft, depth),
       pattern: (text) => compilePattern(text, this.#context),
+      canonical: (value) => canonicalJson(value, this.#context),
     }).run()
     return schema
   }
@@ -85,6 +86,7 @@ interface Surroundings {
   compile(child: RegoValue): Schema
   reference(source: RegoObject): Schema
   pattern(text: string): Pattern
+  canonical(value: RegoValue): string
 }
 
 /** Reads the keywords of one schema object, in the order in which OPA complains about them. */
@@ -309,8 +311,8 @@ class KeywordCompiler {
     }
     for (const name of this.#list('required') ?? []) {
       if (typeof name !== 'string') throw invalidType('string', 'required')
-      if (this.#schema.required.includes(name)) throw new SchemaError('required items must be unique')
-      this.#schema.required.push(name)
+      if (this.#schema.required.has(name)) throw new SchemaError('required items must be unique')
+      this.#schema.required.add(name)
     }
     this.#size('minItems')
     this.#size('maxItems')
@@ -324,11 +326,12 @@ class KeywordCompiler {
     const contains = this.#source.get('contains')
     if (contains !== undefined && this.#draft !== 4) this.#schema.contains = this.#around.compile(contains)
     const constant = this.#source.get('const')
-    if (constant !== undefined && this.#draft !== 4) this.#schema.constant = canonicalJson(constant)
-    const values = this.#list('enum')?.map(canonicalJson)
+    if (constant !== undefined && this.#draft !== 4) this.#schema.constant = this.#around.canonical(constant)
+    const values = this.#list('enum')?.map((value) => this.#around.canonical(value))
     if (values === undefined) return
-    if (new Set(values).size < values.length) throw new SchemaError('enum items must be unique')
-    this.#schema.enumeration = values
+    const distinct = new Set(values)
+    if (distinct.size < values.length) throw new SchemaError('enum items must be unique')
+    this.#schema.enumeration = distinct
   }
 
   #combinations(): void {

@@ -31,14 +31,14 @@ export interface Schema {
   format?: string
   minProperties?: number
   maxProperties?: number
-  readonly required: string[]
+  readonly required: Set<string>
   minItems?: number
   maxItems?: number
   uniqueItems?: boolean
   contains?: Schema
   /** Canonical JSON texts. */
   constant?: string
-  enumeration?: readonly string[]
+  enumeration?: ReadonlySet<string>
   readonly oneOf: Schema[]
   readonly anyOf: Schema[]
   readonly allOf: Schema[]
@@ -55,7 +55,7 @@ export function emptySchema(): Schema {
     properties: [],
     patternProperties: [],
     dependencies: new Map(),
-    required: [],
+    required: new Set(),
     oneOf: [],
     anyOf: [],
     allOf: [],

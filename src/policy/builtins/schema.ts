@@ -13,7 +13,11 @@ import type { RegoValue } from './value.ts'
 import { isArray, RegoObject, RegoSet } from './value.ts'
 
 /** A document or schema operand: JSON text, an object or an array. */
-function documentOperand(operands: readonly RegoValue[], position: number): RegoValue {
+function documentOperand(
+  operands: readonly RegoValue[],
+  position: number,
+  context: BuiltinContext,
+): RegoValue {
   const value = anyOperand(operands, position)
   if (typeof value === 'string') {
     try {
@@ -25,19 +29,20 @@ function documentOperand(operands: readonly RegoValue[], position: number): Rego
   if (!isArray(value) && !(value instanceof RegoObject)) {
     throw new SchemaError('wrong type, expected string or object')
   }
-  return toJsonValue(value)
+  return toJsonValue(value, context)
 }
 
 /** Sets become arrays, keys become strings. */
-function toJsonValue(value: RegoValue): RegoValue {
-  if (isArray(value)) return value.map(toJsonValue)
-  if (value instanceof RegoSet) return value.sorted().map(toJsonValue)
+function toJsonValue(value: RegoValue, context: BuiltinContext): RegoValue {
+  const convert = (child: RegoValue): RegoValue => toJsonValue(child, context)
+  if (isArray(value)) return value.map(convert)
+  if (value instanceof RegoSet) return value.sorted().map(convert)
   if (!(value instanceof RegoObject)) return value
-  return new RegoObject(jsonMembers(value).map(([key, member]) => [key, toJsonValue(member)] as const))
+  return new RegoObject(jsonMembers(value, context).map(([key, member]) => [key, convert(member)] as const))
 }
 
 function compileOperand(operands: readonly RegoValue[], position: number, context: BuiltinContext): Schema {
-  return compileSchema(documentOperand(operands, position), context)
+  return compileSchema(documentOperand(operands, position, context), context)
 }
 
 function toObject({ type, field, description }: Finding): RegoObject {
@@ -64,7 +69,7 @@ export const SCHEMA: BuiltinFamily = {
   'json.match_schema': (operands, context) =>
     withSchemaErrors(
       () => {
-        const document = documentOperand(operands, 1)
+        const document = documentOperand(operands, 1, context)
         const findings = validate(compileOperand(operands, 2, context), document, context)
         return [findings.length === 0, findings.map(toObject)]
       },

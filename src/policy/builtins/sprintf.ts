@@ -12,6 +12,9 @@ import type { RegoValue } from './value.ts'
 /** Go refuses widths, precisions and argument numbers beyond this. */
 const MAX_NUMBER = 1_000_000
 const NS_PER_CHAR = 20
+const NS_PER_ARGUMENT = 4_000
+/** Very large and very small doubles have hundreds of digits. */
+const NS_PER_EXTREME_DOUBLE = 60_000
 
 /** What OPA passes to Go for a Rego value: integers, doubles and texts; everything composite is printed first. */
 function toArgument(value: RegoValue): PrintArgument {
@@ -93,6 +96,7 @@ class Formatter {
     else {
       boundText((flags.width ?? 0) + (flags.precision ?? 0))
       spend(this.#context, NS_PER_CHAR * ((flags.width ?? 0) + (flags.precision ?? 0)))
+      spend(this.#context, argumentCost(argument))
       this.#write(formatArgument(argument, verb, flags))
       this.#argument += 1
     }
@@ -196,6 +200,14 @@ class Formatter {
   }
 }
 
+function argumentCost(argument: PrintArgument): number {
+  if (argument.kind === 'string') return NS_PER_ARGUMENT + argument.value.length * NS_PER_CHAR * 10
+  if (argument.kind !== 'float64') return NS_PER_ARGUMENT
+  const magnitude = Math.abs(argument.value)
+  const isExtreme = magnitude !== 0 && (magnitude < 1e-30 || magnitude > 1e30)
+  return isExtreme ? NS_PER_EXTREME_DOUBLE : NS_PER_ARGUMENT
+}
+
 function scanNumber(format: string, start: number, end: number): ScannedNumber {
   let value: number | undefined
   for (let at = start; at < end; at += 1) {
@@ -213,7 +225,7 @@ export const SPRINTF: BuiltinFamily = {
   sprintf: (operands, context) => {
     const format = stringOperand(operands, 1)
     const args = arrayOperand(operands, 2)
-    spend(context, format.length * NS_PER_CHAR)
+    spend(context, format.length * NS_PER_CHAR + args.length * NS_PER_ARGUMENT)
     return new Formatter(format, args.map(toArgument), context).run()
   },
 }

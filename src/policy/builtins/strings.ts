@@ -9,6 +9,7 @@ import { occurrences } from './search.ts'
 import type { RegoValue } from './value.ts'
 
 const NS_PER_CHAR = 8
+const NS_PER_HIT = 400
 
 function affixMatch(
   operands: readonly RegoValue[],
@@ -48,7 +49,7 @@ function lowerBound(sorted: readonly string[], wanted: string): number {
   return low
 }
 
-function indexesOf(text: string, needle: string): readonly RegoNumber[] {
+function indexesOf(text: string, needle: string, context: BuiltinContext): readonly RegoNumber[] {
   if (needle === '') throw new BuiltinError('empty search character')
   const found: RegoNumber[] = []
   let at = 0
@@ -56,6 +57,7 @@ function indexesOf(text: string, needle: string): readonly RegoNumber[] {
   for (const index of occurrences(text, needle, true)) {
     for (; at < index; at += 1) if (!isLowSurrogate(text.charCodeAt(at))) codePoints += 1
     boundElements(found.length + 1)
+    spend(context, NS_PER_HIT)
     found.push(integer(codePoints))
   }
   return found
@@ -119,6 +121,6 @@ export const STRINGS: BuiltinFamily = {
     const text = stringOperand(operands, 1)
     const needle = stringOperand(operands, 2)
     spend(context, (text.length + needle.length) * NS_PER_CHAR * 4)
-    return indexesOf(text, needle)
+    return indexesOf(text, needle, context)
   },
 }

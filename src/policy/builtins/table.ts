@@ -50,7 +50,7 @@ export const HOST_BUILTINS: ReadonlySet<string> = new Set(TABLE.keys())
 /** Cost of any call: crossing the border, table look-up. */
 const NS_PER_CALL = 1_000
 /** Cost of reading or writing one character of a value's text, with the objects made of it. */
-const NS_PER_TEXT_CHAR = 20
+const NS_PER_TEXT_CHAR = 80
 
 /**
  * Evaluates one call. Operands and result are texts of Rego values, as `opa_value_dump` writes and `opa_value_parse`
@@ -69,9 +69,7 @@ export function callBuiltin(
   try {
     const result = builtin(args.map(parseRegoValue), context)
     if (result === undefined) return undefined
-    const text = formatRegoValue(result)
-    spend(context, NS_PER_TEXT_CHAR * text.length)
-    return text
+    return formatRegoValue(result, (chars) => spend(context, NS_PER_TEXT_CHAR * chars))
   } catch (thrown) {
     if (thrown instanceof BuiltinError) return undefined
     throw thrown

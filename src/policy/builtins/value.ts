@@ -12,6 +12,7 @@ export type RegoValue = null | boolean | string | RegoNumber | readonly RegoValu
 export class RegoSet implements Iterable<RegoValue> {
   readonly #elements = new Map<string, RegoValue>()
   #sorted: readonly RegoValue[] | undefined
+  #key: string | undefined
 
   constructor(elements: Iterable<RegoValue> = []) {
     for (const element of elements) this.add(element)
@@ -26,6 +27,7 @@ export class RegoSet implements Iterable<RegoValue> {
     if (this.#elements.has(key)) return
     this.#elements.set(key, element)
     this.#sorted = undefined
+    this.#key = undefined
   }
 
   has(element: RegoValue): boolean {
@@ -34,6 +36,7 @@ export class RegoSet implements Iterable<RegoValue> {
 
   delete(element: RegoValue): boolean {
     this.#sorted = undefined
+    this.#key = undefined
     return this.#elements.delete(valueKey(element))
   }
 
@@ -41,6 +44,12 @@ export class RegoSet implements Iterable<RegoValue> {
   sorted(): readonly RegoValue[] {
     this.#sorted ??= [...this.#elements.values()].sort(compareValues)
     return this.#sorted
+  }
+
+  /** {@link valueKey} of the set, worked out once. */
+  key(): string {
+    this.#key ??= `c[${this.sorted().map(lengthPrefixedKey).join('')}]`
+    return this.#key
   }
 
   [Symbol.iterator](): Iterator<RegoValue> {
@@ -52,6 +61,7 @@ export class RegoSet implements Iterable<RegoValue> {
 export class RegoObject implements Iterable<readonly [RegoValue, RegoValue]> {
   readonly #entries = new Map<string, readonly [RegoValue, RegoValue]>()
   #sorted: readonly (readonly [RegoValue, RegoValue])[] | undefined
+  #key: string | undefined
 
   constructor(entries: Iterable<readonly [RegoValue, RegoValue]> = []) {
     for (const [key, value] of entries) this.set(key, value)
@@ -72,10 +82,12 @@ export class RegoObject implements Iterable<readonly [RegoValue, RegoValue]> {
   set(key: RegoValue, value: RegoValue): void {
     this.#entries.set(valueKey(key), [key, value])
     this.#sorted = undefined
+    this.#key = undefined
   }
 
   delete(key: RegoValue): boolean {
     this.#sorted = undefined
+    this.#key = undefined
     return this.#entries.delete(valueKey(key))
   }
 
@@ -83,6 +95,12 @@ export class RegoObject implements Iterable<readonly [RegoValue, RegoValue]> {
   sorted(): readonly (readonly [RegoValue, RegoValue])[] {
     this.#sorted ??= [...this.#entries.values()].sort((a, b) => compareValues(a[0], b[0]))
     return this.#sorted
+  }
+
+  /** {@link valueKey} of the object, worked out once. */
+  key(): string {
+    this.#key ??= `o[${this.sorted().flat().map(lengthPrefixedKey).join('')}]`
+    return this.#key
   }
 
   [Symbol.iterator](): Iterator<readonly [RegoValue, RegoValue]> {
@@ -165,8 +183,7 @@ export function valueKey(value: RegoValue): string {
   if (value instanceof RegoNumber) return `n${numberKey(value)}`
   if (value === null || typeof value === 'boolean') return String(value)
   if (isArray(value)) return `a[${value.map(lengthPrefixedKey).join('')}]`
-  if (value instanceof RegoSet) return `c[${value.sorted().map(lengthPrefixedKey).join('')}]`
-  return `o[${value.sorted().flat().map(lengthPrefixedKey).join('')}]`
+  return value.key()
 }
 
 function lengthPrefixedKey(value: RegoValue): string {
@@ -315,13 +332,17 @@ class ValueReader {
   }
 }
 
-/** Writes a value so that the module reads back exactly it. Bounded in size and depth. */
-export function formatRegoValue(value: RegoValue): string {
+/**
+ * Writes a value so that the module reads back exactly it. Bounded in size and depth; `charge` is told of every part
+ * before it is kept.
+ */
+export function formatRegoValue(value: RegoValue, charge: (chars: number) => void = () => {}): string {
   const parts: string[] = []
   let length = 0
   const emit = (part: string): void => {
     length += part.length
     boundText(length)
+    charge(part.length)
     parts.push(part)
   }
   writeValue(value, emit, 0)

@@ -10,7 +10,7 @@ import { RegoObject, wellFormed } from './value.ts'
 import type { PlainScalar } from './yaml-scalar.ts'
 import { hasForbiddenCharacters, resolvePlain } from './yaml-scalar.ts'
 
-const NS_PER_CHAR = 1_000
+const NS_PER_CHAR = 3_000
 const NS_PER_NODE = 2_000
 /** Longest text that is parsed; the parser's own work is not metered. */
 const MAX_TEXT_CHARS = 65_536

@@ -1,4 +1,5 @@
 /** Values to YAML text in the layout of go-yaml v3: two spaces, sorted keys, quotes only where they are needed. */
+import type { BuiltinContext } from './budget.ts'
 import { boundText } from './budget.ts'
 import { formatFloat } from './float-text.ts'
 import { jsonMembers } from './json-text.ts'
@@ -11,14 +12,19 @@ import { resolvePlain } from './yaml-scalar.ts'
 const MAX_SIMPLE_KEY_BYTES = 128
 
 /** The YAML text of a value, with a final line break. */
-export function formatYaml(value: RegoValue): string {
-  const writer = new YamlWriter()
+export function formatYaml(value: RegoValue, context: BuiltinContext): string {
+  const writer = new YamlWriter(context)
   writer.writeRoot(value)
   return writer.text
 }
 
 class YamlWriter {
   text = ''
+  readonly #context: BuiltinContext
+
+  constructor(context: BuiltinContext) {
+    this.#context = context
+  }
 
   writeRoot(value: RegoValue): void {
     const text = inlineText(value, 0)
@@ -34,7 +40,7 @@ class YamlWriter {
   /** Writes a collection that is not empty. `inLine` = the first entry continues the current line. */
   #writeBlock(value: RegoValue, indent: number, inLine: boolean): void {
     if (value instanceof RegoObject) {
-      for (const [at, [key, member]] of sortedMembers(value).entries()) {
+      for (const [at, [key, member]] of sortedMembers(value, this.#context).entries()) {
         if (at > 0 || !inLine) this.#emit(' '.repeat(indent))
         this.#writeEntry(key, member, indent)
       }
@@ -178,8 +184,11 @@ function escapeCharacter(character: string): string {
 }
 
 /** Members with their keys in go-yaml's natural order: numbers in them count as numbers. */
-function sortedMembers(object: RegoObject): readonly (readonly [string, RegoValue])[] {
-  return [...jsonMembers(object)].sort(([a], [b]) => compareNaturally(Array.from(a), Array.from(b)))
+function sortedMembers(
+  object: RegoObject,
+  context: BuiltinContext,
+): readonly (readonly [string, RegoValue])[] {
+  return [...jsonMembers(object, context)].sort(([a], [b]) => compareNaturally(Array.from(a), Array.from(b)))
 }
 
 function compareNaturally(a: readonly string[], b: readonly string[]): number {

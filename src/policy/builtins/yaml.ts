@@ -7,7 +7,7 @@ import { parseYaml } from './yaml-read.ts'
 import { hasForbiddenCharacters } from './yaml-scalar.ts'
 import { formatYaml } from './yaml-write.ts'
 
-const NS_PER_CHAR = 400
+const NS_PER_CHAR = 600
 
 /** The family, by Rego names. */
 export const YAML: BuiltinFamily = {
@@ -24,11 +24,11 @@ export const YAML: BuiltinFamily = {
   },
   'yaml.marshal': (operands, context) => {
     const value = anyOperand(operands, 1)
-    const json = toJsonText(value, null)
+    const json = toJsonText(value, null, context)
     spend(context, NS_PER_CHAR * json.length)
     // OPA passes the JSON text through the YAML reader first.
     if (hasForbiddenCharacters(json)) throw new BuiltinError('control characters are not allowed')
-    return formatYaml(value)
+    return formatYaml(value, context)
   },
   'yaml.unmarshal': (operands, context) => parseYaml(stringOperand(operands, 1), context),
 }
