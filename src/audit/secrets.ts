@@ -128,8 +128,9 @@ const SHAPED: readonly Detector[] = [
   },
   {
     kind: 'mailchimp_key',
-    anchors: ['-us'],
-    pattern: /(?<![0-9a-f])[0-9a-f]{32}-us\d{1,2}/g,
+    // With a digit: `-us` alone stands in `may-use` and would send every such trace through the slow walk.
+    anchors: ['-us1', '-us2', '-us3', '-us4', '-us5', '-us6', '-us7', '-us8', '-us9'],
+    pattern: /(?<![0-9a-f])[0-9a-f]{32}-us[1-9]\d?/g,
   },
   {
     kind: 'google_refresh_token',

@@ -38,8 +38,6 @@ export interface ExchangeOptions {
   /** From now to the last byte of an answer, or to the head of a stream. */
   readonly timeoutMs: number
   readonly watch: StreamWatch
-  /** Called when a connection has been found and the request is being written to it. */
-  readonly onSent?: () => void
 }
 
 /** What an upstream may still send after its answer before the connection is cut instead of reused. */
@@ -107,7 +105,6 @@ class RunningExchange implements Dispatcher.DispatchHandler {
     this.controller = controller
     // Given up while it waited for a free connection: nothing is written to the socket.
     if (this.settled) controller.abort(new Error('exchange abandoned'))
-    else this.options.onSent?.()
   }
 
   onResponseStart(

@@ -49,8 +49,8 @@ export interface Forwarder {
   close(): Promise<void>
 }
 
-/** How long a session's requests wait for its stream to find a connection. */
-const MAX_STREAM_OPENING_MS = 1000
+/** How long what a session sends may wait for its stream: a handshake and a round trip to another continent. */
+const MAX_STREAM_OPENING_MS = 500
 
 /** An idle connection is given up before servers' usual 5 s, so that a POST does not meet a closing one. */
 const KEEP_ALIVE_MS = 4000
@@ -66,11 +66,17 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
     const message = call.message as Message
     const lasting = isLasting(message)
     const startedAt = clock.monotonicMs()
-    const onSent = await order.enter(message)
+    const opened = await order.enter(message)
     const receiver = createReceiver({
       server: target.name,
       message,
-      sink,
+      sink: {
+        open(head) {
+          opened()
+          sink.open(head)
+        },
+        event: sink.event,
+      },
       maxAnswerBytes: target.maxAnswerBytes,
       streamLimits: lasting ? { idleMs: null, maxMs: options.maxStreamMs } : options.streamLimits,
       elapsedMs: () => clock.monotonicMs() - startedAt,
@@ -81,7 +87,6 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
         signal,
         timeoutMs: target.timeoutMs,
         watch: options.watch,
-        onSent,
       })
       return receiver.answer()
     } catch (thrown) {
@@ -89,7 +94,7 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
       call.upstream = receiver.report()
       throw thrown
     } finally {
-      onSent()
+      opened()
     }
   }
 

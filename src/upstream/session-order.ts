@@ -7,36 +7,38 @@ import type { Message } from '../gateway/types.ts'
  */
 export interface SessionOrder {
   /**
-   * Resolves when no stream of the message's session is looking for a connection, or has looked for too long. Call the
-   * function returned once the message is on its way, or never will be; more often does no harm.
+   * Resolves when no stream of the message's session is being opened, or one has taken too long. Call the function returned
+   * when the message has been answered or its stream is open; more often does no harm.
    */
   enter(message: Message): Promise<() => void>
 }
 
-/** `maxWaitMs` counts from the opening of the stream: a connection that is not made in that time holds nobody up. */
+/** `maxWaitMs` counts from the opening of the stream: some servers send its head with the first event, which may never come. */
 export function createSessionOrder(maxWaitMs: number): SessionOrder {
-  /** By the upstream's own session id: the latest stream that is not on its way yet. */
+  /** By the upstream's own session id: the latest stream that is being opened. */
   const opening = new Map<string, Promise<void>>()
 
   function open(session: string): () => void {
     let resolve: () => void = () => undefined
-    const sent = new Promise<void>((done) => {
+    const opened = new Promise<void>((done) => {
       resolve = done
     })
     const settle = () => {
       clearTimeout(timer)
-      if (opening.get(session) === sent) opening.delete(session)
+      if (opening.get(session) === opened) opening.delete(session)
       resolve()
     }
     const timer = setTimeout(settle, maxWaitMs)
-    opening.set(session, sent)
+    opening.set(session, opened)
     return settle
   }
 
   return {
     async enter({ session, kind }) {
       if (session === null) return nothing
-      await opening.get(session.upstreamId)
+      const before = opening.get(session.upstreamId)
+      // No pause without need: a stream is known to be opening from the moment it enters.
+      if (before !== undefined) await before
       return kind === 'stream' ? open(session.upstreamId) : nothing
     },
   }

@@ -1,12 +1,14 @@
 import { hash } from 'node:crypto'
 import { expect } from 'chai'
 import { GatewayError } from '../../src/errors.ts'
+import type { Message } from '../../src/gateway/types.ts'
 import type { Forwarder } from '../../src/upstream/forward.ts'
+import { createSessionOrder } from '../../src/upstream/session-order.ts'
 import { createStreamWatch } from '../../src/upstream/stream-watch.ts'
 import type { RawHandler, RawUpstream } from '../support/upstreams.ts'
 import { startRawUpstream } from '../support/upstreams.ts'
-import type { ForwarderParts } from './call-fixture.ts'
-import { callOf, clock, forwarderTo, getStream, recordingSink } from './call-fixture.ts'
+import type { CallParts, ForwarderParts } from './call-fixture.ts'
+import { callOf, clock, forwarderTo, getStream, recordingSink, session } from './call-fixture.ts'
 
 const never = new AbortController().signal
 const progress = (step: number) => ({
@@ -250,6 +252,59 @@ describe('forwarding a stream', () => {
         .forward(callOf(getStream), recordingSink(), never)
         .catch((thrown: unknown) => thrown)
       expect(error).to.include({ kind: 'upstream_failed' })
+    })
+
+    describe('for a session', () => {
+      const stream = { ...getStream, message: { ...getStream.message, session } }
+      const inSession = { message: { session } }
+
+      it('comes before what the session sends after it', async () => {
+        const answered: string[] = []
+        const open: (() => void)[] = []
+        const [upstream, forwarder] = await start((request, reply) => {
+          if (request.httpMethod === 'GET') open.push(() => reply.stream())
+          else reply.result({})
+        })
+        const sink = recordingSink()
+        const controller = new AbortController()
+        const running = forwarder.forward(callOf(stream), sink, controller.signal)
+        const calling = forwarder
+          .forward(callOf(inSession), recordingSink(), never)
+          .then(() => answered.push('same session'))
+        await upstream.waitFor('GET', 0)
+        const other = { message: { session: { ...session, upstreamId: 'another' } } }
+        await forwarder.forward(callOf(other), recordingSink(), never)
+        answered.push('another session')
+        expect(upstream.calls(), 'only that of another session').to.equal(1)
+        open[0]?.()
+        await calling
+        expect(answered).to.deep.equal(['another session', 'same session'])
+        controller.abort()
+        await running
+      })
+
+      it('holds nobody up when it is refused', async () => {
+        const [, forwarder] = await start((request, reply) => {
+          if (request.httpMethod === 'GET') reply.send(405, '')
+          else reply.result({})
+        })
+        const [answer] = await Promise.all([
+          forwarder.forward(callOf(stream), recordingSink(), never),
+          forwarder.forward(callOf(inSession), recordingSink(), never),
+        ])
+        expect(answer.head.status).to.equal(405)
+      })
+
+      it('holds nobody up for longer than the bound when its head does not come', async () => {
+        const order = createSessionOrder(5)
+        const messageOf = (parts: CallParts): Message => callOf(parts).message as Message
+        await order.enter(messageOf(stream))
+        await order.enter(messageOf(inSession))
+        const opened = await order.enter(messageOf(stream))
+        opened()
+        opened()
+        await order.enter(messageOf(inSession))
+      })
     })
 
     it('does not take a place from calls', async () => {

@@ -5,7 +5,7 @@ import { toBytes, toText } from './bytes.ts'
 import { jsonKey } from './json-text.ts'
 import type { BuiltinFamily } from './operands.ts'
 import { objectOperand, stringOperand } from './operands.ts'
-import { parseUri } from './uri.ts'
+import { isUri, parseUri } from './uri.ts'
 import type { RegoValue } from './value.ts'
 import { compareStrings, isArray, RegoObject, RegoSet } from './value.ts'
 
@@ -105,7 +105,7 @@ export const ENCODING: BuiltinFamily = {
   'hex.encode': (operands, context) => toBytes(chargedText(operands, context)).toString('hex'),
   'uri.is_valid': (operands, context) => {
     if (typeof operands[0] !== 'string' || operands[0] === '') return false
-    return parseUri(chargedText(operands, context, 4)) !== undefined
+    return isUri(chargedText(operands, context, 4))
   },
   'uri.parse': (operands, context) => {
     const parts = parseUri(chargedText(operands, context, 4))

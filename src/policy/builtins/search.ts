@@ -30,6 +30,7 @@ export class TextFinder {
 
   /** Index of the first occurrence at or after `from`, or -1. */
   indexIn(text: string, from: number): number {
+    if (this.#needle === '') return from
     let matched = 0
     for (let at = from; at < text.length; at += 1) {
       const unit = text.charCodeAt(at)

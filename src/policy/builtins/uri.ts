@@ -1,4 +1,5 @@
 /** URI references as Go's `url.Parse` takes them apart. */
+import { BuiltinLimitError } from './budget.ts'
 import { toBytes, toText } from './bytes.ts'
 import { isIpv6Literal } from './net.ts'
 
@@ -26,6 +27,16 @@ const PATH_ASCII = /[A-Za-z0-9$&+,\-./:;=@_~]/
 function cut(text: string, separator: string): [string, string] {
   const at = text.indexOf(separator)
   return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + separator.length)]
+}
+
+/** Whether Go takes the text as a URI reference; escaped bytes need not be UTF-8. */
+export function isUri(text: string): boolean {
+  try {
+    return parseUri(text) !== undefined
+  } catch (thrown) {
+    if (thrown instanceof BuiltinLimitError && thrown.limit === 'binary_text') return true
+    throw thrown
+  }
 }
 
 /** The parts of a URI reference, or undefined when Go refuses it. May throw a `binary_text` limit. */
