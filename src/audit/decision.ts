@@ -111,17 +111,19 @@ function authzSections(
       ),
     ),
     input_mac: JSON.stringify(evaluation.inputMac),
-    trace: notes.attempt('trace', () =>
-      notes.walked(
+    trace: notes.attempt('trace', () => {
+      const text = evaluation.traceText()
+      return notes.walked(
         'trace',
-        redactor.json(evaluation.traceText(), {
+        redactor.json(text, {
           bounds: DECISION_BOUNDS,
           own: TRACE_WORDS,
           withhold: VALUES,
           trusted: true,
+          parts: evaluation.traceParts(),
         }),
-      ),
-    ),
+      )
+    }),
   }
 }
 

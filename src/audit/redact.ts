@@ -4,6 +4,7 @@
  * One redactor serves one event. What it catches in the request it remembers, and replaces wherever that text comes up
  * again: in the trace (a policy may have copied it into a variable), in the answer, in an error message.
  */
+import { LRUCache } from 'lru-cache'
 import { isSecretKey, maskSecrets, mayHoldSecret, SECRET_WORDS } from './secrets.ts'
 import type { Masker } from './skip.ts'
 import type { Bounds, OwnWords, Walked, WalkPlan } from './walk.ts'
@@ -44,6 +45,8 @@ export interface RedactOptions {
   readonly own?: OwnWords
   /** Assembled by the gateway from texts it serialised itself, so surely JSON. Allows the fast path. Default false. */
   readonly trusted?: boolean
+  /** Of a trusted text: the fragments that came from outside, and all that the gateway's own words can contribute. */
+  readonly parts?: { readonly values: string; readonly words: string }
   /** Members to withhold when more secrets were met than can be remembered. */
   readonly withhold?: ReadonlySet<string>
 }
@@ -164,11 +167,16 @@ function toPlan(options: RedactOptions, memory: Memory): WalkPlan {
  * assembled itself (`trusted`): it does not check that they are JSON.
  */
 function isPlain(text: string, memory: Memory, options: RedactOptions): boolean {
+  if (options.trusted !== true || memory.moreKeys.size > 0 || memory.overflowed) return false
+  if (text.length > options.bounds.totalLength) return false
+  const { parts } = options
+  return parts === undefined
+    ? looksPlain(text, memory)
+    : areCleanWords(parts.words) && looksPlain(parts.values, memory)
+}
+
+function looksPlain(text: string, memory: Memory): boolean {
   return (
-    options.trusted === true &&
-    memory.moreKeys.size === 0 &&
-    text.length <= options.bounds.totalLength &&
-    !memory.overflowed &&
     !UNUSUAL.test(text) &&
     // Escapes could hide a secret from a look at raw JSON.
     !text.includes('\\u') &&
@@ -176,6 +184,18 @@ function isPlain(text: string, memory: Memory, options: RedactOptions): boolean 
     !(hasAnyWord(text) && (mayNameSecret(text) || mayHoldSecret(text))) &&
     !memory.mayStandIn(text)
   )
+}
+
+/** The words of the policies looked at last, and whether something in them has to be masked. */
+const WORDS = new LRUCache<string, boolean>({ max: 16 })
+
+/** Whether a policy's own words hold no secret. They are the same for every row, so they are looked through once. */
+function areCleanWords(words: string): boolean {
+  const known = WORDS.get(words)
+  if (known !== undefined) return known
+  const clean = !words.includes('\\u') && maskSecrets(words, () => undefined) === words
+  WORDS.set(words, clean)
+  return clean
 }
 
 /**

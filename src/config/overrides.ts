@@ -1,7 +1,8 @@
 /** Settings from outside the file: `GATEWAY_*` variables, DATABASE_URL, flags of the command line. */
+
+import { editDistance } from '../nearest-name.ts'
 import type { Environment } from './interpolate.ts'
 import type { Problem } from './problems.ts'
-import { editDistance } from './problems.ts'
 import type { SchemaNode } from './settings.ts'
 import { SETTINGS, variableOf } from './settings.ts'
 

@@ -2,9 +2,9 @@
 import { isIP, isIPv4 } from 'node:net'
 import type { ErrorObject } from 'ajv/dist/2020.js'
 import { Ajv2020 } from 'ajv/dist/2020.js'
+import { nearestName } from '../nearest-name.ts'
 import type { SettingPath } from './document.ts'
 import { parseListen } from './listen.ts'
-import { nearestName } from './problems.ts'
 import { CONFIG_SCHEMA, nodeAt } from './settings.ts'
 
 /** A schema problem before it is known where the setting stands. */

@@ -61,6 +61,9 @@ const METHODS: ReadonlyMap<string, MethodRule> = new Map([
   ['notifications/tasks/status', notice(LEGACY)],
 ])
 
+/** All methods of the list, for people who look for the right one. */
+export const METHOD_NAMES: readonly string[] = [...METHODS.keys()]
+
 /** Requests a server may send to its client: on a stream (2025-x) or inside an `input_required` result (2026-07-28). */
 export const SERVER_REQUESTS: ReadonlySet<string> = new Set([
   'sampling/createMessage',

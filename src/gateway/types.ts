@@ -194,6 +194,11 @@ export interface Evaluation {
   readonly inputMac: string
   /** Assembles the trace's JSON text (`{"v":1,"truncated":..,"dropped":..,"rules":[..]}`). Call it once, off the hot path. */
   traceText(): string
+  /**
+   * For redaction: what in the trace's text came from outside (`values`, JSON fragments), and all that the
+   * policy's own text can contribute (`words`, the same for every evaluation of a policy). Call it after `traceText`.
+   */
+  traceParts(): { readonly values: string; readonly words: string }
 }
 
 /** The verdict on one target of a list. */

@@ -36,14 +36,33 @@ export const SOURCE_BOUNDS: SourceBounds = {
 
 const DATA_FILE = /^data\.(json|ya?ml)$/
 
-/** Test tables; not policies. */
-const CASES_FOLDER = 'cases'
+/** Folders of test tables; there are no policies in them. */
+export const CASES_FOLDER = 'cases'
 
 interface Found {
   /** Relative path with `/`. */
   readonly name: string
   readonly path: string
-  readonly kind: 'rego' | 'data'
+}
+
+/** A file that was read. */
+export interface FolderFile {
+  /** Path relative to the folder, with `/`. */
+  readonly name: string
+  readonly text: string
+}
+
+/** Which files of a policies folder are read. */
+export interface FileSelection {
+  /** Whether a folder of that name is looked into. */
+  enters(name: string): boolean
+  /** Whether a file of that name is wanted; `folders` are those it stands in, outermost first. */
+  takes(name: string, folders: readonly string[]): boolean
+}
+
+const POLICY_FILES: FileSelection = {
+  enters: (name) => name !== CASES_FOLDER,
+  takes: (name) => DATA_FILE.test(name) || (name.endsWith('.rego') && !name.endsWith('_test.rego')),
 }
 
 /** Loads a policies folder. Throws PolicyBuildError with everything that is wrong with it. */
@@ -51,24 +70,17 @@ export async function loadPolicySources(
   folder: string,
   bounds: SourceBounds = SOURCE_BOUNDS,
 ): Promise<PolicySources> {
-  const root = await rootOf(folder)
-  const found: Found[] = []
-  await walk({ root, bounds, found }, root, [])
   const rego: Record<string, string> = {}
   const documents: { readonly file: string; readonly value: JsonObject }[] = []
   const errors: PolicyError[] = []
-  let total = 0
-  for (const file of found.sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    const text = await readText(file, bounds)
-    total += Buffer.byteLength(text)
-    if (total > bounds.maxTotalBytes)
-      throw refuse(file.name, `the folder holds more than ${bounds.maxTotalBytes} bytes`)
-    if (file.kind === 'rego') rego[file.name] = text
-    else {
-      const parsed = parseData(file.name, text)
-      if ('value' in parsed) documents.push({ file: file.name, value: parsed.value })
-      else errors.push(parsed.error)
+  for (const { name, text } of await readFolder(folder, POLICY_FILES, bounds)) {
+    if (name.endsWith('.rego')) {
+      rego[name] = text
+      continue
     }
+    const parsed = parseData(name, text)
+    if ('value' in parsed) documents.push({ file: name, value: parsed.value })
+    else errors.push(parsed.error)
   }
   const merged = mergeData(documents)
   errors.push(...merged.errors)
@@ -80,6 +92,30 @@ export async function loadPolicySources(
       'put policies there, or point `policies` to their folder',
     )
   return Object.freeze({ rego: Object.freeze(rego), data: merged.data })
+}
+
+/**
+ * Reads files of a policies folder, in the order of their names. Throws PolicyBuildError for what cannot be read for certain:
+ * links that lead out, files that are no files or not UTF-8, too many or too large ones.
+ */
+export async function readFolder(
+  folder: string,
+  selection: FileSelection,
+  bounds: SourceBounds = SOURCE_BOUNDS,
+): Promise<readonly FolderFile[]> {
+  const root = await rootOf(folder)
+  const found: Found[] = []
+  await walk({ root, bounds, found, selection }, root, [])
+  const files: FolderFile[] = []
+  let total = 0
+  for (const file of found.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    const text = await readText(file, bounds)
+    total += Buffer.byteLength(text)
+    if (total > bounds.maxTotalBytes)
+      throw refuse(file.name, `the folder holds more than ${bounds.maxTotalBytes} bytes`)
+    files.push({ name: file.name, text })
+  }
+  return files
 }
 
 async function rootOf(folder: string): Promise<string> {
@@ -96,6 +132,7 @@ interface Walk {
   readonly root: string
   readonly bounds: SourceBounds
   readonly found: Found[]
+  readonly selection: FileSelection
 }
 
 async function walk(state: Walk, folder: string, path: readonly string[]): Promise<void> {
@@ -107,22 +144,16 @@ async function walk(state: Walk, folder: string, path: readonly string[]): Promi
     if (entry.name.startsWith('.')) continue
     const name = [...path, entry.name].join('/')
     if (entry.isDirectory()) {
-      if (entry.name === CASES_FOLDER) continue
-      await walk(state, join(folder, entry.name), [...path, entry.name])
+      if (state.selection.enters(entry.name))
+        await walk(state, join(folder, entry.name), [...path, entry.name])
       continue
     }
-    const kind = kindOf(entry.name)
-    if (kind !== null) await add(state, join(folder, entry.name), name, kind)
+    if (state.selection.takes(entry.name, path)) await add(state, join(folder, entry.name), name)
     else if (entry.isSymbolicLink()) await refuseFolderLink(join(folder, entry.name), name)
   }
 }
 
-function kindOf(name: string): Found['kind'] | null {
-  if (DATA_FILE.test(name)) return 'data'
-  return name.endsWith('.rego') && !name.endsWith('_test.rego') ? 'rego' : null
-}
-
-async function add(state: Walk, path: string, name: string, kind: Found['kind']): Promise<void> {
+async function add(state: Walk, path: string, name: string): Promise<void> {
   if (/\p{Cc}|\p{Bidi_Control}/u.test(name))
     throw refuse(JSON.stringify(name), 'file names must not hold control characters')
   const real = await resolved(path, name)
@@ -131,7 +162,7 @@ async function add(state: Walk, path: string, name: string, kind: Found['kind'])
   }
   if (state.found.length >= state.bounds.maxFiles)
     throw refuse(name, `more than ${state.bounds.maxFiles} files`)
-  state.found.push({ name, path: real, kind })
+  state.found.push({ name, path: real })
 }
 
 async function refuseFolderLink(path: string, name: string): Promise<void> {

@@ -16,7 +16,7 @@ import type { PolicyInput } from './input.ts'
 import { nameAsSeen, targetBytes, toPolicyInput } from './input.ts'
 import type { TraceReader } from './trace.ts'
 import { createTraceReader } from './trace.ts'
-import type { TraceBounds } from './trace-render.ts'
+import type { RenderedTrace, TraceBounds } from './trace-render.ts'
 import { DEFAULT_TRACE_BOUNDS } from './trace-render.ts'
 
 /** Budgets of the room. */
@@ -74,8 +74,8 @@ export interface PolicyRoom {
 
 const DECISION = 'gateway/decision'
 const VISIBLE = 'gateway/visible'
-const EMPTY_TRACE = '{"v":1,"truncated":false,"dropped":0,"rules":[]}'
-const BROKEN_TRACE = '{"v":1,"truncated":true,"dropped":1,"rules":[]}'
+const EMPTY_TRACE = { text: '{"v":1,"truncated":false,"dropped":0,"rules":[]}', values: '' }
+const BROKEN_TRACE = { text: '{"v":1,"truncated":true,"dropped":1,"rules":[]}', values: '' }
 
 /** A policy that is loaded. */
 interface Loaded {
@@ -241,7 +241,11 @@ class Room implements PolicyRoom {
   private evaluation(loaded: Loaded, made: Made): Evaluation {
     const { input, run } = made
     const decision = made.decision ?? NOTHING
-    let text: string | null = null
+    let rendered: RenderedTrace | null = null
+    const render = (): RenderedTrace => {
+      rendered ??= input === null || run === null ? EMPTY_TRACE : this.renderTrace(loaded, input, run)
+      return rendered
+    }
     return {
       ...decision,
       failure: made.failure,
@@ -251,16 +255,14 @@ class Room implements PolicyRoom {
       fuel: run?.fuel ?? 0,
       inputText: input?.headText ?? '{}',
       inputMac: this.mac(input?.bytes ?? new Uint8Array()),
-      traceText: () => {
-        text ??= input === null || run === null ? EMPTY_TRACE : this.traceText(loaded, input, run)
-        return text
-      },
+      traceText: () => render().text,
+      traceParts: () => ({ values: render().values, words: loaded.trace.words }),
     }
   }
 
-  private traceText(loaded: Loaded, input: PolicyInput, run: HostRun): string {
+  private renderTrace(loaded: Loaded, input: PolicyInput, run: HostRun): RenderedTrace {
     try {
-      return loaded.trace.text(run.recording(), input, this.limits.trace)
+      return loaded.trace.render(run.recording(), input, this.limits.trace)
     } catch (error) {
       // The decision stands without its trace; the row says that something is missing.
       this.options.log.error({ err: error }, 'the trace of an evaluation could not be read')

@@ -68,6 +68,8 @@ export interface PreparedDictionary {
   knows(probe: Probe): boolean
   /** Whether it stands in a rule of the product itself: not shown, what the rule evaluates stands in its place. */
   hides(probe: Probe): boolean
+  /** All ready-made parts, one a line: what the policy's own text can contribute to a trace. */
+  readonly words: string
 }
 
 /** A head such as `deny contains x` or `by_team[t].names contains n`. */
@@ -79,9 +81,11 @@ export function prepareDictionary(dictionary: Dictionary): PreparedDictionary {
   const exprs = new Map<number, PreparedExpr>()
   const preparer = new Preparer(probes, exprs)
   const rules = new Map(dictionary.rules.map((probe) => [probe.id, prepareRule(probe, preparer)]))
+  const heads = [...rules.values()].flatMap((rule) => [rule.prefix, rule.headFailure, rule.constant])
   return {
     rules,
     exprs,
+    words: [...heads, ...[...exprs.values()].map((expr) => expr.prefix)].join('\n'),
     knows({ op, id }) {
       if (op === 'enter' || op === 'leave') return rules.has(id)
       return exprs.get(id)?.probe.begin === (op === 'begin')

@@ -46,15 +46,22 @@ const ENVELOPE_BYTES = 64
 const MAX_ROWS = 8192
 const UNREADABLE = '"… a value too large to be read …"'
 
+/** A trace as JSON text, and the fragments of it that hold values. */
+export interface RenderedTrace {
+  readonly text: string
+  /** Members and values in the text that the policy did not write itself. */
+  readonly values: string
+}
+
 /** The trace as JSON text. `dropped`: events that were not even logged. */
-export function renderTrace(rules: readonly RuleNode[], dropped: number, bounds: TraceBounds): string {
+export function renderTrace(rules: readonly RuleNode[], dropped: number, bounds: TraceBounds): RenderedTrace {
   for (const detail of DETAILS) {
     const writer = new TraceWriter(detail, bounds)
     const text = writer.rules(rules, detail.top)
     const fits = !writer.isOver() && Buffer.byteLength(text) + ENVELOPE_BYTES <= bounds.maxBytes
-    if (fits) return envelope(text, dropped + writer.dropped)
+    if (fits) return { text: envelope(text, dropped + writer.dropped), values: writer.values() }
   }
-  return envelope('', dropped + countRules(rules))
+  return { text: envelope('', dropped + countRules(rules)), values: '' }
 }
 
 function envelope(rules: string, dropped: number): string {
@@ -68,6 +75,8 @@ class TraceWriter {
   private written = 0
   /** Characters of what is finished: less than there will be. */
   private characters = 0
+  /** The same value is read again and again: each is kept once. */
+  private readonly seen = new Set<string>()
 
   constructor(detail: Detail, bounds: TraceBounds) {
     this.detail = detail
@@ -77,6 +86,10 @@ class TraceWriter {
   /** Whether what has been written is too much already; then there is no point in going on. */
   isOver(): boolean {
     return this.written > this.bounds.maxEvents || this.characters > this.bounds.maxBytes
+  }
+
+  values(): string {
+    return [...this.seen].join(',')
   }
 
   rules(nodes: readonly RuleNode[], max = this.detail.rules): string {
@@ -121,6 +134,7 @@ class TraceWriter {
     const read = values.map(
       ([name, json]) => `${JSON.stringify(name)}:${cutJsonText(json, this.detail.value)}`,
     )
+    for (const member of read) this.seen.add(member)
     const text = `,"reads":{${read.join(',')}}`
     return missing.length === 0 ? text : `${text},"missing":${JSON.stringify(missing)}`
   }
@@ -129,7 +143,10 @@ class TraceWriter {
     let text = ''
     for (let index = 0; index < keys.length; index += 1) {
       const value = values[index]
-      if (value !== undefined) text += `${text === '' ? '' : ','}${keys[index]}${this.value(value)}`
+      if (value === undefined) continue
+      const member = `${keys[index]}${this.value(value)}`
+      this.seen.add(member)
+      text += text === '' ? member : `,${member}`
     }
     return text
   }
@@ -143,10 +160,16 @@ class TraceWriter {
   /** A set's definition contributes a list; any other has one value, or several when it was given several. */
   private ruleValue({ rule, rows }: RuleNode): string {
     if (rule.probe.outs === 0) return rule.isSet ? `[${rule.constant}]` : rule.constant
+    const value = this.computedValue(rule.isSet, rows)
+    this.seen.add(value)
+    return value
+  }
+
+  private computedValue(isSet: boolean, rows: string | null): string {
     if (rows === null || rows.length > MAX_ROWS) return this.value(rows)
     const solutions = [...new Set(splitArray(rows))]
     const [first] = solutions
-    if (first !== undefined && solutions.length === 1 && !rule.isSet) return this.value(first)
+    if (first !== undefined && solutions.length === 1 && !isSet) return this.value(first)
     return cutJsonText(`[${solutions.map(toJsonText).join(',')}]`, this.detail.value)
   }
 

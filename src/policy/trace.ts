@@ -12,7 +12,7 @@ import type { Probe } from './host-events.ts'
 import type { Recording } from './host-values.ts'
 import { prepareDictionary } from './trace-dictionary.ts'
 import { createDataDocument, createTextDocument } from './trace-lookup.ts'
-import type { TraceBounds } from './trace-render.ts'
+import type { RenderedTrace, TraceBounds } from './trace-render.ts'
 import { renderTrace } from './trace-render.ts'
 import { buildTree } from './trace-tree.ts'
 
@@ -30,8 +30,10 @@ export interface TraceReader {
   knows(probe: Probe): boolean
   /** Whether the probe stands in a rule of the product itself, whose events need not be logged. */
   hides(probe: Probe): boolean
-  /** The JSON text of one evaluation's trace; valid JSON whatever the evaluation did. */
-  text(recording: Recording, input: TracedInput, bounds: TraceBounds): string
+  /** One evaluation's trace; valid JSON whatever the evaluation did. */
+  render(recording: Recording, input: TracedInput, bounds: TraceBounds): RenderedTrace
+  /** Everything of the policy's own that can stand in a trace. */
+  readonly words: string
 }
 
 /** Work for looking up references, a few milliseconds. */
@@ -44,7 +46,8 @@ export function createTraceReader(dictionary: Dictionary, data: JsonObject): Tra
   return {
     knows: prepared.knows,
     hides: prepared.hides,
-    text(recording, { headText, argumentsText }, bounds) {
+    words: prepared.words,
+    render(recording, { headText, argumentsText }, bounds) {
       const budget = { characters: MAX_LOOKUP_CHARACTERS }
       const input = {
         head: createTextDocument(headText, budget),

@@ -66,13 +66,13 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
     const message = call.message as Message
     const lasting = isLasting(message)
     const startedAt = clock.monotonicMs()
-    const opened = await order.enter(message)
+    const passage = await order.enter(message)
     const receiver = createReceiver({
       server: target.name,
       message,
       sink: {
         open(head) {
-          opened()
+          passage.opened()
           sink.open(head)
         },
         event: sink.event,
@@ -94,7 +94,7 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
       call.upstream = receiver.report()
       throw thrown
     } finally {
-      opened()
+      passage.left()
     }
   }
 

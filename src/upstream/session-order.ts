@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Message } from '../gateway/types.ts'
 
 /**
@@ -6,42 +7,54 @@ import type { Message } from '../gateway/types.ts'
  * then says on the stream while it works on the request is lost, and what it asks there is never answered.
  */
 export interface SessionOrder {
-  /**
-   * Resolves when no stream of the message's session is being opened, or one has taken too long. Call the function returned
-   * when the message has been answered or its stream is open; more often does no harm.
-   */
-  enter(message: Message): Promise<() => void>
+  /** Resolves when no stream of the message's session is being opened, or one has taken too long. */
+  enter(message: Message): Promise<Passage>
+}
+
+/** One message on its way to the upstream and back. */
+export interface Passage {
+  /** Its stream is open. */
+  opened(): void
+  /** It has been answered, or its stream has ended. Call it always. */
+  left(): void
 }
 
 /** `maxWaitMs` counts from the opening of the stream: some servers send its head with the first event, which may never come. */
 export function createSessionOrder(maxWaitMs: number): SessionOrder {
-  /** By the upstream's own session id: the latest stream that is being opened. */
-  const opening = new Map<string, Promise<void>>()
+  /** By the upstream's own session id: the latest stream; resolved once it is open. */
+  const streams = new Map<string, Promise<void>>()
 
-  function open(session: string): () => void {
+  function open(session: string): Passage {
     let resolve: () => void = () => undefined
-    const opened = new Promise<void>((done) => {
+    const isOpen = new Promise<void>((done) => {
       resolve = done
     })
-    const settle = () => {
+    const timer = setTimeout(resolve, maxWaitMs)
+    const opened = () => {
       clearTimeout(timer)
-      if (opening.get(session) === opened) opening.delete(session)
       resolve()
     }
-    const timer = setTimeout(settle, maxWaitMs)
-    opening.set(session, opened)
-    return settle
+    streams.set(session, isOpen)
+    return {
+      opened,
+      left() {
+        opened()
+        if (streams.get(session) === isOpen) streams.delete(session)
+      },
+    }
   }
 
   return {
     async enter({ session, kind }) {
-      if (session === null) return nothing
-      const before = opening.get(session.upstreamId)
-      // No pause without need: a stream is known to be opening from the moment it enters.
-      if (before !== undefined) await before
-      return kind === 'stream' ? open(session.upstreamId) : nothing
+      if (session === null) return PASSAGE
+      const id = session.upstreamId
+      // Requests that arrive in one turn are read in the order of their sockets, not in the order they were sent in.
+      if (kind === 'request' && !streams.has(id)) await nextTurn()
+      const stream = streams.get(id)
+      if (stream !== undefined) await stream
+      return kind === 'stream' ? open(id) : PASSAGE
     },
   }
 }
 
-const nothing = (): void => undefined
+const PASSAGE: Passage = { opened: () => undefined, left: () => undefined }

@@ -1,6 +1,5 @@
 import { expect } from 'chai'
 import { toAuditRow } from '../../src/audit/event.ts'
-import { parseExact, stringifyExact } from '../../src/audit/exact.ts'
 import type { Explanation } from '../../src/audit/explain.ts'
 import { explainRow } from '../../src/audit/explain.ts'
 import type { StoredRow } from '../../src/audit/query.ts'
@@ -11,6 +10,7 @@ import { textWidth } from '../../src/cli/text.ts'
 import type { EndingKind } from '../../src/errors.ts'
 import { ENDINGS } from '../../src/errors.ts'
 import type { AuditEvent } from '../../src/gateway/types.ts'
+import { parseExact, stringifyExact } from '../../src/json/exact.ts'
 import {
   allowed,
   answered,

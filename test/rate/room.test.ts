@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import type { ChargeReport, Limit } from '../../src/rate/limit.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
+import { until } from '../support/until.ts'
 import type { TestLimiter } from './fixtures.ts'
 import { limit, openLimiter, refusalOf, stopDatabaseClock } from './fixtures.ts'
 
@@ -313,6 +314,24 @@ describe('windows of limits', () => {
     expect(await charge()).to.deep.equal([true, 1, 60_000])
     await clock.set('2026-01-01T12:07:00Z')
     expect(await charge()).to.deep.equal([true, 1, 60_000])
+  })
+
+  it('are those of the moment at which a call gets its turn, not of the one at which it came', async () => {
+    const clock = await stopDatabaseClock(database, '2026-01-01T12:00:00Z')
+    await limiter.charge([limit({ limit: 1 })])
+    const holder = await database.ownerPool.connect()
+    await holder.query('begin; select from rate_limits for update')
+    const waiting = limiter.charge([limit({ limit: 1 })])
+    await until('the charge to wait', async () => {
+      const { rows } = await database.ownerPool.query(
+        `select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`,
+      )
+      return rows.length > 0
+    })
+    await clock.advance(60)
+    await holder.query('rollback')
+    holder.release()
+    expect((await waiting).limits[0]).to.include({ consumed: 1, reset_ms: 60_000, refused: false })
   })
 
   it('of a day end at midnight UTC, whatever the time zone of the session', async () => {

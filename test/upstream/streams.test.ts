@@ -300,10 +300,21 @@ describe('forwarding a stream', () => {
         const messageOf = (parts: CallParts): Message => callOf(parts).message as Message
         await order.enter(messageOf(stream))
         await order.enter(messageOf(inSession))
-        const opened = await order.enter(messageOf(stream))
-        opened()
-        opened()
+        const passage = await order.enter(messageOf(stream))
+        passage.left()
         await order.enter(messageOf(inSession))
+      })
+
+      it('comes before a request that was read in the same turn', async () => {
+        const order = createSessionOrder(60_000)
+        const entered: string[] = []
+        const enter = async (parts: CallParts, name: string): Promise<void> => {
+          const passage = await order.enter(callOf(parts).message as Message)
+          entered.push(name)
+          passage.opened()
+        }
+        await Promise.all([enter(inSession, 'request'), enter(stream, 'stream')])
+        expect(entered).to.deep.equal(['stream', 'request'])
       })
     })
 

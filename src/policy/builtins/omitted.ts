@@ -48,8 +48,6 @@ export const OMITTED_BUILTINS: ReadonlyMap<string, OmittedBuiltin> = new Map([
         'put the data into the policy folder (data.json, data.yaml), or into the claims of the key',
     },
   ],
-  ['io.jwt.encode_sign', SIGNING],
-  ['io.jwt.encode_sign_raw', SIGNING],
   [
     'net.lookup_ip_addr',
     { reason: NO_NETWORK, alternative: 'compare addresses with net.cidr_contains, or names as text' },

@@ -9,6 +9,7 @@ import { CRYPTO } from './crypto.ts'
 import { ENCODING } from './encoding.ts'
 import { JSON_MARSHAL } from './json.ts'
 import { JWT } from './jwt.ts'
+import { JWT_SIGN } from './jwt-sign.ts'
 import { NET } from './net.ts'
 import type { Builtin, BuiltinFamily } from './operands.ts'
 import { PATCH } from './patch.ts'
@@ -29,6 +30,7 @@ const FAMILIES: readonly BuiltinFamily[] = [
   ENCODING,
   JSON_MARSHAL,
   JWT,
+  JWT_SIGN,
   NET,
   PATCH,
   REGEX,

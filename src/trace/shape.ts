@@ -1,6 +1,6 @@
 /** The stored trace and dictionary, from unchecked JSON to typed values. Unknown members are ignored, wrong ones left out. */
 
-import { stringifyExact } from './exact.ts'
+import { stringifyExact } from '../json/exact.ts'
 
 /** A rule that was entered. Values are JSON text. */
 export interface TraceRule {
