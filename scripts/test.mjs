@@ -3,7 +3,6 @@
  * that are named.
  */
 import { spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ensureBuilt, ensureInstalled, fail, ROOT, requireNode } from './prepare.mjs'
 
@@ -24,17 +23,8 @@ child.once('exit', (code, signal) => {
   process.exitCode = signal === null ? (code ?? 1) : 1
 })
 
-/** mocha adds the files of its configuration to those on the command line; named files are meant to be the only ones. */
+/** The files that are named are the only ones; without names all are meant. */
 function mochaArguments(args) {
   const isNamed = args.some((arg) => /\.test\.ts$/.test(arg))
-  if (!isNamed) return args
-  const { spec, ...settings } = JSON.parse(readFileSync(join(ROOT, '.mocharc.json'), 'utf8'))
-  const given = Object.entries(settings).flatMap(([name, value]) => toFlags(name, value))
-  return ['--no-config', ...given, ...args]
-}
-
-function toFlags(name, value) {
-  if (Array.isArray(value)) return value.flatMap((one) => toFlags(name, one))
-  if (typeof value === 'boolean') return [value ? `--${name}` : `--no-${name}`]
-  return [`--${name}`, String(value)]
+  return isNamed ? args : [...args, 'test/**/*.test.ts']
 }

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import pg from 'pg'
 import type { Admin, Check } from './admin/admin.ts'
 import { createAdmin } from './admin/admin.ts'
@@ -14,7 +14,7 @@ import { createNoAudit } from './audit/none.ts'
 import { storeRevision } from './audit/revisions.ts'
 import type { AuditWriter } from './audit/writer.ts'
 import { createAuditRoom } from './audit/writer.ts'
-import { countKeys } from './auth/key-store.ts'
+import { countKeys, KEYS_TOPIC } from './auth/key-store.ts'
 import type { AuthRoom } from './auth/room.ts'
 import { createAuthRoom } from './auth/room.ts'
 import { isLoopback } from './config/listen.ts'
@@ -36,22 +36,21 @@ import type { HttpRoom } from './http/room.ts'
 import { createHttpRoom } from './http/room.ts'
 import type { FrontDoor } from './http/server.ts'
 import { createFrontDoor } from './http/server.ts'
+import type { KillRoom } from './kill/room.ts'
+import { createKillRoom } from './kill/room.ts'
+import { KILLS_TOPIC } from './kill/store.ts'
 import type { Log } from './log.ts'
 import { createObserver } from './log.ts'
+import type { LoadedPolicies } from './policies.ts'
+import { loadPolicies, openPolicyRoom, watchPolicies } from './policies.ts'
 import type { CompiledPolicy } from './policy/build.ts'
-import { buildPolicy } from './policy/build.ts'
-import { loadPolicySources } from './policy/build-sources.ts'
-import { createCompiler } from './policy/compiler.ts'
-import { loadCompilerArtifact } from './policy/compiler-artifact.ts'
 import type { PolicyRoom } from './policy/engine.ts'
-import { createPolicyRoom } from './policy/engine.ts'
-import { DEFAULT_TRACE_BOUNDS } from './policy/trace-render.ts'
+import type { PolicyReload, ReloadResult } from './policy/reload.ts'
 import { deriveKey, parseSecret } from './secret.ts'
 import type { Upstreams } from './upstream/room.ts'
 import { createUpstreams } from './upstream/room.ts'
 import { VERSION } from './version.ts'
 
-const PAGES_PER_MIB = 16
 const MAX_THROTTLED_ADDRESSES = 100_000
 /** Within a second of a change no stream stays open that would not be allowed any more. */
 const STREAM_RECHECK_MS = 500
@@ -61,7 +60,10 @@ export interface RunningGateway {
   readonly address: Listen
   /** null when no admin listener is configured. */
   readonly adminAddress: Listen | null
+  /** The one it started with. */
   readonly policy: { readonly revision: string; readonly digest: string }
+  /** Reads the policies folder now, whether it has changed or not. Never rejects: what fails leaves the last good one. */
+  reloadPolicies(): Promise<ReloadResult>
   /** Lets calls in flight finish or records them, then closes everything that was started. */
   close(): Promise<void>
 }
@@ -117,16 +119,18 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
     newId: createRowIds(),
     processId: randomUUID(),
   }
-  const compiled = await loadPolicy(config, options)
+  const loaded = await loadPolicies(config, options.onProgress)
+  const compiled = loaded.policy
   const database = own(await openMigratedDatabase(config, options.onProgress), (opened) => opened.stop())
   const secret = await loadSecret(config, database)
   const pools = openPools(building, database)
-  const policy = await openPolicy(building, ground, compiled, secret)
+  const policyParts = { config, policy: compiled, secret, clock: ground.clock, log: options.log }
+  const policy = own(await openPolicyRoom(policyParts), (opened) => opened.close())
   await storeRevision(pools.general, { ...compiled, loadedAt: new Date(ground.clock.nowMs()) })
   const upstreams = openUpstreams(building, ground)
   const audit = await openAudit(building, ground, pools)
   const http = openHttp(config, secret)
-  const metrics = openMetrics(audit, compiled)
+  const metrics = openMetrics(audit, compiled, () => kills.counts())
   const observe = createObserver(options.log, metrics)
   const recording = {
     audit: audit ?? createNoAudit(),
@@ -137,28 +141,22 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   }
   const feed = openChangeFeed(building, ground, database, pools)
   const auth = openAuth(building, ground, pools, feed, recording)
+  const kills = openKills(config, ground, pools, feed)
   await feed.refresh()
   await refuseWithoutCredentials(config, pools)
-  const spine = createSpine({ ...recording, auth, policy, upstreams }, config.limits)
+  const spine = createSpine({ ...recording, auth, kills, policy, upstreams }, config.limits)
+  for (const topic of [KEYS_TOPIC, KILLS_TOPIC]) feed.onChange(topic, spine.recheckStreams)
+  const reload = openReload(building, ground, { loaded, policy, pools, metrics, spine })
   const drain = { isDraining: false }
-  const admin = openAdmin(building, ground, { auth, policy, upstreams, audit, feed, metrics, drain })
+  const admin = openAdmin(building, ground, {
+    ...{ auth, kills, policy, reload, upstreams, audit, feed, metrics, drain },
+  })
   const front = openFrontDoor(building, ground, spine, drain)
   return {
     address: await listen(front, config.listen),
     adminAddress: admin === null ? null : await admin.listen(),
     policy: policy.revision,
-  }
-}
-
-async function loadPolicy(config: Config, { onProgress }: StartOptions): Promise<CompiledPolicy> {
-  const cacheDir = join(dirname(config.file), '.gateway', 'cache')
-  onProgress?.('compiling the policies')
-  const sources = await loadPolicySources(config.policies)
-  const compiler = createCompiler({ artifact: await loadCompilerArtifact(cacheDir) })
-  try {
-    return await buildPolicy(sources, { compiler, cacheDir })
-  } finally {
-    await compiler.close()
+    reloadPolicies: reload.reload,
   }
 }
 
@@ -195,10 +193,11 @@ function allowedHosts(config: Config): readonly string[] {
   return [...config.allowedHosts, ...published, ...local]
 }
 
-function openMetrics(audit: AuditWriter | null, policy: CompiledPolicy): Metrics {
+function openMetrics(audit: AuditWriter | null, policy: CompiledPolicy, kills: KillRoom['counts']): Metrics {
   const metrics = createMetrics({
     version: VERSION,
     audit: audit === null ? null : audit.gauges,
+    kills,
     process: true,
   })
   metrics.setPolicy(policy)
@@ -229,29 +228,6 @@ function tellFeedHealth(log: Log, ok: boolean, error: unknown): void {
       { error: error instanceof Error ? error.message : String(error) },
       'changes of keys cannot be read',
     )
-}
-
-async function openPolicy(
-  { config, options, own }: Building,
-  ground: Ground,
-  policy: CompiledPolicy,
-  secret: string,
-): Promise<PolicyRoom> {
-  const { limits } = config
-  const room = await createPolicyRoom({
-    policy,
-    inputMacKey: deriveKey(secret, 'input_mac'),
-    now: () => BigInt(ground.clock.nowMs()) * 1_000_000n,
-    monotonicMs: ground.clock.monotonicMs,
-    limits: {
-      fuel: limits.policyFuel,
-      memoryPages: limits.policyMemoryMib * PAGES_PER_MIB,
-      maxInputBytes: limits.maxInputBytes,
-      trace: { ...DEFAULT_TRACE_BOUNDS, maxBytes: limits.maxTraceBytes, maxEvents: limits.maxTraceEvents },
-    },
-    log: options.log,
-  })
-  return own(room, (opened) => opened.close())
 }
 
 function openUpstreams({ config, options, own }: Building, ground: Ground): Upstreams {
@@ -324,6 +300,35 @@ function openAuth(
   })
 }
 
+function openKills(config: Config, ground: Ground, pools: Pools, feed: ChangeFeed): KillRoom {
+  return createKillRoom({
+    db: pools.keys,
+    changes: feed,
+    monotonicMs: ground.clock.monotonicMs,
+    maxStaleMs: config.auth.maxStaleS * 1000,
+  })
+}
+
+interface ReloadParts {
+  readonly loaded: LoadedPolicies
+  readonly policy: PolicyRoom
+  readonly pools: Pools
+  readonly metrics: Metrics
+  readonly spine: Spine
+}
+
+function openReload({ config, options, own }: Building, ground: Ground, parts: ReloadParts): PolicyReload {
+  const { loaded, policy, pools, metrics, spine } = parts
+  const reload = watchPolicies({
+    ...{ config, loaded, room: policy, db: pools.general, clock: ground.clock, log: options.log },
+    onResult(result) {
+      metrics.recordReload(result, policy.revision)
+      spine.recheckStreams()
+    },
+  })
+  return own(reload, (opened) => opened.close())
+}
+
 /** Without a key nobody could be let in, and a gateway that lets everybody in by mistake must not start. */
 async function refuseWithoutCredentials(config: Config, pools: Pools): Promise<void> {
   if (config.auth.anonymous || (await countKeys(pools.general)) > 0) return
@@ -335,6 +340,8 @@ async function refuseWithoutCredentials(config: Config, pools: Pools): Promise<v
 
 interface AdminParts {
   readonly auth: AuthRoom
+  readonly kills: KillRoom
+  readonly reload: PolicyReload
   readonly policy: PolicyRoom
   readonly upstreams: Upstreams
   readonly audit: AuditWriter | null
@@ -364,7 +371,9 @@ function health(config: Config, ground: Ground, parts: AdminParts): Record<strin
   const upstreams = parts.upstreams.states()
   return {
     database: { state: staleMs <= config.auth.maxStaleS * 1000 ? 'ok' : 'failed', required: true },
-    policy: { state: 'ok', required: true, ...parts.policy.revision },
+    // The last good policy serves; what waits to be mended is told and keeps nobody out.
+    policy: { state: 'ok', required: true, ...parts.policy.revision, pending: parts.reload.pending() },
+    kill_switches: { state: 'ok', required: false, ...parts.kills.counts() },
     audit: { state: audit === 'up' ? 'ok' : audit === 'disabled' ? 'disabled' : 'failed', required: true },
     upstreams: {
       state: upstreams.every((upstream) => upstream.status !== 'down') ? 'ok' : 'failed',

@@ -23,6 +23,8 @@ export interface MetricsOptions {
   readonly version: string
   /** null when audit is off. */
   readonly audit: (() => AuditGauges) | null
+  /** Kill switches in force, by what they stop; absent = not shown. */
+  readonly kills?: () => { readonly tool: number; readonly server: number }
   /** Whether process metrics (memory, event loop, garbage collection) are collected too. */
   readonly process: boolean
 }
@@ -32,6 +34,11 @@ export interface Metrics {
   record(event: AuditEvent): void
   /** The policy revision now serving. */
   setPolicy(policy: { readonly revision: string; readonly digest: string }): void
+  /** A reload of the policies has ended; `serving` is what serves now. */
+  recordReload(
+    result: 'replaced' | 'unchanged' | 'failed',
+    serving: { readonly revision: string; readonly digest: string },
+  ): void
   readonly contentType: string
   /** Text in the Prometheus exposition format. */
   text(): Promise<string>
@@ -107,12 +114,6 @@ export function createMetrics(options: MetricsOptions): Metrics {
     buckets: EVAL_BUCKETS,
     registers,
   })
-  const policyInfo = new Gauge({
-    name: 'gateway_policy_info',
-    help: 'The policy revision now serving.',
-    labelNames: ['revision', 'digest'],
-    registers,
-  })
   new Gauge({
     name: 'gateway_build_info',
     help: 'The version of the gateway and of Node.js.',
@@ -120,6 +121,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     registers,
   }).set({ version: options.version, node: process.version }, 1)
   if (options.audit !== null) addAuditMetrics(registers, options.audit)
+  if (options.kills !== undefined) addKillMetrics(registers, options.kills)
 
   return {
     record({ call, ending }) {
@@ -131,10 +133,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
       if (call.upstream !== null) upstreams.observe({ server: call.upstream.server }, call.upstream.ms / 1000)
       if (call.evaluation !== null) evaluations.observe(call.evaluation.evalUs / 1e6)
     },
-    setPolicy({ revision, digest }) {
-      policyInfo.reset()
-      policyInfo.set({ revision, digest }, 1)
-    },
+    ...addPolicyMetrics(registers),
     contentType: registry.contentType,
     text: () => registry.metrics(),
   }
@@ -186,6 +185,50 @@ const AUDIT_METRICS: readonly {
     kind: 'counter',
   },
 ]
+
+function addPolicyMetrics(registers: Registry[]): Pick<Metrics, 'setPolicy' | 'recordReload'> {
+  const policyInfo = new Gauge({
+    name: 'gateway_policy_info',
+    help: 'The policy revision now serving.',
+    labelNames: ['revision', 'digest'],
+    registers,
+  })
+  const reloads = new Counter({
+    name: 'gateway_policy_reloads_total',
+    help: 'Readings of changed policies by result: replaced, unchanged, failed.',
+    labelNames: ['result'],
+    registers,
+  })
+  const reloadFailed = new Gauge({
+    name: 'gateway_policy_reload_failed',
+    help: '1 while the policies in the folder cannot be put in force and the last good ones serve.',
+    registers,
+  })
+  const setPolicy: Metrics['setPolicy'] = ({ revision, digest }) => {
+    policyInfo.reset()
+    policyInfo.set({ revision, digest }, 1)
+  }
+  return {
+    setPolicy,
+    recordReload(result, serving) {
+      reloads.inc({ result })
+      reloadFailed.set(result === 'failed' ? 1 : 0)
+      setPolicy(serving)
+    },
+  }
+}
+
+function addKillMetrics(registers: Registry[], counts: () => { tool: number; server: number }): void {
+  new Gauge({
+    name: 'gateway_kill_switches',
+    help: 'Kill switches in force.',
+    labelNames: ['kind'],
+    registers,
+    collect() {
+      for (const [kind, count] of Object.entries(counts())) this.set({ kind }, count)
+    },
+  })
+}
 
 /** The writer keeps its own counts; they are copied when somebody reads the metrics. */
 function addAuditMetrics(registers: Registry[], read: () => AuditGauges): void {

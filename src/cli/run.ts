@@ -1,14 +1,15 @@
 /** Reads the command line, runs the command, turns whatever happened into an exit code. */
-import { readFileSync } from 'node:fs'
 import type { Argv } from 'yargs'
 import yargs from 'yargs'
 import { UsageError } from '../errors.ts'
+import { VERSION } from '../version.ts'
 import { auditCommands } from './audit.ts'
 import { configCommands } from './config.ts'
 import type { CommandArgs, CommandGroup } from './context.ts'
 import { dbCommands } from './db.ts'
 import { demoCommands } from './demo.ts'
 import { keysCommands } from './keys.ts'
+import { killCommands } from './kill.ts'
 import type { Streams } from './output.ts'
 import { createOutput, EXIT } from './output.ts'
 import { policyCommands } from './policy.ts'
@@ -17,6 +18,7 @@ import { serveCommands } from './serve.ts'
 const GROUPS: readonly CommandGroup[] = [
   serveCommands,
   keysCommands,
+  killCommands,
   auditCommands,
   policyCommands,
   configCommands,
@@ -58,7 +60,7 @@ function createParser(args: readonly string[]): Argv<CommandArgs> {
     .completion('completion', 'Print a completion script for your shell')
     .help('help')
     .alias('help', 'h')
-    .version(readVersion())
+    .version(VERSION)
     .wrap(100)
     .exitProcess(false)
     .fail((message, error) => {
@@ -66,10 +68,4 @@ function createParser(args: readonly string[]): Argv<CommandArgs> {
       if (error instanceof Error && error.name !== 'YError') throw error
       throw new UsageError('usage', `${message}\nSee: gateway --help`)
     })
-}
-
-/** The version in package.json, two levels above `src/cli` and `dist/cli` alike. */
-export function readVersion(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
-  return String((JSON.parse(text) as Record<string, unknown>)['version'])
 }

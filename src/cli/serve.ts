@@ -51,7 +51,9 @@ async function serve(args: ServeArgs, streams?: Streams): Promise<void> {
     const gateway = await start(config, log, out)
     try {
       tellAddresses(out, config, gateway)
+      const hangup = listenForHangup(out, gateway)
       await stop.requested
+      hangup.release()
       out.note('stopping: calls under way may finish; once more to stop at once')
     } finally {
       await gateway.close()
@@ -112,6 +114,21 @@ function tellAddresses(out: Output, config: Config, gateway: Gateway): void {
     out.line(out.style('warn', '  --dev: every request without a credential from this machine is let in'))
   }
 }
+
+/** SIGHUP asks to read the policies again. */
+function listenForHangup(out: Output, gateway: Gateway): { release(): void } {
+  const onSignal = (): void => {
+    void gateway.reloadPolicies().then((result) => out.note(`policies: ${RELOADED[result]}`))
+  }
+  process.on('SIGHUP', onSignal)
+  return { release: () => void process.off('SIGHUP', onSignal) }
+}
+
+const RELOADED = {
+  replaced: 'new ones are in force',
+  unchanged: 'they are those that serve',
+  failed: 'they cannot be put in force, the last good ones stay; the log says why',
+} as const
 
 /** SIGINT and SIGTERM ask to stop; the second one stops at once. */
 function listenForSignals(out: Output): { readonly requested: Promise<void>; release(): void } {

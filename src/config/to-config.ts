@@ -32,6 +32,7 @@ export interface SettingsTree {
     readonly max_body_bytes: number
     readonly max_input_bytes: number
     readonly max_in_flight: number
+    readonly max_lag_ms: number | null
     readonly max_stream_s: number
     readonly drain_ms: number
     readonly policy_fuel: number
@@ -54,6 +55,13 @@ export interface UpstreamSettings {
   readonly headers: Readonly<Record<string, string>>
   readonly labels: Readonly<Record<string, string>>
   readonly timeout_ms: number
+  readonly connect_timeout_ms: number
+  readonly idle_timeout_ms: number
+  readonly max_in_flight: number | null
+  readonly max_wait_ms: number
+  readonly probe_interval_ms: number | null
+  readonly breaker: { readonly failures: number; readonly open_ms: number }
+  readonly tools: Readonly<Record<string, { readonly timeout_ms: number | null }>>
   readonly max_answer_bytes: number
   readonly max_input_bytes: number | null
 }
@@ -94,6 +102,7 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
       maxBodyBytes: limits.max_body_bytes,
       maxInputBytes: limits.max_input_bytes,
       maxInFlight: limits.max_in_flight,
+      maxLagMs: limits.max_lag_ms,
       maxStreamS: limits.max_stream_s,
       drainMs: limits.drain_ms,
       policyFuel: limits.policy_fuel,
@@ -119,6 +128,15 @@ function toUpstream(settings: UpstreamSettings): UpstreamConfig {
     ),
     labels: settings.labels,
     timeoutMs: settings.timeout_ms,
+    connectTimeoutMs: settings.connect_timeout_ms,
+    idleTimeoutMs: settings.idle_timeout_ms,
+    maxInFlight: settings.max_in_flight,
+    maxWaitMs: settings.max_wait_ms,
+    probeIntervalMs: settings.probe_interval_ms,
+    breaker: { failures: settings.breaker.failures, openMs: settings.breaker.open_ms },
+    tools: Object.fromEntries(
+      Object.entries(settings.tools).map(([name, tool]) => [name, { timeoutMs: tool.timeout_ms }]),
+    ),
     maxAnswerBytes: settings.max_answer_bytes,
     maxInputBytes: settings.max_input_bytes,
   }

@@ -56,6 +56,16 @@ export interface UpstreamConfig {
   readonly headers: Readonly<Record<string, string>>
   readonly labels: Readonly<Record<string, string>>
   readonly timeoutMs: number
+  readonly connectTimeoutMs: number
+  readonly idleTimeoutMs: number
+  /** null = no bound of its own. */
+  readonly maxInFlight: number | null
+  readonly maxWaitMs: number
+  /** null = no probes. */
+  readonly probeIntervalMs: number | null
+  readonly breaker: { readonly failures: number; readonly openMs: number }
+  /** Settings of single tools by the upstream's own names; `timeoutMs` null = as for the upstream. */
+  readonly tools: Readonly<Record<string, { readonly timeoutMs: number | null }>>
   readonly maxAnswerBytes: number
   /** Overrides `limits.max_input_bytes` for calls to this upstream; null = not. */
   readonly maxInputBytes: number | null
@@ -65,6 +75,8 @@ export interface LimitsConfig {
   readonly maxBodyBytes: number
   readonly maxInputBytes: number
   readonly maxInFlight: number
+  /** null = no shedding by delay of the event loop. */
+  readonly maxLagMs: number | null
   readonly maxStreamS: number
   readonly drainMs: number
   readonly policyFuel: number

@@ -7,6 +7,7 @@ import { scanJson } from '../json/scan.ts'
 import type { Span, SpanEdit } from '../json/span.ts'
 import { arrayElements, findValue, replaceSpans, sliceOf } from '../json/span.ts'
 import type { Rooms } from './call.ts'
+import { withoutKilled } from './killed.ts'
 import type { ServerRequestGate } from './server-request.ts'
 import { serverRequestOf } from './server-request.ts'
 import { normalisedUri, target } from './targets.ts'
@@ -98,7 +99,8 @@ async function trimList(rooms: Rooms, call: Call, message: Buffer, rule: ListRul
     throw new GatewayError('upstream_failed', { detail: `result.${rule.member} is not a list` })
   const elements = arrayElements(text, list)
   const targets = elements.map((span) => elementTarget(text, span, rule))
-  const verdicts = await rooms.policy.visible(call, targets)
+  const allowed = await rooms.policy.visible(call, targets)
+  const verdicts = rule.kind === 'tool' ? withoutKilled(await rooms.kills.current(), call, allowed) : allowed
   call.listed = [...(call.listed ?? []), ...verdicts]
   const kept = elements.filter((_, index) => verdicts[index]?.allow === true)
   const edits: SpanEdit[] = [{ span: list, text: `[${kept.map((span) => sliceOf(text, span)).join(',')}]` }]

@@ -9,6 +9,7 @@
 import type { Stage } from '../errors.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
+import type { KillSwitches } from './killed.ts'
 import { createStages } from './stages.ts'
 import { createOpenStreams, isLongLived } from './streams.ts'
 import type {
@@ -64,6 +65,7 @@ export interface Rooms {
     /** Whether a principal let in before would be let in now. */
     isLive(principal: Principal): boolean
   }
+  readonly kills: KillSwitches
   readonly policy: {
     /** Evaluates `data.gateway.decision`. Never throws: trouble is a denial with `failure` set. */
     decide(call: Call): Evaluation
@@ -104,7 +106,10 @@ export interface SpineLimits {
 export interface Spine {
   /** Everything that `/mcp/<upstream>` does with one exchange. Never rejects. */
   attempt(exchange: Exchange): Promise<void>
-  /** Ends open streams that would not be allowed any more. Call it after a change of keys or policy and once a second. */
+  /**
+   * Ends open streams that would not be allowed any more. Call it after a change of keys, policy or kill switches, and
+   * once a second.
+   */
   recheckStreams(): void
   /** Ends all open streams, for a gateway that stops. */
   endStreams(): void

@@ -2,6 +2,7 @@
 import { GatewayError } from '../errors.ts'
 import { reviewAnswer, reviewEvent } from './answer.ts'
 import type { AnswerSink, Rooms } from './call.ts'
+import { refuseKilled, targetOfKilled } from './killed.ts'
 import type { ServerRequestGate } from './server-request.ts'
 import { createServerRequestGate } from './server-request.ts'
 import type { OpenStreams } from './streams.ts'
@@ -57,7 +58,12 @@ export function createStages(rooms: Rooms, streams: OpenStreams): Stages {
 
     async authorize(call) {
       const message = call.message as Message
+      const kills = await rooms.kills.current()
+      const killed = kills.ofServer(call.head.mount)
+      if (killed !== null) call.target = targetOfKilled(message, call.head.mount)
+      refuseKilled(killed)
       call.target = messageTarget(gate, call, message)
+      if (call.target.kind === 'tool') refuseKilled(kills.ofTool(call.head.mount, call.target.name))
       const found = call.target.kind === 'tool' ? await lookUp(rooms, call) : null
       if (found?.kind === 'unknown') throw new GatewayError('unknown_tool')
       if (found?.kind === 'known') call.target = toolTarget(found.tool)
@@ -91,24 +97,27 @@ async function forward(
   call: Call,
   exchange: Exchange,
 ): Promise<UpstreamAnswer> {
+  const watched = streams.watch(call, exchange.signal)
   const sink: AnswerSink = {
-    open: (head) => exchange.open(rooms.http.openHead(call, head)),
+    open(head) {
+      watched.opened()
+      exchange.open(rooms.http.openHead(call, head))
+    },
     async event(event) {
       const relayed = await reviewEvent(rooms, gate, call, event)
       if (relayed !== null) await exchange.write(relayed)
     },
   }
-  const watched = streams.watch(call)
-  const signal = watched === null ? exchange.signal : AbortSignal.any([exchange.signal, watched.signal])
   try {
-    const answer = await rooms.upstreams.forward(call, sink, signal)
+    const answer = await rooms.upstreams.forward(call, sink, watched.signal)
     call.upstream = answer.report
-    if (watched?.ended()) throw watched.ended()
+    const ended = watched.ended()
+    if (ended !== null) throw ended
     return await reviewAnswer(rooms, gate, call, answer)
   } catch (thrown) {
-    throw watched?.ended() ?? thrown
+    throw watched.ended() ?? thrown
   } finally {
-    watched?.release()
+    watched.release()
   }
 }
 

@@ -1,4 +1,5 @@
 /** Reading text out of a module's linear memory. The memory never grows, so one view lasts as long as the instance. */
+import { isUtf8 } from 'node:buffer'
 import type { WasmMemory } from './host-wasm.ts'
 
 /** Up to here a loop in JavaScript beats a call into Node's decoder. */
@@ -26,6 +27,11 @@ export class HeapText {
     const found = this.bytes.indexOf(0, address)
     const end = found < 0 ? this.bytes.length : found
     return this.bytes.toString('utf8', address, Math.min(end, address + maxBytes))
+  }
+
+  /** Whether the text at `address` is UTF-8. */
+  isUtf8(address: number): boolean {
+    return isUtf8(this.bytes.subarray(address, this.bytes.indexOf(0, address)))
   }
 
   /** Length in bytes of the text at `address`, `maxBytes` + 1 when it is longer. */

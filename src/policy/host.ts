@@ -282,6 +282,10 @@ class Host implements PolicyHost {
     if (text === null) {
       throw new PolicyFault('size', `an operand of a builtin is larger than ${MAX_OPERAND_BYTES} bytes`)
     }
+    // A string of other bytes (base64.decode makes them) would be another string here: no answer is better than a wrong one.
+    if (text.includes('\ufffd') && !this.heap.isUtf8(address)) {
+      throw new PolicyFault('error', 'an operand of a builtin is a string that is not UTF-8')
+    }
     this.exports.opa_free(address)
     return text
   }

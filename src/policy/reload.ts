@@ -33,8 +33,7 @@ export interface PolicyReloadOptions {
   /** Told how each reload ended. Must not throw. */
   readonly onResult: (result: ReloadResult) => void
   readonly log: ReloadLog
-  /** Wall clock, ms since the epoch. */
-  readonly nowMs: () => number
+  readonly clock: { nowMs(): number; monotonicMs(): number }
   readonly pace?: Partial<ReloadPace>
 }
 
@@ -74,18 +73,21 @@ const REST_FACTOR = 20
 
 /** Starts to watch. */
 export function createPolicyReload(options: PolicyReloadOptions): PolicyReload {
-  const { folder, room, log } = options
+  const { folder, room, log, clock } = options
   const pace = { ...PACE, ...options.pace }
   const closing = new AbortController()
   let { seen } = options
   let pending: PendingPolicy | null = null
   let retryAt = Number.POSITIVE_INFINITY
   let tail: Promise<unknown> = Promise.resolve()
-  let timer: NodeJS.Timeout | null = null
+  let queued: Promise<ReloadResult> | null = null
 
   async function attempt(): Promise<ReloadResult> {
     try {
-      const result = await putInForce(await readAtRest())
+      const read = await readAtRest(options, pace.quietMs, closing.signal)
+      seen = read.seen
+      if (read.built instanceof Failure) throw read.built.cause
+      const result = await putInForce(read.built)
       pending = null
       retryAt = Number.POSITIVE_INFINITY
       return result
@@ -93,30 +95,6 @@ export function createPolicyReload(options: PolicyReloadOptions): PolicyReload {
       if (!closing.signal.aborted) fail(error)
       return 'failed'
     }
-  }
-
-  /** What was built counts only if the folder is afterwards as it was before: no policy is made of two states of it. */
-  async function readAtRest(): Promise<CompiledPolicy> {
-    for (let round = 0; round < MAX_ROUNDS; round += 1) {
-      const before = await quiet()
-      const built = await options.build(closing.signal).catch(toFailure)
-      seen = before
-      if ((await fingerprintFolder(folder)) !== before) continue
-      if (built instanceof Failure) throw built.cause
-      return built
-    }
-    throw new RestlessFolder()
-  }
-
-  async function quiet(): Promise<string> {
-    let last = await fingerprintFolder(folder)
-    for (let round = 0; round < MAX_ROUNDS; round += 1) {
-      await sleep(pace.quietMs, undefined, { ref: false, signal: closing.signal })
-      const next = await fingerprintFolder(folder)
-      if (next === last) return next
-      last = next
-    }
-    throw new RestlessFolder()
   }
 
   async function putInForce(policy: CompiledPolicy): Promise<ReloadResult> {
@@ -132,47 +110,103 @@ export function createPolicyReload(options: PolicyReloadOptions): PolicyReload {
   }
 
   function fail(error: unknown): void {
-    pending = { error: tell(error), failed_since: pending?.failed_since ?? iso(options.nowMs()) }
-    retryAt = needsAuthor(error) ? Number.POSITIVE_INFINITY : performance.now() + pace.retryMs
+    const before = pending
+    pending = { error: tell(error), failed_since: before?.failed_since ?? iso(clock.nowMs()) }
+    retryAt = needsAuthor(error) ? Number.POSITIVE_INFINITY : clock.monotonicMs() + pace.retryMs
+    if (before?.error === pending.error) return
     log.error(
       { ...labels(room.revision), ...pending, problems: problemsOf(error) },
       'the changed policies cannot be put in force: the last good ones stay',
     )
   }
 
+  /** One at a time; all who ask while one is running share the next. */
   function reload(): Promise<ReloadResult> {
+    if (queued !== null) return queued
     const done = tail.then(async () => {
+      queued = null
       const result = await attempt()
       if (!closing.signal.aborted) options.onResult(result)
       return result
     })
+    queued = done
     tail = done
     return done
   }
 
-  async function look(): Promise<void> {
-    const from = performance.now()
+  const poll = createPoll(async () => {
+    const from = clock.monotonicMs()
     const now = await fingerprintFolder(folder)
-    const tookMs = performance.now() - from
-    if (now !== seen || performance.now() >= retryAt) await reload()
-    schedule(pace.pollMs + tookMs * REST_FACTOR)
-  }
-
-  function schedule(ms: number): void {
-    if (closing.signal.aborted) return
-    timer = setTimeout(() => void look(), ms).unref()
-  }
-
-  schedule(pace.pollMs)
+    const tookMs = clock.monotonicMs() - from
+    if (now !== seen || clock.monotonicMs() >= retryAt) await reload()
+    return pace.pollMs + tookMs * REST_FACTOR
+  }, pace.pollMs)
   return {
     reload,
     pending: () => pending,
     async close() {
       closing.abort(new Error('the gateway stops'))
-      if (timer !== null) clearTimeout(timer)
+      await poll.close()
       await tail
     },
   }
+}
+
+/** Repeats `work`, after as many ms as it says each time. */
+function createPoll(work: () => Promise<number>, firstMs: number): { close(): Promise<void> } {
+  let isClosed = false
+  let running: Promise<void> = Promise.resolve()
+  let timer: NodeJS.Timeout
+  const schedule = (ms: number): void => {
+    if (!isClosed) timer = setTimeout(() => void run(), ms).unref()
+  }
+  const run = (): Promise<void> => {
+    running = work().then(schedule)
+    return running
+  }
+  schedule(firstMs)
+  return {
+    close() {
+      isClosed = true
+      clearTimeout(timer)
+      return running
+    },
+  }
+}
+
+/** What a folder held when it was at rest: the policy built from it, or why there is none. */
+interface ReadFolder {
+  readonly seen: string
+  readonly built: CompiledPolicy | Failure
+}
+
+/**
+ * What was built counts only if the folder is afterwards as it was before: no policy is made of two states of it. Throws
+ * RestlessFolder when it does not come to rest.
+ */
+async function readAtRest(
+  { folder, build }: Pick<PolicyReloadOptions, 'folder' | 'build'>,
+  quietMs: number,
+  signal: AbortSignal,
+): Promise<ReadFolder> {
+  for (let round = 0; round < MAX_ROUNDS; round += 1) {
+    const seen = await quiet(folder, quietMs, signal)
+    const built = await build(signal).catch(toFailure)
+    if ((await fingerprintFolder(folder)) === seen) return { seen, built }
+  }
+  throw new RestlessFolder()
+}
+
+/** Waits until the folder stays as it is for `quietMs`. */
+async function quiet(folder: string, quietMs: number, signal: AbortSignal): Promise<string> {
+  let last = await fingerprintFolder(folder)
+  for (let round = 0; round < MAX_ROUNDS; round += 1) {
+    await sleep(quietMs, undefined, { signal })
+    const next = await fingerprintFolder(folder)
+    if (next === last) return next
+    last = next
+  }
+  throw new RestlessFolder()
 }
 
 class Failure {

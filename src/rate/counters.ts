@@ -51,6 +51,19 @@ interface Waiting {
 
 /** The most that a column of the table holds: the library's own comparison never refuses. */
 const MAX_POINTS = 2_147_483_647
+/** How often a database that has failed is tried while nobody calls: who only looks at the state must see it come back. */
+const PROBE_MS = 1000
+/** Of nobody's counter: takes the same way as a call's charge. */
+const PROBE: Charge = {
+  name: 'probe',
+  counter: 'probe',
+  limit: MAX_POINTS,
+  cost: 1,
+  windowS: 1,
+  calendar: null,
+  onStoreError: 'deny',
+  mode: 'shadow',
+}
 /** A failure that came faster says nothing about how long the next one would take. */
 const QUICK_MS = 100
 
@@ -66,6 +79,7 @@ export class PostgresCounters extends RateLimiterPostgres {
   /** Monotonic ms; calls before it are turned away. */
   #restUntil = Number.NEGATIVE_INFINITY
   #idle: (() => void) | null = null
+  #probe: NodeJS.Timeout | null = null
 
   constructor(options: CountersOptions) {
     super({
@@ -110,6 +124,7 @@ export class PostgresCounters extends RateLimiterPostgres {
   /** Turns away what waits and whoever comes; resolves when no statement is in flight any more. */
   async close(): Promise<void> {
     this.#closed = true
+    if (this.#probe !== null) clearTimeout(this.#probe)
     this.#turnAway(this.#queue.splice(0), new CountersUnavailable('the limiter is closed'))
     if (this.#busy) await new Promise<void>((resolve) => (this.#idle = resolve))
   }
@@ -124,17 +139,7 @@ export class PostgresCounters extends RateLimiterPostgres {
     if (force || !isCountable || !Number.isInteger(windowS) || windowS < 1) {
       throw new Error('counters only count up, by whole points, in windows of whole seconds')
     }
-    const charge: Charge = {
-      name: 'consume',
-      counter: key,
-      limit: MAX_POINTS,
-      cost: points,
-      windowS,
-      calendar: null,
-      onStoreError: 'deny',
-      mode: 'shadow',
-    }
-    const { results } = await this.chargeAll([charge])
+    const { results } = await this.chargeAll([{ ...PROBE, counter: key, cost: points, windowS }])
     return results[0] as RateLimiterRes
   }
 
@@ -171,14 +176,16 @@ export class PostgresCounters extends RateLimiterPostgres {
     setImmediate(() => void this.#run())
   }
 
-  /** Never rejects. */
   async #run(): Promise<void> {
-    while (this.#queue.length > 0) {
-      const batch = this.#nextBatch()
-      if (batch.length > 0) await this.#send(batch)
+    try {
+      while (this.#queue.length > 0) {
+        const batch = this.#nextBatch()
+        if (batch.length > 0) await this.#send(batch)
+      }
+    } finally {
+      this.#busy = false
+      this.#idle?.()
     }
-    this.#busy = false
-    this.#idle?.()
   }
 
   #nextBatch(): readonly Waiting[] {
@@ -197,17 +204,18 @@ export class PostgresCounters extends RateLimiterPostgres {
     this.sent.calls += batch.length
     try {
       const counted = await this.#judge(batch.map((waiting) => waiting.call))
-      this.#report(null)
       for (const [at, waiting] of batch.entries()) waiting.resolve(counted[at] as Counted)
+      this.#report(null)
     } catch (cause) {
-      this.#report(cause)
       const error = new CountersUnavailable('the database could not count', { cause })
       this.#turnAway(batch, error)
       const now = this.#options.monotonicMs()
-      if (now - from < QUICK_MS) return
-      // What was slow to fail will be again: those who wait have waited long enough.
-      this.#restUntil = now + this.#options.limits.retryMs
-      this.#turnAway(this.#queue.splice(0), error)
+      if (now - from >= QUICK_MS) {
+        // What was slow to fail will be again: those who wait have waited long enough.
+        this.#restUntil = now + this.#options.limits.retryMs
+        this.#turnAway(this.#queue.splice(0), error)
+      }
+      this.#report(cause)
     }
   }
 
@@ -222,9 +230,18 @@ export class PostgresCounters extends RateLimiterPostgres {
     for (const { reject } of waiting) reject(error)
   }
 
+  #probeLater(): void {
+    if (this.#closed || this.#probe !== null) return
+    this.#probe = setTimeout(() => {
+      this.#probe = null
+      if (this.#failing) this.chargeAll([PROBE]).catch(() => this.#probeLater())
+    }, PROBE_MS).unref()
+  }
+
   /** @param error null: the database has answered */
   #report(error: unknown): void {
     const isFailing = error !== null
+    if (isFailing) this.#probeLater()
     if (isFailing === this.#failing) return
     this.#failing = isFailing
     this.#options.onHealth(error)

@@ -46,13 +46,18 @@ export function createLocalCounters({ nowMs, maxCounters }: LocalOptions): Local
   }
 
   async function charge(call: readonly Charge[]): Promise<Counted> {
-    makeRoom(call)
+    const hasRoom = makeRoom(call)
+    if (!hasRoom && call.some(({ mode, counter }) => mode === 'enforce' && !ends.has(counter))) {
+      throw new CountersUnavailable('too many limits to count them in memory')
+    }
     const found = await Promise.all(call.map(look))
     const fits = call.every(
       ({ mode, limit, cost }, at) => mode === 'shadow' || (found[at]?.consumedPoints ?? 0) + cost <= limit,
     )
     if (!fits) return { allowed: false, results: call.map((one, at) => found[at] ?? unused(one)) }
-    return { allowed: true, results: await Promise.all(call.map(count)) }
+    // A limit that is only watched goes uncounted rather than refuse anybody.
+    const results = call.map((one) => (hasRoom || ends.has(one.counter) ? count(one) : unused(one)))
+    return { allowed: true, results: await Promise.all(results) }
   }
 
   /** The open window of a counter. The library's timer that removes an ended one may be late. */
@@ -77,17 +82,16 @@ export function createLocalCounters({ nowMs, maxCounters }: LocalOptions): Local
     return Math.min(length, MAX_WINDOW_MS)
   }
 
-  function makeRoom(call: readonly Charge[]): void {
-    if (ends.size + call.length <= maxCounters) return
+  /** Whether all counters of the call have a place, after those whose windows have ended have made theirs free. */
+  function makeRoom(call: readonly Charge[]): boolean {
+    if (ends.size + call.length <= maxCounters) return true
     const now = Date.now()
     if (now - sweptAt >= SWEEP_MS || now < sweptAt) {
       sweptAt = now
       for (const [counter, end] of ends) if (end <= now) ends.delete(counter)
     }
     const added = call.filter(({ counter }) => !ends.has(counter)).length
-    if (ends.size + added > maxCounters) {
-      throw new CountersUnavailable('too many limits to count them in memory')
-    }
+    return ends.size + added <= maxCounters
   }
 
   return {

@@ -25,6 +25,8 @@ export interface SchemaProblem {
 export interface ArgumentCheck {
   /** `Rooms.upstreams.validateArguments`. */
   validate(upstream: string, tool: ToolEntry, argumentsText: string): Promise<void>
+  /** Why the tool's schema cannot be used; null when it can. */
+  problemOf(upstream: string, tool: ToolEntry): string | null
   /** Schemas of this upstream that were met and cannot be used. */
   problems(upstream: string): readonly SchemaProblem[]
 }
@@ -77,6 +79,7 @@ export function createArgumentCheck(options: ArgumentCheckOptions): ArgumentChec
       const still = check(upstream, fresh, value, argumentsText.length)
       if (still.length > 0) throw invalid(still)
     },
+    problemOf: (upstream, tool) => validatorOf(upstream, tool).problem,
     problems: (upstream) => [...problems.values()].filter((problem) => problem.upstream === upstream),
   }
 }

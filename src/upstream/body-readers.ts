@@ -7,6 +7,7 @@ import { createByteBuffer } from './byte-buffer.ts'
 import type { ChunkVerdict } from './exchange.ts'
 import { failed, JSON_TYPE } from './head-plan.ts'
 import { isIdentity, mediaType } from './headers.ts'
+import type { Patience } from './patience.ts'
 import { answersId, asObject, asResponse, parseJson } from './response.ts'
 import { createSseParser } from './sse.ts'
 
@@ -82,8 +83,12 @@ export function ignoreBody(): BodyReader {
  * stream there is none: everything goes to the sink and the digest is over all bytes. A 2025-x server may end a stream early
  * once it has sent an event id: the client comes back for the response with GET and Last-Event-ID, so there is none yet.
  */
-export function readEvents(message: Message, sink: AnswerSink, maxEventBytes: number): BodyReader {
-  const parser = createSseParser({ maxEventBytes })
+export function readEvents(
+  message: Message,
+  sink: AnswerSink,
+  limits: { readonly maxEventBytes: number; readonly patience: Patience | null },
+): BodyReader {
+  const parser = createSseParser({ maxEventBytes: limits.maxEventBytes })
   const digest = message.kind === 'stream' ? createHash('sha256') : null
   let response: FoundMessage | null = null
   let resumable = false
@@ -91,19 +96,31 @@ export function readEvents(message: Message, sink: AnswerSink, maxEventBytes: nu
   /** Relays events up to the response, or the first one that the receiver wants time for. */
   async function relay(events: readonly SseEvent[]): Promise<ChunkVerdict> {
     for (const event of events) {
-      response = responseIn(event, message)
+      const read = readEvent(event, message)
+      response = read.response
       if (response !== null) return 'done'
+      if (read.asksClient) limits.patience?.stop()
       if (event.id !== null && event.id !== '') resumable = true
-      if (isRelayed(event)) await sink.event(event)
+      const relayed = relayedPart(event)
+      if (relayed !== null) await sink.event(relayed)
     }
     return 'more'
+  }
+
+  async function relayInTurn(events: readonly SseEvent[]): Promise<ChunkVerdict> {
+    limits.patience?.pause()
+    try {
+      return await relay(events)
+    } finally {
+      limits.patience?.resume(events.some(hasMessage))
+    }
   }
 
   return {
     chunk: (chunk) => {
       digest?.update(chunk)
       const events = parse(parser, chunk)
-      return events.length === 0 ? 'more' : relay(events)
+      return events.length === 0 ? 'more' : relayInTurn(events)
     },
     end: () => {
       if (digest !== null) return { found: null, sha256: digest.digest('hex') }
@@ -122,26 +139,49 @@ function parse(parser: ReturnType<typeof createSseParser>, chunk: Buffer): SseEv
   }
 }
 
-/** Clients read only events of the type `message`; what they ignore is not passed on. */
-function isRelayed(event: SseEvent): boolean {
-  return event.data === null || isMessageEvent(event)
+/**
+ * Clients read only events of the type `message`; what they ignore is not passed on, but its id and retry time are, which hold
+ * whatever the type of the event that brings them (WHATWG HTML §9.2.6).
+ */
+function relayedPart(event: SseEvent): SseEvent | null {
+  if (event.data === null || isMessageEvent(event)) return event
+  const { id, retry } = event
+  return id === null && retry === null ? null : { id, retry, event: null, data: null, raw: Buffer.alloc(0) }
 }
 
 function isMessageEvent(event: SseEvent): boolean {
   return event.event === null || event.event === '' || event.event === 'message'
 }
 
-/** The response to our request, if the event carries it. A response to anything else has no business on its stream. */
-function responseIn(event: SseEvent, message: Message): FoundMessage | null {
-  if (event.data === null || event.data === '' || !isMessageEvent(event)) return null
+function hasMessage(event: SseEvent): boolean {
+  return event.data !== null && event.data !== '' && isMessageEvent(event)
+}
+
+interface ReadEvent {
+  /** The response to our request, if the event carries it. */
+  readonly response: FoundMessage | null
+  /** It carries a request to the client. */
+  readonly asksClient: boolean
+}
+
+const NO_RESPONSE: ReadEvent = { response: null, asksClient: false }
+
+/** A request or notification. */
+function isAddressed(message: Readonly<Record<string, unknown>>): boolean {
+  return typeof message['method'] === 'string' && !('result' in message) && !('error' in message)
+}
+
+/** A response to anything but our request has no business on its stream. */
+function readEvent(event: SseEvent, message: Message): ReadEvent {
+  if (event.data === null || !hasMessage(event)) return NO_RESPONSE
   const bytes = Buffer.from(event.data)
   const parsed = asObject(parseJson(bytes))
   if (parsed === null || parsed['jsonrpc'] !== '2.0') throw failed('an event is not a JSON-RPC message')
-  if (typeof parsed['method'] === 'string' && !('result' in parsed) && !('error' in parsed)) return null
+  if (isAddressed(parsed)) return { response: null, asksClient: 'id' in parsed }
   const response = asResponse(parsed)
   if (response === null) throw failed('an event is not a JSON-RPC message')
   // What a GET stream brings belongs to earlier requests (resumption).
-  if (message.kind === 'stream') return null
+  if (message.kind === 'stream') return NO_RESPONSE
   if (!answersId(response, message.idText ?? 'null')) throw failed('its stream answers another request')
-  return { bytes, parsed: response, frame: event }
+  return { response: { bytes, parsed: response, frame: event }, asksClient: false }
 }

@@ -6,6 +6,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import type { RequestOptions, StandardSchemaV1 } from '@modelcontextprotocol/client'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import type { Dispatcher } from 'undici'
+import { ConnectionFault, connectionError } from './exchange.ts'
 import { failed } from './head-plan.ts'
 import type { OwnHeaders } from './headers.ts'
 import { isIdentity } from './headers.ts'
@@ -26,6 +27,8 @@ export interface CatalogClientOptions {
   readonly version: string
   readonly dispatcher: Dispatcher
   readonly bounds: CatalogBounds
+  /** Told when there is no connection, no answer in time or a 5xx; what else goes wrong is only thrown. */
+  readonly onFault: () => void
 }
 
 /** The tools as the upstream listed them, unchecked, and the revision it answered in. */
@@ -39,7 +42,10 @@ export async function listTools(options: CatalogClientOptions, signal: AbortSign
   const { bounds } = options
   const ending = new AbortController()
   const end = () => ending.abort(signal.reason)
-  const timer = setTimeout(() => ending.abort(failed('it did not list its tools in time')), bounds.timeoutMs)
+  const timer = setTimeout(() => {
+    options.onFault()
+    ending.abort(failed('it did not list its tools in time'))
+  }, bounds.timeoutMs)
   signal.addEventListener('abort', end, { once: true })
   if (signal.aborted) end()
   const client = new Client(
@@ -120,11 +126,21 @@ type Fetch = (url: string | URL, init?: RequestInit) => Promise<Response>
 function boundedFetch(options: CatalogClientOptions, signal: AbortSignal): Fetch {
   let left = options.bounds.maxBytes
 
+  /** What we ended ourselves is no fault of the connection. */
+  function note(thrown: unknown): void {
+    if (!signal.aborted && connectionError(thrown) instanceof ConnectionFault) options.onFault()
+  }
+
   async function* bounded(body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-    for await (const chunk of body) {
-      left -= chunk.length
-      if (left < 0) throw failed(`its tool list is larger than ${options.bounds.maxBytes} bytes`)
-      yield chunk
+    try {
+      for await (const chunk of body) {
+        left -= chunk.length
+        if (left < 0) throw failed(`its tool list is larger than ${options.bounds.maxBytes} bytes`)
+        yield chunk
+      }
+    } catch (thrown) {
+      note(thrown)
+      throw thrown
     }
   }
 
@@ -132,14 +148,20 @@ function boundedFetch(options: CatalogClientOptions, signal: AbortSignal): Fetch
     const method = init.method ?? 'GET'
     // The stream for notifications: a reader of one list has no use for it.
     if (method === 'GET') return new Response(null, { status: 405 })
-    const answer = await options.dispatcher.request({
-      method: method === 'DELETE' ? 'DELETE' : 'POST',
-      path: `${options.url.pathname}${options.url.search}`,
-      headers: { ...Object.fromEntries(new Headers(init.headers)), ...ownHeaders(options.own) },
-      body: typeof init.body === 'string' ? init.body : null,
-      signal: init.signal ? AbortSignal.any([signal, init.signal]) : signal,
-    })
+    const answer = await options.dispatcher
+      .request({
+        method: method === 'DELETE' ? 'DELETE' : 'POST',
+        path: `${options.url.pathname}${options.url.search}`,
+        headers: { ...Object.fromEntries(new Headers(init.headers)), ...ownHeaders(options.own) },
+        body: typeof init.body === 'string' ? init.body : null,
+        signal: init.signal ? AbortSignal.any([signal, init.signal]) : signal,
+      })
+      .catch((thrown: unknown) => {
+        if (init.signal?.aborted !== true) note(thrown)
+        throw thrown
+      })
     const { statusCode: status, body } = answer
+    if (status >= 500) options.onFault()
     // A body that is destroyed says so with an event, which nobody else may be there to hear.
     body.on('error', () => {})
     const head = { status, headers: keptHeaders(answer.headers) }

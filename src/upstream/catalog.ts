@@ -4,6 +4,7 @@
  */
 import { GatewayError } from '../errors.ts'
 import type { ToolEntry } from '../gateway/types.ts'
+import { NotAskedError } from './breaker.ts'
 import type { ListedTools } from './catalog-client.ts'
 import { connectionError } from './exchange.ts'
 import type { Health } from './health.ts'
@@ -14,7 +15,7 @@ export interface CatalogOptions {
   /** Reads the whole list from the upstream; see `catalog-client.ts`. */
   readonly list: (signal: AbortSignal) => Promise<ListedTools>
   readonly clock: { monotonicMs(): number }
-  readonly health: Health
+  readonly health: Pick<Health, 'ok' | 'failed'>
   /**
    * Age up to which the list counts as current. Up to twice that it still answers while a new one is being read; an older
    * one answers only when the upstream cannot be read.
@@ -38,6 +39,8 @@ export interface Catalog {
   find(name: string): Promise<ToolEntry | null>
   /** The entry after a refresh, if one is due (see `minIntervalMs`); never throws: without news, what was known. */
   refetch(name: string): Promise<ToolEntry | null>
+  /** All of them; throws `upstream_failed` when nothing is known. */
+  tools(): Promise<ToolList>
   state(): CatalogState
   close(): void
 }
@@ -74,8 +77,8 @@ export function createCatalog(options: CatalogOptions): Catalog {
       known = { list: toToolList(tools), protocolVersion, readAt: clock.monotonicMs() }
       health.ok()
     } catch (thrown) {
-      lastError = catalogError(thrown)
-      health.failed(lastError)
+      lastError = toCatalogError(thrown)
+      if (!(thrown instanceof NotAskedError)) health.failed(lastError)
     }
   }
 
@@ -98,6 +101,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
       await refresh()
       return known?.list.tools.get(name) ?? null
     },
+    tools: async () => (await current()).list,
     state: () => ({
       tools: known?.list.tools.size ?? null,
       rejected: known?.list.rejected ?? [],
@@ -111,7 +115,8 @@ export function createCatalog(options: CatalogOptions): Catalog {
  * A reading that failed is a failed upstream, however it failed. The SDK's messages quote what the upstream said, which may
  * be anything it knows, our credentials included: only our own words and those of the connection are kept.
  */
-function catalogError(thrown: unknown): GatewayError {
+export function toCatalogError(thrown: unknown): GatewayError {
+  if (thrown instanceof NotAskedError) return thrown
   return new GatewayError('upstream_failed', { detail: causeOf(thrown) })
 }
 

@@ -206,7 +206,19 @@ class RunningExchange implements Dispatcher.DispatchHandler {
   }
 }
 
+/** The connection to the upstream could not be made, or broke. */
+export class ConnectionFault extends GatewayError {}
+
 const TIMEOUT_CODES = new Set(['UND_ERR_CONNECT_TIMEOUT', 'ETIMEDOUT'])
+/** What undici says about a request that it would not send, or that we ended: the upstream had no part in it. */
+const OWN_CODES = new Set([
+  'UND_ERR_INVALID_ARG',
+  'UND_ERR_NOT_SUPPORTED',
+  'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH',
+  'UND_ERR_ABORTED',
+  'UND_ERR_CLOSED',
+  'UND_ERR_DESTROYED',
+])
 const MAX_DETAIL = 200
 
 /** A fault of the connection as the gateway's own error. The text is for the operator; it never holds upstream bytes. */
@@ -215,7 +227,8 @@ export function connectionError(thrown: unknown): GatewayError {
   const error = thrown instanceof Error ? thrown : new Error(String(thrown))
   const code = (error as NodeJS.ErrnoException).code ?? error.name
   const detail = (error.message === '' ? code : `${code}: ${error.message}`).slice(0, MAX_DETAIL)
-  return new GatewayError(TIMEOUT_CODES.has(code) ? 'upstream_timeout' : 'upstream_failed', {
+  if (OWN_CODES.has(code)) return new GatewayError('upstream_failed', { cause: thrown, detail })
+  return new ConnectionFault(TIMEOUT_CODES.has(code) ? 'upstream_timeout' : 'upstream_failed', {
     cause: thrown,
     detail,
   })

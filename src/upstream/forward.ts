@@ -8,6 +8,8 @@ import type { ExchangeReceiver, ExchangeRequest } from './exchange.ts'
 import { exchange } from './exchange.ts'
 import type { OwnHeaders } from './headers.ts'
 import { requestHeaders } from './headers.ts'
+import type { Patience } from './patience.ts'
+import { createPatience } from './patience.ts'
 import type { AnswerReceiver } from './receiver.ts'
 import { createReceiver } from './receiver.ts'
 import { createSessionOrder } from './session-order.ts'
@@ -19,8 +21,10 @@ export interface ForwardTarget {
   /** Address of its MCP endpoint, without credentials. */
   readonly url: URL
   readonly own: OwnHeaders
-  /** To the last byte of a JSON answer, or to the head of a stream. */
+  /** To the last byte of a JSON answer; on a stream to its head, and to each message on it. */
   readonly timeoutMs: number
+  /** What tools have instead, by name. */
+  readonly toolTimeoutsMs: ReadonlyMap<string, number>
   /** Bound on a JSON answer, and on each event of a stream. */
   readonly maxAnswerBytes: number
 }
@@ -65,8 +69,10 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
   async function forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer> {
     const message = call.message as Message
     const lasting = isLasting(message)
+    const timeoutMs = timeoutOf(message, target)
     const startedAt = clock.monotonicMs()
     const passage = await order.enter(message)
+    const patience = createPatience(clock)
     const receiver = createReceiver({
       server: target.name,
       message,
@@ -78,14 +84,17 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
         event: sink.event,
       },
       maxAnswerBytes: target.maxAnswerBytes,
-      streamLimits: lasting ? { idleMs: null, maxMs: options.maxStreamMs } : options.streamLimits,
+      streamLimits: lasting
+        ? { idleMs: null, maxMs: options.maxStreamMs }
+        : answerLimits(timeoutMs, patience),
+      patience: lasting ? null : patience,
       elapsedMs: () => clock.monotonicMs() - startedAt,
     })
     try {
       await exchange(requestOf(call, message, target), receiver, {
         dispatcher: lasting ? streams : calls,
         signal,
-        timeoutMs: target.timeoutMs,
+        timeoutMs,
         watch: options.watch,
       })
       return receiver.answer()
@@ -96,6 +105,10 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
     } finally {
       passage.left()
     }
+  }
+
+  function answerLimits(withinMs: number, { waitingSince }: Patience): StreamLimits {
+    return { ...options.streamLimits, message: { withinMs, waitingSince } }
   }
 
   async function refuseServerRequest(call: Call, idText: string): Promise<void> {
@@ -143,8 +156,13 @@ function requestOf(call: Call, message: Message, target: ForwardTarget): Exchang
   return { method: 'POST', path, headers, body: message.body }
 }
 
+function timeoutOf(message: Message, target: ForwardTarget): number {
+  const name = message.method === 'tools/call' ? message.params['name'] : null
+  return (typeof name === 'string' ? target.toolTimeoutsMs.get(name) : undefined) ?? target.timeoutMs
+}
+
 /** Streams that stay open for as long as the client wants to hear. */
-function isLasting(message: Message): boolean {
+export function isLasting(message: Message): boolean {
   return message.kind === 'stream' || message.method === 'subscriptions/listen'
 }
 

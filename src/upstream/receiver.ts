@@ -8,6 +8,7 @@ import type { ExchangeReceiver } from './exchange.ts'
 import type { HeadPlan } from './head-plan.ts'
 import { EVENT_STREAM, failed, JSON_TYPE, planOf } from './head-plan.ts'
 import { answerHeaders, issuedSession } from './headers.ts'
+import type { Patience } from './patience.ts'
 import { errorCode, isToolError } from './response.ts'
 import type { StreamLimits } from './stream-watch.ts'
 
@@ -18,6 +19,8 @@ export interface ReceiverOptions {
   /** Bound on a JSON answer, and on each event of a stream. */
   readonly maxAnswerBytes: number
   readonly streamLimits: StreamLimits
+  /** Told of what a stream brings; null = its messages are not waited for. */
+  readonly patience: Patience | null
   /** Milliseconds since the request was sent. */
   elapsedMs(): number
 }
@@ -48,7 +51,7 @@ export function createReceiver(options: ReceiverOptions): AnswerReceiver {
       case 'json':
         return readJsonBody(message, maxAnswerBytes)
       case 'stream':
-        return readEvents(message, sink, maxAnswerBytes)
+        return readEvents(message, sink, { maxEventBytes: maxAnswerBytes, patience: options.patience })
       case 'refused':
         return readRefusal(status, headers, plan.bare)
       case 'accepted':

@@ -1,19 +1,18 @@
 /** Door of the room: everything the gateway does with the MCP servers behind it. */
 import { UsageError } from '../errors.ts'
 import type { Rooms } from '../gateway/call.ts'
-import type { ServerFacts } from '../gateway/types.ts'
+import type { ToolEntry } from '../gateway/types.ts'
 import type { ArgumentCheck, SchemaProblem } from './arguments.ts'
 import { createArgumentCheck } from './arguments.ts'
-import type { Catalog, CatalogState } from './catalog.ts'
-import { createCatalog } from './catalog.ts'
+import type { BreakerSettings } from './breaker.ts'
 import type { CatalogBounds } from './catalog-client.ts'
-import { listTools } from './catalog-client.ts'
-import type { Forwarder, ForwardTarget } from './forward.ts'
-import { createForwarder } from './forward.ts'
+import type { ForwardTarget } from './forward.ts'
 import { parseStaticHeaders } from './headers.ts'
-import type { Health, HealthState } from './health.ts'
-import { createHealth } from './health.ts'
+import { createProbeTimer } from './probe-timer.ts'
 import { createStreamWatch } from './stream-watch.ts'
+import type { ToolList } from './tool-list.ts'
+import type { Upstream, UpstreamFacts, UpstreamGate, UpstreamLog } from './upstream.ts'
+import { createUpstream } from './upstream.ts'
 
 /** One upstream as configured. */
 export interface UpstreamSettings {
@@ -23,23 +22,27 @@ export interface UpstreamSettings {
   readonly headers: Readonly<Record<string, string>>
   /** What policies see as `input.server.labels`. */
   readonly labels: Readonly<Record<string, string>>
-  /** To the last byte of an answer, or to the head of a stream. */
+  /** To the last byte of an answer; on a stream to its head, and to each message on it. */
   readonly timeoutMs: number
+  /** Settings of single tools by name; `timeoutMs` null = as above. */
+  readonly tools: Readonly<Record<string, { readonly timeoutMs: number | null }>>
+  readonly connectTimeoutMs: number
+  /** Silence after which a stream that answers a request is given up. */
+  readonly idleTimeoutMs: number
+  readonly breaker: BreakerSettings
+  /** Time between two looks at it; null = none. */
+  readonly probeIntervalMs: number | null
   /** Bound on an answer, and on each event of a stream. */
   readonly maxAnswerBytes: number
 }
 
 /** Limits of the room; every one has a default. */
 export interface UpstreamLimits {
-  /** Silence after which a stream that answers a request is given up. Default 5 min. */
-  readonly streamIdleMs: number
   /** Age at which any stream is closed. Default 1 h. */
   readonly maxStreamMs: number
-  /** Default 5 s. */
-  readonly connectTimeoutMs: number
   /** Connections to one upstream for requests, and as many again for long-lived streams. Default 4096. */
   readonly maxConnections: number
-  /** Time between two looks at the age of streams. Default 1 s. */
+  /** Time between two looks at the age of streams, and so the precision of their limits. Default 250 ms. */
   readonly sweepMs: number
   /** Age up to which a list of tools counts as current. Default 60 s. */
   readonly catalogTtlMs: number
@@ -50,11 +53,9 @@ export interface UpstreamLimits {
 }
 
 const DEFAULTS: UpstreamLimits = {
-  streamIdleMs: 5 * 60_000,
   maxStreamMs: 60 * 60_000,
-  connectTimeoutMs: 5000,
   maxConnections: 4096,
-  sweepMs: 1000,
+  sweepMs: 250,
   catalogTtlMs: 60_000,
   catalogMinIntervalMs: 1000,
   catalog: { maxPages: 100, maxTools: 10_000, maxBytes: 16 * 1024 * 1024, timeoutMs: 15_000 },
@@ -63,62 +64,61 @@ const DEFAULTS: UpstreamLimits = {
 export interface UpstreamsOptions {
   readonly upstreams: Readonly<Record<string, UpstreamSettings>>
   readonly limits?: Partial<UpstreamLimits>
+  /** Bounds what an upstream works on at once; null (or absent) = nothing does. */
+  readonly gateOf?: (name: string) => UpstreamGate | null
   /** Version of the gateway, as upstreams see it. */
   readonly version: string
   readonly clock: { nowMs(): number; monotonicMs(): number }
-  readonly log: Log
-}
-
-/** As much of pino's logger as this room needs. */
-interface Log {
-  warn(fields: object, message: string): void
+  /** Spreads probes: 0 up to 1. */
+  readonly random: () => number
+  readonly log: UpstreamLog
+  /** Told how long each request has waited for its turn at an upstream. */
+  readonly onWait?: (name: string, ms: number) => void
 }
 
 /** What an operator may know of one upstream. Texts in it are ours; names of tools are the upstream's. */
-export interface UpstreamState extends HealthState, CatalogState {
+export interface UpstreamState extends UpstreamFacts {
   readonly name: string
   /** Without credentials and query. */
   readonly url: string
   readonly schemaProblems: readonly SchemaProblem[]
 }
 
+/** A tool as it is known, and whether its arguments can be checked. */
+export interface KnownTool extends ToolEntry {
+  /** Why they cannot; null when they can. */
+  readonly schemaProblem: string | null
+}
+
 /** The room's door. */
 export type Upstreams = Rooms['upstreams'] & {
   /** Begins to read the lists of tools, so that the first calls find them. Does not wait. */
   warm(): void
+  /** The tools of one upstream, in the order it lists them. Throws `upstream_failed` when they cannot be read. */
+  tools(name: string): Promise<{
+    readonly tools: readonly KnownTool[]
+    readonly rejected: ToolList['rejected']
+  }>
   states(): readonly UpstreamState[]
   /** Ends all exchanges and connections. */
   close(): Promise<void>
-}
-
-/** One configured upstream with everything that belongs to it. */
-interface Upstream {
-  readonly facts: ServerFacts
-  readonly address: string
-  readonly forwarder: Forwarder
-  readonly catalog: Catalog
-  readonly health: Health
 }
 
 /** Throws a UsageError for settings that cannot work. Connects to nothing yet. */
 export function createUpstreams(options: UpstreamsOptions): Upstreams {
   const limits = { ...DEFAULTS, ...options.limits }
   const watch = createStreamWatch({ clock: options.clock, sweepMs: limits.sweepMs })
+  const timer = createProbeTimer({ clock: options.clock, random: options.random })
   const upstreams = new Map<string, Upstream>()
   for (const [name, settings] of Object.entries(options.upstreams)) {
     const target = targetOf(name, settings, options.version)
-    const { streamIdleMs, maxStreamMs, connectTimeoutMs, maxConnections } = limits
-    const streamLimits = { idleMs: streamIdleMs, maxMs: maxStreamMs }
-    const bounds = { watch, streamLimits, maxStreamMs, connectTimeoutMs, maxConnections }
-    const forwarder = createForwarder({ target, clock: options.clock, ...bounds })
-    const health = createHealth(options.clock)
-    const catalog = createUpstreamCatalog({ target, forwarder, health, limits, options })
-    const address = `${target.url.origin}${target.url.pathname}`
-    upstreams.set(name, { facts: { name, labels: settings.labels }, address, forwarder, catalog, health })
+    const own = ownOptions(name, settings, limits, options)
+    const { clock, log, version } = options
+    upstreams.set(name, createUpstream({ target, ...own, clock, log, version, watch, timer }))
   }
   const check = createArgumentCheck({
     clock: options.clock,
-    refetch: (name, tool) => upstream(name).catalog.refetch(tool),
+    refetch: (name, tool) => upstream(name).refetch(tool),
     onProblem: (problem) =>
       options.log.warn({ problem }, 'a tool has an input schema that cannot be used: policy decides alone'),
   })
@@ -131,50 +131,46 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
 
   return {
     facts: (mount) => upstreams.get(mount)?.facts ?? null,
-    findTool: (mount, name) => upstream(mount).catalog.find(name),
+    findTool: (mount, name) => upstream(mount).find(name),
     validateArguments: check.validate,
-    forward: async (call, sink, signal) => {
-      const { forwarder, health } = upstream(call.head.mount)
-      try {
-        const answer = await forwarder.forward(call, sink, signal)
-        health.ok()
-        return answer
-      } catch (thrown) {
-        health.failed(thrown)
-        throw thrown
-      }
-    },
-    refuseServerRequest: (call, idText) =>
-      upstream(call.head.mount).forwarder.refuseServerRequest(call, idText),
+    forward: (call, sink, signal) => upstream(call.head.mount).forward(call, sink, signal),
+    refuseServerRequest: (call, idText) => upstream(call.head.mount).refuseServerRequest(call, idText),
     warm: () => {
-      // What a reading finds, also that the upstream is down, is kept by the catalogue.
-      for (const one of upstreams.values()) void one.catalog.refetch('').catch(() => undefined)
+      // What a look finds, also that the upstream is down, is kept.
+      for (const one of upstreams.values()) void one.look()
+    },
+    tools: async (name) => {
+      const { tools, rejected } = await upstream(name).tools()
+      const known = [...tools.values()].map((tool) => ({
+        ...tool,
+        schemaProblem: check.problemOf(name, tool),
+      }))
+      return { tools: known, rejected }
     },
     states: () => [...upstreams.values()].map((one) => stateOf(one, check)),
     close: async () => {
-      for (const one of upstreams.values()) one.catalog.close()
-      await Promise.all([...upstreams.values()].map((one) => one.forwarder.close()))
+      timer.close()
+      await Promise.all([...upstreams.values()].map((one) => one.close()))
       watch.close()
     },
   }
 }
 
-function createUpstreamCatalog(parts: {
-  readonly target: ForwardTarget
-  readonly forwarder: Forwarder
-  readonly health: Health
-  readonly limits: UpstreamLimits
-  readonly options: UpstreamsOptions
-}): Catalog {
-  const { target, forwarder, health, limits, options } = parts
-  const client = { url: target.url, own: target.own, version: options.version, bounds: limits.catalog }
-  return createCatalog({
-    list: (signal) => listTools({ ...client, dispatcher: forwarder.dispatcher }, signal),
-    clock: options.clock,
-    health,
-    ttlMs: limits.catalogTtlMs,
-    minIntervalMs: limits.catalogMinIntervalMs,
-  })
+/** What the settings, the room's limits and its surroundings make of one upstream. */
+function ownOptions(
+  name: string,
+  settings: UpstreamSettings,
+  limits: UpstreamLimits,
+  { gateOf, onWait }: UpstreamsOptions,
+) {
+  const { labels, connectTimeoutMs, idleTimeoutMs, breaker, probeIntervalMs } = settings
+  const { maxStreamMs, maxConnections, catalogTtlMs, catalogMinIntervalMs } = limits
+  return {
+    ...{ labels, connectTimeoutMs, idleTimeoutMs, breaker, probeIntervalMs, maxStreamMs, maxConnections },
+    catalog: { ttlMs: catalogTtlMs, minIntervalMs: catalogMinIntervalMs, bounds: limits.catalog },
+    gate: gateOf?.(name) ?? null,
+    onWait: (ms: number) => onWait?.(name, ms),
+  }
 }
 
 function targetOf(name: string, settings: UpstreamSettings, version: string): ForwardTarget {
@@ -196,17 +192,20 @@ function targetOf(name: string, settings: UpstreamSettings, version: string): Fo
       userAgent: `mcp-policy-gateway/${version}`,
     },
     timeoutMs: settings.timeoutMs,
+    toolTimeoutsMs: toolTimeoutsOf(settings),
     maxAnswerBytes: settings.maxAnswerBytes,
   }
 }
 
-function stateOf({ facts, address, catalog, health }: Upstream, check: ArgumentCheck): UpstreamState {
-  const { name } = facts
-  return {
-    name,
-    url: address,
-    ...health.state(),
-    ...catalog.state(),
-    schemaProblems: check.problems(name),
+function toolTimeoutsOf({ tools }: UpstreamSettings): ReadonlyMap<string, number> {
+  const timeouts = new Map<string, number>()
+  for (const [tool, { timeoutMs }] of Object.entries(tools)) {
+    if (timeoutMs !== null) timeouts.set(tool, timeoutMs)
   }
+  return timeouts
+}
+
+function stateOf(one: Upstream, check: ArgumentCheck): UpstreamState {
+  const { name } = one.facts
+  return { name, url: one.address, ...one.state(), schemaProblems: check.problems(name) }
 }

@@ -8,6 +8,8 @@ import { GatewayError } from '../errors.ts'
 export interface StreamLimits {
   readonly idleMs: number | null
   readonly maxMs: number
+  /** Bound on the wait for the next message; absent = none. See `patience.ts`. */
+  readonly message?: { readonly withinMs: number; waitingSince(): number }
 }
 
 export interface WatchedStream {
@@ -79,8 +81,10 @@ export function createStreamWatch(options: {
 }
 
 function expiry(entry: Entry, now: number): string | null {
-  const { idleMs, maxMs } = entry.limits
+  const { idleMs, maxMs, message } = entry.limits
   if (now - entry.startedAt > maxMs) return `the stream is older than ${maxMs} ms`
+  if (message !== undefined && now - message.waitingSince() > message.withinMs)
+    return `no message on the stream within ${message.withinMs} ms`
   if (idleMs !== null && now - entry.touchedAt > idleMs) return `the stream was silent for ${idleMs} ms`
   return null
 }

@@ -23,6 +23,8 @@ deny contains "matched" if {
 
 deny contains "nested" if json.unmarshal(input.arguments.j) == "x"
 
+deny contains "bytes" if hex.encode(base64.decode(input.arguments.b)) == "ff"
+
 deny contains "encoded" if urlquery.encode(input.arguments.u) == "x"
 
 deny contains concat("-", ["too", "long", input.arguments.long]) if input.arguments.long
@@ -79,6 +81,11 @@ describe('policy host', function () {
 
   it('answers an unknown entrypoint with a fault', () => {
     expect(evaluate(shared, '{}', 'gateway/other').fault).to.include({ kind: 'error' })
+  })
+
+  it('gives no answer rather than a wrong one when a builtin gets bytes that are no text', () => {
+    expect(evaluate(shared, '{"b":"/w=="}').fault).to.include({ kind: 'error' })
+    expect(evaluate(shared, '{"b":"77+9"}').fault, 'U+FFFD itself is text').to.equal(null)
   })
 
   it('needs the same fuel for the same input', () => {

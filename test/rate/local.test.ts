@@ -74,6 +74,7 @@ describe('counters in memory', () => {
     const error = await charge(counters, { key: ['c'] }).catch((thrown: unknown) => thrown)
     expect(error).to.be.instanceOf(Error).with.property('name', 'CountersUnavailable')
     expect(await charge(counters, { key: ['b'] })).to.deep.equal([true, 2])
+    expect(await charge(counters, { key: ['b'] }, { key: ['c'], mode: 'shadow' })).to.deep.equal([true, 3, 0])
     expect(counters.size).to.equal(2)
   })
 })

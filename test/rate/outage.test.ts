@@ -5,6 +5,7 @@ import { createPools } from '../../src/db/pools.ts'
 import type { ChargeReport } from '../../src/rate/limit.ts'
 import type { TestDatabase, TestServer } from '../support/postgres.ts'
 import { createTestDatabase, startServer } from '../support/postgres.ts'
+import { until } from '../support/until.ts'
 import { limit, openLimiter, refusalOf } from './fixtures.ts'
 
 const local = limit({ name: 'local', limit: 3, on_store_error: 'local' })
@@ -50,6 +51,7 @@ describe('limiter without its database', function () {
       expect(await limiter.sweep()).to.equal(0)
 
       await server.restart()
+      await until('the limiter to find its database again', () => limiter.state().store === 'up')
       expect(await used()).to.equal(2)
       expect((await limiter.charge([local])).limits[0]).to.include({ source: 'db', consumed: 1 })
       expect(limiter.state().store).to.equal('up')
@@ -74,7 +76,9 @@ describe('limiter without its database', function () {
     it('waits a bounded time for a row that somebody holds, and then answers at once until it tries again', async () => {
       const pools = createPools({ runtime: database.runtime, onIdleError: () => undefined })
       const limiter = openLimiter(pools.limits, { deadlineMs: 300, retryMs: 60_000 })
-      await limiter.charge([limit()])
+      const earlier = openLimiter(pools.limits)
+      await earlier.charge([limit()])
+      await earlier.close()
       const holder = await database.ownerPool.connect()
       await holder.query('begin; select from rate_limits for update')
 

@@ -3,8 +3,8 @@
  * with what became of its calls when it is done: after `attempts` calls of each caller, or when its stdin ends.
  */
 import { once } from 'node:events'
+import pg from 'pg'
 import type { ConnectionParts } from '../../src/db/connection.ts'
-import { createPools } from '../../src/db/pools.ts'
 import type { Limit } from '../../src/rate/limit.ts'
 import { createLimiter } from '../../src/rate/room.ts'
 
@@ -29,11 +29,13 @@ export interface WorkerTally {
 
 const plan = JSON.parse(process.argv[2] ?? '') as WorkerPlan
 const tally: WorkerTally = { allowed: 0, refused: 0, errors: {}, consumed: {}, statements: 0 }
-const pools = createPools({ runtime: plan.runtime, onIdleError: () => undefined })
+// No timeouts: a busy machine is no outage. A deadlock ends itself, with an error.
+const pool = new pg.Pool({ ...plan.runtime, max: 2 })
 const limiter = createLimiter({
-  pool: pools.limits,
+  pool,
   clock: { nowMs: Date.now, monotonicMs: () => performance.now() },
   log: { info: () => undefined, warn: () => undefined, error: () => undefined },
+  limits: { deadlineMs: 50_000 },
 })
 let isOver = false
 process.stdin.once('end', () => {
@@ -41,13 +43,13 @@ process.stdin.once('end', () => {
 })
 process.on('unhandledRejection', (error) => count(tally.errors, `unhandled: ${String(error)}`))
 
-await pools.limits.query('select 1')
+await pool.query('select 1')
 process.stdout.write('ready\n')
 await once(process.stdin, 'data')
 await Promise.all(Array.from({ length: plan.callers }, () => call()))
 tally.statements = limiter.state().statements
 await limiter.close()
-await pools.close()
+await pool.end()
 process.stdout.write(`${JSON.stringify(tally)}\n`)
 process.exit(0)
 

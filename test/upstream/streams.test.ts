@@ -192,6 +192,19 @@ describe('forwarding a stream', () => {
     ])
   })
 
+  it('passes on the id and the retry time of a foreign event type, nothing else of it', async () => {
+    const sink = recordingSink()
+    const [, forwarder] = await start((_, reply) => {
+      const stream = reply.stream()
+      stream.raw('event: close\nid: 5\nretry: 10\ndata: secret\n\n')
+      stream.message(response())
+    })
+    await forwarder.forward(callOf(), sink, never)
+    expect(sink.events).to.deep.equal([
+      { id: '5', retry: '10', event: null, data: null, raw: Buffer.alloc(0) },
+    ])
+  })
+
   it('stops when the sink refuses an event, and cuts the upstream off', async () => {
     let closed: Promise<void> = Promise.resolve()
     const sink = recordingSink(async () => {

@@ -3,7 +3,8 @@ import type { BuiltinContext } from './budget.ts'
 import { BuiltinError, boundText, spend } from './budget.ts'
 import { RegoNumber } from './number.ts'
 import type { RegoValue } from './value.ts'
-import { compareStrings, isArray, parseRegoValue, RegoObject, RegoSet } from './value.ts'
+import { compareStrings, isArray, RegoObject, RegoSet } from './value.ts'
+import { parseRegoValue } from './value-text.ts'
 
 /** Indentation as of Go's `MarshalIndent`; null for one line without spaces. */
 export interface JsonLayout {

@@ -9,12 +9,15 @@ import type { BuiltinContext } from './budget.ts'
 import { BuiltinError, spend } from './budget.ts'
 import { toBytes } from './bytes.ts'
 import { parseJson, toJsonText } from './json-text.ts'
+import { isUsableRsaKey } from './jwt-signature.ts'
 import type { BuiltinFamily } from './operands.ts'
 import { anyOperand, stringOperand } from './operands.ts'
 import type { RegoValue } from './value.ts'
 import { isArray, RegoObject } from './value.ts'
 
-const NS_PER_SIGNATURE = 3_000_000
+/** An RSA signature costs the cube of the key's length. */
+const MAX_RSA_BITS = 4_096
+const NS_PER_SIGNATURE = 6_000_000
 const NS_PER_CHAR = 20
 
 /** The first key of a JWK or JWK set. */
@@ -47,6 +50,8 @@ function signText(algorithm: string, jwk: RegoObject, input: Buffer): Buffer {
   if (!isRsa && !isEd) throw new BuiltinError(`no reproducible signature with ${algorithm} and this key`)
   try {
     const key = createPrivateKey({ key: toJsonWebKey(jwk), format: 'jwk' })
+    if (isRsa && !isUsableRsaKey(key, MAX_RSA_BITS))
+      throw new BuiltinError('the RSA key is too short or too long')
     return sign(isRsa ? hash : null, input, key)
   } catch {
     throw new BuiltinError('the key cannot sign')

@@ -6,8 +6,21 @@ import { spend } from './budget.ts'
 const NS_PER_VERIFY = 400_000
 const NS_PER_BYTE = 10
 
-/** Smallest RSA modulus that is accepted, in bits; Go refuses the shorter ones. */
+/** Bounds of an RSA key: Go refuses shorter moduli and larger exponents, the rest bounds the work. */
 const MIN_RSA_BITS = 1_024
+const MAX_RSA_BITS = 8_192
+const MAX_RSA_EXPONENT = 2n ** 31n - 1n
+
+/** Whether this is an RSA key that is worth, and allows, working with. */
+export function isUsableRsaKey(key: KeyObject, maxBits: number = MAX_RSA_BITS): boolean {
+  const { modulusLength = 0, publicExponent = 0n } = key.asymmetricKeyDetails ?? {}
+  return (
+    key.asymmetricKeyType === 'rsa' &&
+    modulusLength >= MIN_RSA_BITS &&
+    modulusLength <= maxBits &&
+    publicExponent <= MAX_RSA_EXPONENT
+  )
+}
 
 /**
  * Whether the signature is the key's, under a JWS algorithm. A key of another kind than the algorithm's gives false.
@@ -48,19 +61,22 @@ const CURVES: Readonly<Record<string, string>> = {
   ES512: 'secp521r1',
 }
 
+/** Curves Go knows; a key may not bring its own. */
+const KNOWN_CURVES: ReadonlySet<string> = new Set(['secp224r1', ...Object.values(CURVES)])
+
 function verifyAsymmetric(algorithm: string, hash: string, key: KeyObject, signed: Signed): boolean {
   const { input, signature } = signed
-  const details = key.asymmetricKeyDetails ?? {}
+  const { namedCurve = '' } = key.asymmetricKeyDetails ?? {}
   switch (algorithm.slice(0, 2)) {
     case 'RS':
     case 'PS': {
-      if (key.asymmetricKeyType !== 'rsa' || (details.modulusLength ?? 0) < MIN_RSA_BITS) return false
+      if (!isUsableRsaKey(key)) return false
       if (algorithm.startsWith('RS')) return verify(hash, input, key, signature)
       const padding = constants.RSA_PKCS1_PSS_PADDING
       return verify(hash, input, { key, padding, saltLength: constants.RSA_PSS_SALTLEN_AUTO }, signature)
     }
     case 'ES': {
-      const fits = signed.looseCurve || details.namedCurve === CURVES[algorithm]
+      const fits = signed.looseCurve ? KNOWN_CURVES.has(namedCurve) : namedCurve === CURVES[algorithm]
       return key.asymmetricKeyType === 'ec' && fits && verify(hash, input, key, toDer(signature))
     }
     case 'Ed':

@@ -37,13 +37,6 @@ export function numberOperand(operands: readonly RegoValue[], position: number):
   return value
 }
 
-/** A boolean operand. */
-export function booleanOperand(operands: readonly RegoValue[], position: number): boolean {
-  const value = operands[position - 1]
-  if (typeof value !== 'boolean') throw mistyped(value, position, 'boolean')
-  return value
-}
-
 /** An int64 operand; wider or fractional numbers are an operand error, as in OPA. */
 export function int64Operand(operands: readonly RegoValue[], position: number): bigint {
   const value = toInt64(numberOperand(operands, position))

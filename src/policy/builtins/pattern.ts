@@ -13,10 +13,14 @@ import { TextFinder } from './search.ts'
 const MAX_PATTERN_CHARS = 4_096
 /** Largest compiled pattern, in RE2 instructions (`(a{30}){30}` has 1,800). */
 const MAX_PROGRAM_SIZE = 8_192
+/** Patterns that are kept, and how many instructions they may have together (a few hundred bytes each). */
 const CACHED_PATTERNS = 256
+const CACHED_INSTRUCTIONS = 65_536
 
 const NS_PER_COMPILE = 20_000
-const NS_PER_PATTERN_CHAR = 2_000
+const NS_PER_PATTERN_CHAR = 4_000
+/** Classes such as `\\pL` are tables of hundreds of ranges. */
+const NS_PER_UNICODE_CLASS = 40_000
 const NS_PER_INSTRUCTION = 500
 const NS_PER_SEARCH = 1_500
 /** Steps that are charged at once. */
@@ -35,7 +39,11 @@ interface Engine {
 
 type CacheEntry = Pattern | { readonly refusal: Error }
 
-const CACHE = new LRUCache<string, CacheEntry>({ max: CACHED_PATTERNS })
+const CACHE = new LRUCache<string, CacheEntry>({
+  max: CACHED_PATTERNS,
+  maxSize: CACHED_INSTRUCTIONS,
+  sizeCalculation: (entry) => (entry instanceof Pattern ? entry.size : 1),
+})
 
 /**
  * The compiled pattern. Charges the same whether it was cached or not, so that a decision costs what its input and
@@ -49,7 +57,7 @@ export function compilePattern(text: string, context: BuiltinContext): Pattern {
     throw new BuiltinLimitError('pattern_size', `regular expression over ${MAX_PATTERN_CHARS} characters`)
   }
   const isNew = !context.cache.has(`regex ${text}`)
-  if (isNew) spend(context, NS_PER_COMPILE + NS_PER_PATTERN_CHAR * text.length)
+  if (isNew) spend(context, compileCost(text))
   let entry = CACHE.get(text)
   if (entry === undefined) {
     entry = compileUncached(text)
@@ -59,6 +67,11 @@ export function compilePattern(text: string, context: BuiltinContext): Pattern {
   if (isNew) spend(context, NS_PER_INSTRUCTION * entry.size)
   context.cache.set(`regex ${text}`, true)
   return entry
+}
+
+function compileCost(text: string): number {
+  const classes = text.match(/\\[pP]/g)?.length ?? 0
+  return NS_PER_COMPILE + NS_PER_PATTERN_CHAR * text.length + NS_PER_UNICODE_CLASS * classes
 }
 
 function compileUncached(text: string): CacheEntry {

@@ -21,7 +21,7 @@ import { STRINGS } from './strings.ts'
 import { TIME } from './time.ts'
 import { UNITS } from './units.ts'
 import { UUID } from './uuid.ts'
-import { formatRegoValue, parseRegoValue } from './value.ts'
+import { formatRegoValue, parseRegoValue } from './value-text.ts'
 import { YAML } from './yaml.ts'
 
 const FAMILIES: readonly BuiltinFamily[] = [

@@ -6,11 +6,12 @@ import { BuiltinError, BuiltinLimitError, boundElements, MAX_VALUE_DEPTH, spend 
 import { formatFloat } from './float-text.ts'
 import { integer, RegoNumber } from './number.ts'
 import type { RegoValue } from './value.ts'
-import { RegoObject, wellFormed } from './value.ts'
+import { RegoObject } from './value.ts'
+import { wellFormed } from './value-text.ts'
 import type { PlainScalar } from './yaml-scalar.ts'
 import { hasForbiddenCharacters, resolvePlain } from './yaml-scalar.ts'
 
-const NS_PER_CHAR = 3_000
+const NS_PER_CHAR = 5_000
 const NS_PER_NODE = 2_000
 /** Longest text that is parsed; the parser's own work is not metered. */
 const MAX_TEXT_CHARS = 65_536
@@ -36,7 +37,12 @@ export function parseYaml(text: string, context: BuiltinContext): RegoValue {
 function parseDocuments(text: string): readonly Document.Parsed[] {
   try {
     // Scalars stay text: what they mean is decided here.
-    const documents = parseAllDocuments(text, { schema: 'failsafe', uniqueKeys: false, logLevel: 'silent' })
+    const documents = parseAllDocuments(text, {
+      schema: 'failsafe',
+      uniqueKeys: false,
+      logLevel: 'silent',
+      prettyErrors: false,
+    })
     if (!Array.isArray(documents)) return []
     const parsed: readonly Document.Parsed[] = documents
     if (parsed.some(({ errors }) => errors.length > 0)) throw new BuiltinError('not well-formed YAML')

@@ -181,3 +181,24 @@ describe('the bounds of builtins', () => {
     }
   })
 })
+
+describe('calls that have no end in OPA', () => {
+  it('end here', () => {
+    const huge = (digits: string) => text(`1.0.0-${digits}`)
+    expect(ending('semver.compare', huge('99999999999999999999'), huge('9223372036854775807'))).to.equal(
+      'result',
+    )
+    expect(ending('json.match_schema', '[]', '{"$ref": "#"}')).to.equal('value_depth')
+  })
+})
+
+describe('keys of another kind', () => {
+  it('do not take a public Ed25519 key for an HMAC secret', () => {
+    const x = '11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo'
+    const secret = `{"kty": "oct", "k": "${x}"}`
+    const forged = callBuiltin('io.jwt.encode_sign', ['{"alg": "HS256"}', '{}', secret], createContext())
+    const key = text(`{"kty": "OKP", "crv": "Ed25519", "x": "${x}"}`)
+    const verified = callBuiltin('io.jwt.decode_verify', [forged ?? '', `{"cert": ${key}}`], createContext())
+    expect(verified).to.equal('[false, {}, {}]')
+  })
+})

@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { it } from 'mocha'
 import type { BuiltinContext } from '../../../src/policy/builtins/budget.ts'
 import { callBuiltin } from '../../../src/policy/builtins/table.ts'
-import { formatRegoValue, parseRegoValue } from '../../../src/policy/builtins/value.ts'
+import { formatRegoValue, parseRegoValue } from '../../../src/policy/builtins/value-text.ts'
 
 /** Operands and the result, as texts of Rego values; undefined = Rego undefined. */
 export type Expectation = readonly [operands: readonly string[], result: string | undefined]

@@ -4,13 +4,8 @@ import { describe, it } from 'mocha'
 import { BuiltinLimitError } from '../../../src/policy/builtins/budget.ts'
 import { compareNumbers, RegoNumber, toBigInt, toInt64 } from '../../../src/policy/builtins/number.ts'
 import type { RegoValue } from '../../../src/policy/builtins/value.ts'
-import {
-  compareValues,
-  formatRegoValue,
-  parseRegoValue,
-  RegoObject,
-  RegoSet,
-} from '../../../src/policy/builtins/value.ts'
+import { compareValues, RegoObject, RegoSet } from '../../../src/policy/builtins/value.ts'
+import { formatRegoValue, parseRegoValue } from '../../../src/policy/builtins/value-text.ts'
 
 const number = fc.oneof(
   fc.bigInt().map((value) => new RegoNumber(String(value))),

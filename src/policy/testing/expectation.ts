@@ -1,0 +1,153 @@
+/** What a case expects of which combination, and what of it an evaluation did not give. */
+import type { Evaluation } from '../../gateway/types.ts'
+import { asObject } from './fixtures.ts'
+import type { Expectation, ExpectedLimit } from './table.ts'
+import type { YamlDocument, YamlPath } from './yaml-document.ts'
+
+/** One expectation of a case and what it is for; null = for all. */
+export interface ExpectationEntry {
+  readonly path: YamlPath
+  readonly principals: readonly string[] | null
+  readonly whats: readonly string[] | null
+  readonly servers: readonly string[] | null
+  readonly expect: Expectation
+}
+
+/** Of a combination that nothing is expected of: it has to be denied. */
+export const DENIED: Expectation = {
+  allow: false,
+  allowedBy: null,
+  deniedBy: null,
+  limits: null,
+  obligations: null,
+  failure: null,
+}
+
+/** The expectations of a case; none = it has to be denied. */
+export function readExpectations(
+  document: YamlDocument,
+  value: unknown,
+  path: YamlPath,
+): readonly ExpectationEntry[] {
+  if (value === undefined) return []
+  if (!Array.isArray(value)) return [readEntry(document, asObject(value), path)]
+  return value.map((one, index) => readEntry(document, asObject(one), [...path, index]))
+}
+
+function readEntry(
+  document: YamlDocument,
+  value: Readonly<Record<string, unknown>>,
+  path: YamlPath,
+): ExpectationEntry {
+  const names = (name: string) => {
+    const given = value[name]
+    if (given === undefined) return null
+    return (Array.isArray(given) ? given : [given]).map(String)
+  }
+  const list = (name: string) => (value[name] === undefined ? null : (value[name] as readonly unknown[]))
+  const reasons = (name: string) => list(name)?.map(String).sort() ?? null
+  const [allowedBy, deniedBy] = [reasons('allowed_by'), reasons('denied_by')]
+  const implied = (allowedBy?.length ?? 0) > 0 && (deniedBy?.length ?? 0) === 0
+  return {
+    path,
+    principals: names('principal'),
+    whats: names('tool') ?? names('target'),
+    servers: names('server'),
+    expect: {
+      allow: (value['allow'] ?? implied) === true,
+      allowedBy,
+      deniedBy,
+      limits: list('limits') as readonly ExpectedLimit[] | null,
+      obligations:
+        list('obligations')?.map((_, index) =>
+          JSON.parse(document.jsonAt([...path, 'obligations', index]) ?? 'null'),
+        ) ?? null,
+      failure: value['failure'] === undefined ? null : String(value['failure']),
+    },
+  }
+}
+
+/** One combination of a case. */
+export interface Choice {
+  readonly principal: string
+  /** Name of tool or target. */
+  readonly what: string
+  readonly server: string
+}
+
+/** What is expected of a combination. `clash`: a second expectation that is for it, too. */
+export function expectationFor(
+  entries: readonly ExpectationEntry[],
+  { principal, what, server }: Choice,
+): {
+  readonly expect: Expectation
+  readonly entry: ExpectationEntry | null
+  readonly clash: ExpectationEntry | null
+} {
+  const isFor = (names: readonly string[] | null, name: string) => names === null || names.includes(name)
+  const [entry = null, clash = null] = entries.filter(
+    (one) => isFor(one.principals, principal) && isFor(one.whats, what) && isFor(one.servers, server),
+  )
+  return { expect: entry?.expect ?? DENIED, entry, clash }
+}
+
+/** The members of an evaluation that tables speak of. In a list only the reasons are known. */
+export type Verdict = Pick<Evaluation, 'allow' | 'allowedBy' | 'deniedBy' | 'failure'> &
+  Partial<Pick<Evaluation, 'limits' | 'obligations'>>
+
+/** One member that is not as expected; JSON values. */
+export interface Mismatch {
+  readonly member: 'allow' | 'allowed_by' | 'denied_by' | 'limits' | 'obligations' | 'failure'
+  readonly expected: unknown
+  readonly got: unknown
+}
+
+/** Compares; empty = as expected. A failure that nobody expects is one, whatever else is expected. */
+export function mismatches(expect: Expectation, got: Verdict): readonly Mismatch[] {
+  const found: Mismatch[] = []
+  const compare = (member: Mismatch['member'], expected: unknown, value: unknown) => {
+    if (canonical(expected) !== canonical(value)) found.push({ member, expected, got: value })
+  }
+  compare('failure', expect.failure, got.failure?.kind ?? null)
+  if (got.failure !== null && expect.failure === null) return found
+  compare('allow', expect.allow, got.allow)
+  if (expect.allowedBy !== null) compare('allowed_by', expect.allowedBy, [...got.allowedBy].sort())
+  if (expect.deniedBy !== null) compare('denied_by', expect.deniedBy, [...got.deniedBy].sort())
+  if (expect.limits !== null)
+    compare('limits', byName(expect.limits), comparedLimits(expect.limits, got.limits ?? []))
+  if (expect.obligations !== null) {
+    compare('obligations', sorted(expect.obligations), sorted(got.obligations ?? []))
+  }
+  return found
+}
+
+function byName(limits: readonly ExpectedLimit[]): readonly ExpectedLimit[] {
+  return [...limits].sort((a, b) => (canonical(a) < canonical(b) ? -1 : 1))
+}
+
+/** Of each limit the members that are expected of the one of its name. */
+function comparedLimits(
+  expected: readonly ExpectedLimit[],
+  limits: NonNullable<Verdict['limits']>,
+): readonly ExpectedLimit[] {
+  const cut = limits.map((limit) => {
+    const wanted = expected.find(({ name }) => name === limit.name)
+    const members = wanted === undefined ? Object.keys(limit) : Object.keys(wanted)
+    return Object.fromEntries(Object.entries(limit).filter(([name]) => members.includes(name)))
+  })
+  return byName(cut as unknown as readonly ExpectedLimit[])
+}
+
+function sorted(values: readonly unknown[]): readonly unknown[] {
+  return [...values].sort((a, b) => (canonical(a) < canonical(b) ? -1 : 1))
+}
+
+/** JSON with sorted keys: equal values give equal text. */
+function canonical(value: unknown): string {
+  return (
+    JSON.stringify(value, (_name, member: unknown) => {
+      if (typeof member !== 'object' || member === null || Array.isArray(member)) return member
+      return Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1)))
+    }) ?? 'undefined'
+  )
+}
