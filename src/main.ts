@@ -46,6 +46,10 @@ import { loadPolicies, openPolicyRoom, watchPolicies } from './policies.ts'
 import type { CompiledPolicy } from './policy/build.ts'
 import type { PolicyRoom } from './policy/engine.ts'
 import type { PolicyReload, ReloadResult } from './policy/reload.ts'
+import type { UpstreamGate } from './rate/caps.ts'
+import { createPrincipalCaps, createUpstreamGate } from './rate/caps.ts'
+import { createRateGate } from './rate/gate.ts'
+import { createLimiter } from './rate/room.ts'
 import { deriveKey, parseSecret } from './secret.ts'
 import type { Upstreams } from './upstream/room.ts'
 import { createUpstreams } from './upstream/room.ts'
@@ -82,18 +86,21 @@ export interface StartOptions {
  * Throws UsageError or PolicyBuildError for what the person who runs it can mend.
  */
 export async function startGateway(config: Config, options: StartOptions): Promise<RunningGateway> {
-  const closers: (() => Promise<void> | void)[] = []
+  const closers: (() => Promise<void>)[] = []
   const close = async (): Promise<void> => {
-    while (closers.length > 0) await closers.pop()?.()
+    const failures: unknown[] = []
+    while (closers.length > 0) await Promise.resolve(closers.pop()?.()).catch((error) => failures.push(error))
+    if (failures.length > 0) throw failures[0]
   }
   const own = <T>(thing: T, release: (thing: T) => Promise<void> | void): T => {
-    closers.push(() => release(thing))
+    closers.push(async () => release(thing))
     return thing
   }
   try {
     return { ...(await open({ config, options, own })), close }
   } catch (error) {
-    await close()
+    // What went wrong first is what the person has to mend.
+    await close().catch(() => undefined)
     throw error
   }
 }
@@ -144,7 +151,8 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const kills = openKills(config, ground, pools, feed)
   await feed.refresh()
   await refuseWithoutCredentials(config, pools)
-  const spine = createSpine({ ...recording, auth, kills, policy, upstreams }, config.limits)
+  const rate = openRate(building, ground, pools)
+  const spine = createSpine({ ...recording, auth, kills, policy, rate, upstreams }, config.limits)
   for (const topic of [KEYS_TOPIC, KILLS_TOPIC]) feed.onChange(topic, spine.recheckStreams)
   const reload = openReload(building, ground, { loaded, policy, pools, metrics, spine })
   const drain = { isDraining: false }
@@ -234,12 +242,22 @@ function openUpstreams({ config, options, own }: Building, ground: Ground): Upst
   const upstreams = createUpstreams({
     upstreams: config.upstreams,
     limits: { maxStreamMs: config.limits.maxStreamS * 1000 },
+    gateOf: (name) => openGate(config, ground, name),
     version: VERSION,
     clock: ground.clock,
+    random: Math.random,
     log: options.log,
   })
   upstreams.warm()
   return own(upstreams, (opened) => opened.close())
+}
+
+/** Bounds what one upstream works on at once. */
+function openGate({ upstreams, limits }: Config, { clock }: Ground, name: string): UpstreamGate | null {
+  const { maxInFlight = null, maxWaitMs = 0 } = upstreams[name] ?? {}
+  if (maxInFlight === null) return null
+  const bounds = { maxConcurrent: maxInFlight, maxWaiting: limits.maxInFlight, maxWaitMs }
+  return createUpstreamGate(bounds, clock.monotonicMs)
 }
 
 async function openAudit(
@@ -336,6 +354,24 @@ async function refuseWithoutCredentials(config: Config, pools: Pools): Promise<v
     'config',
     'There is no API key yet, so nobody could use the gateway. Make one with `gateway keys create --name NAME --role ROLE`, or start with --dev on a loopback address.',
   )
+}
+
+/** Limits are counted in the database for all gateways; the caps on one principal in the memory of each. */
+function openRate({ config, options, own }: Building, { clock }: Ground, pools: Pools): Rooms['rate'] {
+  const limiter = own(createLimiter({ pool: pools.limits, clock, log: options.log }), (opened) =>
+    opened.close(),
+  )
+  // Opens the first connection before the first call needs it.
+  void limiter.sweep()
+  const { principalMaxInFlight, principalMaxDenialsPerMinute } = config.limits
+  const caps = createPrincipalCaps({
+    limits: {
+      maxInFlight: principalMaxInFlight ?? Number.POSITIVE_INFINITY,
+      maxDenialsPerMinute: principalMaxDenialsPerMinute ?? Number.POSITIVE_INFINITY,
+    },
+    monotonicMs: clock.monotonicMs,
+  })
+  return createRateGate(limiter, caps)
 }
 
 interface AdminParts {

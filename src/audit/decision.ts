@@ -162,13 +162,9 @@ function values(redactor: Redactor, notes: Notes, section: string, list: readonl
 /** Names of limits are kept even when they could not be counted: the row then tells what was asked for. */
 function rateSection(redactor: Redactor, notes: Notes, call: Readonly<Call>, ending: Ending): string | null {
   if (call.timingsUs.rate === undefined) return null
+  if (call.rate !== null) return JSON.stringify({ limits: call.rate.limits })
   if (ending.kind !== 'limiter_unavailable') return JSON.stringify({ limits: [] })
-  const asked = (call.evaluation?.limits ?? []).map(({ name, limit, window_s, cost }) => ({
-    name,
-    limit,
-    window_s,
-    cost,
-  }))
+  const asked = (call.evaluation?.limits ?? []).map(({ key, ...facts }) => facts)
   const limits = values(redactor, notes, 'limits', asked) ?? '[]'
   return `{"limits":${limits},"refused":"limiter_unavailable"}`
 }

@@ -215,7 +215,8 @@ async function askForTool(config: Config, servers: readonly string[], tool: stri
     upstreams: config.upstreams,
     version: VERSION,
     clock: { nowMs: Date.now, monotonicMs: () => performance.now() },
-    log: { warn: () => undefined },
+    random: Math.random,
+    log: { info: () => undefined, warn: () => undefined },
   })
   const ask = async (server: string): Promise<boolean | null> =>
     await upstreams.findTool(server, tool).then(
@@ -249,11 +250,12 @@ function tellUnknown(out: Output, target: KillTarget, known: boolean | null): vo
     )
     return
   }
-  const where = target.server === null ? 'No server' : `Server ${escapeText(target.server)}`
+  const offers =
+    target.server === null ? 'No server offers a' : `Server ${escapeText(target.server)} offers no`
   out.note(
     known === null
       ? 'Whether there is such a tool could not be found out: not every server could be asked. Check the spelling.'
-      : `${where} offers no tool of that name now: check the spelling. The switch holds for one that comes.`,
+      : `${offers} tool of that name now: check the spelling. The switch holds for one that comes.`,
   )
 }
 

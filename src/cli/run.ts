@@ -8,6 +8,7 @@ import { configCommands } from './config.ts'
 import type { CommandArgs, CommandGroup } from './context.ts'
 import { dbCommands } from './db.ts'
 import { demoCommands } from './demo.ts'
+import { initCommands } from './init.ts'
 import { keysCommands } from './keys.ts'
 import { killCommands } from './kill.ts'
 import type { Streams } from './output.ts'
@@ -17,6 +18,7 @@ import { serveCommands } from './serve.ts'
 
 const GROUPS: readonly CommandGroup[] = [
   serveCommands,
+  initCommands,
   keysCommands,
   killCommands,
   auditCommands,

@@ -32,6 +32,8 @@ export interface SettingsTree {
     readonly max_body_bytes: number
     readonly max_input_bytes: number
     readonly max_in_flight: number
+    readonly principal_max_in_flight: number | null
+    readonly principal_max_denials_per_minute: number | null
     readonly max_lag_ms: number | null
     readonly max_stream_s: number
     readonly drain_ms: number
@@ -102,6 +104,8 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
       maxBodyBytes: limits.max_body_bytes,
       maxInputBytes: limits.max_input_bytes,
       maxInFlight: limits.max_in_flight,
+      principalMaxInFlight: limits.principal_max_in_flight,
+      principalMaxDenialsPerMinute: limits.principal_max_denials_per_minute,
       maxLagMs: limits.max_lag_ms,
       maxStreamS: limits.max_stream_s,
       drainMs: limits.drain_ms,

@@ -75,6 +75,9 @@ export interface LimitsConfig {
   readonly maxBodyBytes: number
   readonly maxInputBytes: number
   readonly maxInFlight: number
+  /** Of one principal; null = no bound. */
+  readonly principalMaxInFlight: number | null
+  readonly principalMaxDenialsPerMinute: number | null
   /** null = no shedding by delay of the event loop. */
   readonly maxLagMs: number | null
   readonly maxStreamS: number

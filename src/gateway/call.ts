@@ -7,7 +7,7 @@
  * The spine imports no room: `main.ts` hands them in as {@link Rooms}.
  */
 import type { Stage } from '../errors.ts'
-import { GatewayError, toGatewayError } from '../errors.ts'
+import { ENDINGS, GatewayError, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
 import type { KillSwitches } from './killed.ts'
 import { createStages } from './stages.ts'
@@ -16,10 +16,12 @@ import type {
   Admission,
   AuditEvent,
   Call,
+  ChargeReport,
   Credential,
   Ending,
   Evaluation,
   Exchange,
+  Limit,
   Message,
   PolicyRevision,
   Principal,
@@ -74,6 +76,16 @@ export interface Rooms {
     /** The policy in force. */
     readonly revision: PolicyRevision
   }
+  readonly rate: {
+    /** Counts a call of this principal in flight; the function returned takes it off, once. Throws `rate_limited`. */
+    enter(principalId: string): () => void
+    /** A call of this principal was denied. */
+    recordDenial(principalId: string): void
+    /** Charges all limits or none. Throws `limiter_unavailable`. */
+    charge(limits: readonly Limit[]): Promise<ChargeReport>
+    /** The header fields that tell a caller what is left. */
+    fields(report: ChargeReport): Readonly<Record<string, string>>
+  }
   readonly upstreams: {
     /** null when no upstream of that name is configured. */
     facts(mount: string): ServerFacts | null
@@ -126,38 +138,53 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
     const call = openCall(rooms, exchange)
     let ending: Ending | null = null
     let reply: Reply | null = null
-    const leave = enter()
+    const seat = takeSeat()
     try {
       if (inFlight > limits.maxInFlight) throw new GatewayError('overloaded')
       const admission = await timed(call, 'admit', () => stages.admit(call))
       call.principal = await timed(call, 'auth', () => stages.authenticate(call, admission, exchange))
+      seat.hold(await timed(call, 'rate', () => rooms.rate.enter((call.principal as Principal).id)))
       call.message = await timed(call, 'read', () => stages.read(call, exchange))
       const tool = await timed(call, 'authz', () => stages.authorize(call))
       await timed(call, 'rate', () => stages.chargeLimits(call))
       await timed(call, 'validate', () => stages.validate(call, tool))
       await timed(call, 'audit', () => rooms.audit.begin(call))
-      if (isLongLived(call)) leave()
+      if (isLongLived(call)) seat.leave()
       const answer = await timed(call, 'upstream', () => stages.forward(call, exchange))
       reply = rooms.http.replyWith(call, answer)
       ending = answered(call, answer, rooms.clock.monotonicMs())
     } catch (thrown) {
       const error = toGatewayError(thrown)
+      noteDenial(call, error)
       reply = rooms.http.replyRefusal(call, error)
       ending = refused(call, error, reply, rooms.clock.monotonicMs())
     } finally {
-      leave()
+      seat.leave()
       await close(exchange, call, ending as Ending, reply as Reply)
     }
   }
 
-  /** Counts a call in flight; the function returned takes it off the count, once. */
-  function enter(): () => void {
-    let isIn = true
+  /** Counts a call in flight, here and wherever `hold` is told of; `leave` takes it off all counts, once. */
+  function takeSeat(): { hold(release: () => void): void; leave(): void } {
     inFlight += 1
-    return () => {
-      if (isIn) inFlight -= 1
-      isIn = false
+    const held = [
+      () => {
+        inFlight -= 1
+      },
+    ]
+    return {
+      hold: (release) => void held.push(release),
+      leave: () => {
+        for (const release of held.splice(0)) release()
+      },
     }
+  }
+
+  /** Denials count against their principal, but not those that say that it has had too many. */
+  function noteDenial(call: Call, error: GatewayError): void {
+    const { status } = ENDINGS[error.kind]
+    if (call.principal === null || call.message === null || (status !== 403 && status !== 429)) return
+    rooms.rate.recordDenial(call.principal.id)
   }
 
   async function timed<T>(call: Call, stage: Stage, run: () => T | Promise<T>): Promise<T> {
@@ -201,6 +228,8 @@ function openCall(rooms: Rooms, exchange: Exchange): Call {
     message: null,
     target: null,
     evaluation: null,
+    rate: null,
+    rateFields: {},
     listed: null,
     upstream: null,
     hint: null,

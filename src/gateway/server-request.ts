@@ -9,7 +9,7 @@ import type { Rooms } from './call.ts'
 import { answered, refused } from './ending.ts'
 import { SERVER_REQUESTS, target } from './targets.ts'
 import type { Call, Message, UpstreamAnswer } from './types.ts'
-import { refuseUncountedLimits, refuseUnlessAllowed } from './verdict.ts'
+import { chargeLimits, refuseUnlessAllowed } from './verdict.ts'
 
 /** One request of an upstream, as found on a stream or inside an `input_required` result. */
 export interface ServerRequest {
@@ -41,7 +41,7 @@ export function createServerRequestGate(rooms: Rooms): ServerRequestGate {
         if (!SERVER_REQUESTS.has(request.method)) throw new GatewayError('unknown_method')
         attempt.evaluation = rooms.policy.decide(attempt)
         refuseUnlessAllowed(attempt.evaluation)
-        refuseUncountedLimits(attempt.evaluation)
+        await chargeLimits(rooms.rate, attempt)
         await rooms.audit.begin(attempt)
         await recordAllowed(rooms, attempt)
       } catch (thrown) {
@@ -102,6 +102,8 @@ function childCall(rooms: Rooms, call: Call, request: ServerRequest): Call {
     },
     target: target('server_request', request.method),
     evaluation: null,
+    rate: null,
+    rateFields: {},
     listed: null,
     upstream: null,
     timingsUs: {},

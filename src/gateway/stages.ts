@@ -10,7 +10,6 @@ import { normalisedUri, target, targetOf } from './targets.ts'
 import type {
   Admission,
   Call,
-  Evaluation,
   Exchange,
   Message,
   Principal,
@@ -18,7 +17,7 @@ import type {
   ToolEntry,
   UpstreamAnswer,
 } from './types.ts'
-import { refuseUncountedLimits, refuseUnlessAllowed } from './verdict.ts'
+import { chargeLimits, refuseUnlessAllowed } from './verdict.ts'
 
 /** The stages between the door and the upstream; `call` carries what each has learnt. */
 export interface Stages {
@@ -27,7 +26,7 @@ export interface Stages {
   read(call: Call, exchange: Exchange): Promise<Message>
   /** Returns the tool's catalogue entry for `validate`; null when the call is not a tools/call. */
   authorize(call: Call): Promise<ToolEntry | null>
-  chargeLimits(call: Call): void
+  chargeLimits(call: Call): Promise<void>
   validate(call: Call, tool: ToolEntry | null): Promise<void>
   forward(call: Call, exchange: Exchange): Promise<UpstreamAnswer>
 }
@@ -75,7 +74,7 @@ export function createStages(rooms: Rooms, streams: OpenStreams): Stages {
       return found?.kind === 'known' ? found.tool : null
     },
 
-    chargeLimits: (call) => refuseUncountedLimits(call.evaluation as Evaluation),
+    chargeLimits: (call) => chargeLimits(rooms.rate, call),
 
     async validate(call, tool) {
       if (tool === null) return

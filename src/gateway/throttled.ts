@@ -45,6 +45,8 @@ function throttledCall(rooms: Pick<Rooms, 'clock' | 'newId'>, window: ThrottledA
     message: null,
     target: null,
     evaluation: null,
+    rate: null,
+    rateFields: {},
     listed: null,
     upstream: null,
     hint: null,

@@ -1,6 +1,7 @@
 /** What an evaluation means for the call: go on, or end with one of the table's kinds. */
 import { GatewayError } from '../errors.ts'
-import type { Evaluation } from './types.ts'
+import type { Rooms } from './call.ts'
+import type { Call, Evaluation } from './types.ts'
 
 /** @throws GatewayError `policy_error`, `policy_budget`, `policy_malformed` or `policy_denied` */
 export function refuseUnlessAllowed(evaluation: Evaluation): void {
@@ -10,15 +11,31 @@ export function refuseUnlessAllowed(evaluation: Evaluation): void {
   if (!evaluation.allow) throw new GatewayError('policy_denied')
 }
 
+/** Never limited: without them a client cannot begin, end or find out (2026-07-28 `server/discover`). */
+const UNLIMITED: ReadonlySet<string> = new Set([
+  'initialize',
+  'server/discover',
+  'ping',
+  'notifications/cancelled',
+])
+
 /**
- * Limits are counted before anything is forwarded. Until a limiter is wired in, a decision that asks for one cannot be
- * honoured, so the call fails closed.
- * @throws GatewayError `limiter_unavailable`
+ * Charges the limits that the evaluation asked for; what was charged stays charged, whatever becomes of the call.
+ * @throws GatewayError `rate_limited`, `limiter_unavailable`
  */
-export function refuseUncountedLimits(evaluation: Evaluation): void {
-  if (evaluation.limits.length === 0) return
-  const names = evaluation.limits.map((limit) => limit.name).join(', ')
-  throw new GatewayError('limiter_unavailable', {
-    detail: `the policy asked for limits that cannot be counted: ${names}`,
+export async function chargeLimits(
+  rate: Pick<Rooms['rate'], 'charge' | 'fields'>,
+  call: Call,
+): Promise<void> {
+  const limits = call.evaluation?.limits ?? []
+  if (limits.length === 0 || UNLIMITED.has(call.message?.method ?? '')) return
+  const report = await rate.charge(limits)
+  call.rate = report
+  call.rateFields = rate.fields(report)
+  if (report.allowed) return
+  const names = report.limits.filter((limit) => limit.refused).map((limit) => limit.name)
+  throw new GatewayError('rate_limited', {
+    detail: `over the limit: ${names.join(', ')}`,
+    data: { retryAfterSeconds: report.retryAfterSeconds ?? 1 },
   })
 }

@@ -37,7 +37,7 @@ export function replyWith(call: Call, answer: UpstreamAnswer, sessions: SessionB
 
 /** An early end: the table's status and code, our request id, and nothing of why. */
 export function replyRefusal(call: Call, error: GatewayError): Reply {
-  const headers = { ...commonHeaders(call.requestId), ...refusalHeaders(call, error) }
+  const headers = { ...commonHeaders(call.requestId), ...call.rateFields, ...refusalHeaders(call, error) }
   if (error.kind === 'client_closed') {
     return { status: ENDINGS.client_closed.status, headers, message: null, frame: null }
   }
@@ -49,7 +49,11 @@ export function replyRefusal(call: Call, error: GatewayError): Reply {
 }
 
 function answerHeaders(call: Call, head: UpstreamHead, sessions: SessionBinder): Record<string, string> {
-  const headers: Record<string, string> = { ...head.headers, ...commonHeaders(call.requestId) }
+  const headers: Record<string, string> = {
+    ...head.headers,
+    ...call.rateFields,
+    ...commonHeaders(call.requestId),
+  }
   delete headers['mcp-session-id']
   delete headers['content-length']
   const issued =

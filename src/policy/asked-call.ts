@@ -39,6 +39,8 @@ export function toAskedCall(facts: CallFacts): Call {
     message: toMessage(facts),
     target,
     evaluation: null,
+    rate: null,
+    rateFields: {},
     listed: null,
     upstream: null,
     hint: null,

@@ -2,7 +2,7 @@
  * The strict check of what a policy has decided: of the exact shape, bounded, and with reasons that cannot carry values out.
  * Anything else is no decision, and the call is denied.
  */
-import type { Limit, Obligation } from '../gateway/types.ts'
+import type { Calendar, KeyPart, Limit, Obligation } from '../gateway/types.ts'
 
 /** A decision that has passed the check. Lists are sorted, so equal decisions are equal. */
 export interface Decision {
@@ -30,7 +30,7 @@ const MAX_REASONS = 64
 const MAX_LIMITS = 8
 const MAX_OBLIGATIONS = 16
 const MAX_KEY_PARTS = 16
-const MAX_KEY_PART_CHARACTERS = 256
+const MAX_KEY_PART_CHARACTERS = 2048
 const MAX_LIMIT = 1_000_000_000
 /** 31 days. */
 const MAX_WINDOW_S = 2_678_400
@@ -45,7 +45,7 @@ export function parseDecision(value: unknown): Decision {
   const decision = parseObject(value, 'decision', names)
   return {
     ...parseVerdictMembers(decision, 'decision'),
-    limits: parseList(decision['limits'], 'limits', MAX_LIMITS).map(parseLimit).sort(byText),
+    limits: parseLimits(decision['limits']),
     obligations: parseList(decision['obligations'], 'obligations', MAX_OBLIGATIONS)
       .map(parseObligation)
       .sort(byText),
@@ -86,25 +86,56 @@ function parseReasons(value: unknown, path: string): readonly string[] {
     .sort()
 }
 
+/** Two limits of one name, window and key would share a counter: which one was meant is not for us to guess. */
+function parseLimits(value: unknown): readonly Limit[] {
+  const limits = parseList(value, 'limits', MAX_LIMITS).map(parseLimit).sort(byText)
+  const counters = limits.map(({ name, window_s, calendar, key }) =>
+    JSON.stringify([name, window_s ?? calendar, key]),
+  )
+  if (new Set(counters).size < limits.length) {
+    throw new MalformedDecision('limits', 'must not repeat a limit of the same name, window and key')
+  }
+  return limits
+}
+
 function parseLimit(value: unknown, index: number): Limit {
   const path = `limits[${index}]`
-  const members = parseObject(value, path, ['name', 'key', 'limit', 'window_s'], ['cost'])
-  const { name, cost = 1 } = members
+  const optional = ['window_s', 'calendar', 'cost', 'on_store_error', 'mode']
+  const members = parseObject(value, path, ['name', 'key', 'limit'], optional)
+  const { name, cost = 1, on_store_error: onStoreError = 'deny', mode = 'enforce' } = members
   if (!isName(name)) throw new MalformedDecision(`${path}.name`, NAME_RULE)
+  if (onStoreError !== 'deny' && onStoreError !== 'local')
+    throw new MalformedDecision(`${path}.on_store_error`, 'must be "deny" or "local"')
+  if (mode !== 'enforce' && mode !== 'shadow')
+    throw new MalformedDecision(`${path}.mode`, 'must be "enforce" or "shadow"')
   const limit = parseInteger(members['limit'], `${path}.limit`, MAX_LIMIT)
+  const key = parseList(members['key'], `${path}.key`, MAX_KEY_PARTS)
   return {
     name,
-    key: parseList(members['key'], `${path}.key`, MAX_KEY_PARTS).map((part) =>
-      parseKeyPart(part, `${path}.key`),
-    ),
+    key: key.map((part) => parseKeyPart(part, `${path}.key`)),
     limit,
-    window_s: parseInteger(members['window_s'], `${path}.window_s`, MAX_WINDOW_S),
     cost: parseInteger(cost, `${path}.cost`, limit),
+    ...(onStoreError === 'deny' ? {} : { on_store_error: onStoreError }),
+    ...(mode === 'enforce' ? {} : { mode }),
+    ...parseWindow(members, path),
   }
 }
 
-function parseKeyPart(part: unknown, path: string): string | number | boolean {
-  if (typeof part === 'boolean' || (typeof part === 'number' && Number.isFinite(part))) return part
+function parseWindow(
+  { window_s: windowS, calendar }: Readonly<Record<string, unknown>>,
+  path: string,
+): { readonly window_s: number } | { readonly calendar: Calendar } {
+  if ((windowS === undefined) === (calendar === undefined))
+    throw new MalformedDecision(path, 'must have either window_s or calendar')
+  if (windowS !== undefined) return { window_s: parseInteger(windowS, `${path}.window_s`, MAX_WINDOW_S) }
+  if (calendar === 'day' || calendar === 'month') return { calendar }
+  throw new MalformedDecision(`${path}.calendar`, 'must be "day" or "month"')
+}
+
+function parseKeyPart(part: unknown, path: string): KeyPart {
+  if (typeof part === 'boolean') return part
+  // Numbers that JavaScript rounds would make strangers share a counter.
+  if (typeof part === 'number' && (!Number.isInteger(part) || Number.isSafeInteger(part))) return part
   if (typeof part === 'string' && part.length <= MAX_KEY_PART_CHARACTERS) return part
   const rule = `must hold strings of at most ${MAX_KEY_PART_CHARACTERS} characters, numbers and booleans`
   throw new MalformedDecision(path, rule)

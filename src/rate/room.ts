@@ -2,10 +2,11 @@
 
 import type { Pool } from 'pg'
 import { GatewayError } from '../errors.ts'
+import type { ChargeReport, Limit } from '../gateway/types.ts'
 import type { CounterLimits } from './counters.ts'
 import { PostgresCounters } from './counters.ts'
 import { createJanitor } from './janitor.ts'
-import type { Charge, ChargeReport, Limit } from './limit.ts'
+import type { Charge } from './limit.ts'
 import { toChargeReport, toCharges } from './limit.ts'
 import { createLocalCounters } from './local.ts'
 

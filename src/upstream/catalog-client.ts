@@ -3,7 +3,7 @@
  * upstream speaks. What comes back is untrusted and bounded in pages, tools, bytes and time.
  */
 import type { IncomingHttpHeaders } from 'node:http'
-import type { RequestOptions, StandardSchemaV1 } from '@modelcontextprotocol/client'
+import type { ClientCapabilities, RequestOptions, StandardSchemaV1 } from '@modelcontextprotocol/client'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import type { Dispatcher } from 'undici'
 import { ConnectionFault, connectionError } from './exchange.ts'
@@ -50,7 +50,7 @@ export async function listTools(options: CatalogClientOptions, signal: AbortSign
   if (signal.aborted) end()
   const client = new Client(
     { name: 'mcp-policy-gateway', version: options.version },
-    { versionNegotiation: { mode: 'auto' }, capabilities: {} },
+    { versionNegotiation: { mode: 'auto' }, capabilities: EVERY_CAPABILITY },
   )
   // A broken notification or event is not a reason to stop; a broken answer rejects the request it belongs to.
   client.onerror = () => {}
@@ -72,6 +72,21 @@ export async function listTools(options: CatalogClientOptions, signal: AbortSign
     // Whatever is still open, such as an answer that was not read to its end.
     ending.abort()
   }
+}
+
+/**
+ * Servers offer some tools only to clients that can be asked for something. Our callers may be such clients, so all of these
+ * are claimed; a request that comes of it meets no handler here, and is answered so.
+ */
+const EVERY_CAPABILITY: ClientCapabilities = {
+  sampling: { context: {}, tools: {} },
+  elicitation: { form: {}, url: {} },
+  roots: { listChanged: true },
+  tasks: {
+    list: {},
+    cancel: {},
+    requests: { sampling: { createMessage: {} }, elicitation: { create: {} } },
+  },
 }
 
 async function readPages(client: Client, bounds: CatalogBounds, request: RequestOptions): Promise<unknown[]> {
@@ -128,7 +143,8 @@ function boundedFetch(options: CatalogClientOptions, signal: AbortSignal): Fetch
 
   /** What we ended ourselves is no fault of the connection. */
   function note(thrown: unknown): void {
-    if (!signal.aborted && connectionError(thrown) instanceof ConnectionFault) options.onFault()
+    const isAbort = thrown instanceof Error && thrown.name === 'AbortError'
+    if (!(signal.aborted || isAbort) && connectionError(thrown) instanceof ConnectionFault) options.onFault()
   }
 
   async function* bounded(body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
@@ -144,22 +160,26 @@ function boundedFetch(options: CatalogClientOptions, signal: AbortSignal): Fetch
     }
   }
 
-  return async (_url, init = {}) => {
-    const method = init.method ?? 'GET'
-    // The stream for notifications: a reader of one list has no use for it.
-    if (method === 'GET') return new Response(null, { status: 405 })
-    const answer = await options.dispatcher
-      .request({
-        method: method === 'DELETE' ? 'DELETE' : 'POST',
+  async function send(method: 'POST' | 'DELETE', init: RequestInit): Promise<Dispatcher.ResponseData> {
+    try {
+      return await options.dispatcher.request({
+        method,
         path: `${options.url.pathname}${options.url.search}`,
         headers: { ...Object.fromEntries(new Headers(init.headers)), ...ownHeaders(options.own) },
         body: typeof init.body === 'string' ? init.body : null,
         signal: init.signal ? AbortSignal.any([signal, init.signal]) : signal,
       })
-      .catch((thrown: unknown) => {
-        if (init.signal?.aborted !== true) note(thrown)
-        throw thrown
-      })
+    } catch (thrown) {
+      note(thrown)
+      throw thrown
+    }
+  }
+
+  return async (_url, init = {}) => {
+    const method = init.method ?? 'GET'
+    // The stream for notifications: a reader of one list has no use for it.
+    if (method === 'GET') return new Response(null, { status: 405 })
+    const answer = await send(method === 'DELETE' ? 'DELETE' : 'POST', init)
     const { statusCode: status, body } = answer
     if (status >= 500) options.onFault()
     // A body that is destroyed says so with an event, which nobody else may be there to hear.

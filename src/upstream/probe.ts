@@ -48,7 +48,8 @@ interface Answer {
 }
 
 export function createProbe(options: ProbeOptions): Probe {
-  const { target } = options
+  const { target, dispatcher, watch } = options
+  const connection = { dispatcher, watch }
   const path = `${target.url.pathname}${target.url.search}`
   const common = {
     'accept-encoding': 'identity',
@@ -73,24 +74,15 @@ export function createProbe(options: ProbeOptions): Probe {
     await exchange(
       { method: 'POST', path, headers: { ...POST_HEADERS, ...common, ...headers }, body },
       receiver,
-      exchangeOptions(options.timeoutMs, signal),
+      { ...connection, timeoutMs: options.timeoutMs, signal },
     )
     return receiver.answer()
   }
 
-  function exchangeOptions(timeoutMs: number, signal: AbortSignal | null) {
-    return { dispatcher: options.dispatcher, watch: options.watch, timeoutMs, signal }
-  }
-
   async function discover(version: string, signal: AbortSignal): Promise<number> {
     const method = 'server/discover'
-    const meta = {
-      'io.modelcontextprotocol/protocolVersion': version,
-      'io.modelcontextprotocol/clientCapabilities': {},
-      'io.modelcontextprotocol/clientInfo': clientInfo,
-    }
     const headers = { 'mcp-protocol-version': version, 'mcp-method': method }
-    return (await post(method, { _meta: meta }, headers, signal)).status
+    return (await post(method, discoverParams(version, clientInfo), headers, signal)).status
   }
 
   /** A session that has ended is replaced once; whoever refuses that as well refuses. */
@@ -125,10 +117,20 @@ export function createProbe(options: ProbeOptions): Probe {
       if (session === null) return
       const headers = { ...common, 'mcp-session-id': session }
       session = null
-      const bounds = exchangeOptions(CLOSE_TIMEOUT_MS, null)
+      const bounds = { ...connection, timeoutMs: CLOSE_TIMEOUT_MS, signal: null }
       await exchange({ method: 'DELETE', path, headers, body: null }, createAnswerReceiver(), bounds).catch(
         () => undefined,
       )
+    },
+  }
+}
+
+function discoverParams(version: string, clientInfo: object) {
+  return {
+    _meta: {
+      'io.modelcontextprotocol/protocolVersion': version,
+      'io.modelcontextprotocol/clientCapabilities': {},
+      'io.modelcontextprotocol/clientInfo': clientInfo,
     },
   }
 }

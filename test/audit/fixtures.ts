@@ -223,6 +223,8 @@ export function call(changes: Partial<Call> = {}): Call {
     message: toolsCall('{"owner":"acme","repo":"site"}'),
     target: { kind: 'tool', name: 'delete_repo', annotations: { destructiveHint: true }, schemaDigest: null },
     evaluation: null,
+    rate: null,
+    rateFields: {},
     listed: null,
     upstream: null,
     hint: null,

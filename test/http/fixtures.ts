@@ -75,6 +75,8 @@ export function callOf(message: Partial<Message> | null, head = headOf('POST', {
           },
     target: null,
     evaluation: null,
+    rate: null,
+    rateFields: {},
     listed: null,
     upstream: null,
     hint: null,

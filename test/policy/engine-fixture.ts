@@ -110,6 +110,8 @@ export function callOf(parts: CallParts = {}): Call {
     },
     target: { kind: 'tool', name: 'read_file', annotations: {}, schemaDigest: null, ...parts.target },
     evaluation: null,
+    rate: null,
+    rateFields: {},
     listed: null,
     upstream: null,
     hint: null,

@@ -3,6 +3,7 @@ import type { AnswerSink } from '../../src/gateway/call.ts'
 import type { Call, Message, RequestHead, SseEvent, UpstreamHead } from '../../src/gateway/types.ts'
 import type { Forwarder, ForwarderOptions, ForwardTarget } from '../../src/upstream/forward.ts'
 import { createForwarder } from '../../src/upstream/forward.ts'
+import type { UpstreamSettings } from '../../src/upstream/room.ts'
 import { createStreamWatch } from '../../src/upstream/stream-watch.ts'
 
 export const clock = { nowMs: () => Date.now(), monotonicMs: () => performance.now() }
@@ -42,6 +43,8 @@ export function callOf({ message = {}, headers = {}, httpMethod = 'POST' }: Call
     message: full,
     target: null,
     evaluation: null,
+    rate: null,
+    rateFields: {},
     listed: null,
     upstream: null,
     hint: null,
@@ -112,15 +115,34 @@ export function recordingSink(hold: (event: SseEvent) => Promise<void> = async (
 
 export type ForwarderParts = Partial<Omit<ForwarderOptions, 'target'>> & Partial<ForwardTarget>
 
+/** Settings as configured without a word, but for what is named: no probes, so that only a test asks an upstream. */
+export function settingsOf(settings: Partial<UpstreamSettings>): UpstreamSettings {
+  return {
+    url: 'http://127.0.0.1:1/mcp',
+    headers: {},
+    labels: {},
+    timeoutMs: 2000,
+    tools: {},
+    connectTimeoutMs: 2000,
+    idleTimeoutMs: 60_000,
+    breaker: { failures: 5, openMs: 30_000 },
+    probeIntervalMs: null,
+    maxAnswerBytes: 1 << 20,
+    ...settings,
+  }
+}
+
 /** A forwarder to this address with tight limits. */
 export function forwarderTo(url: string, parts: ForwarderParts = {}): Forwarder {
-  const { name = 'up', own, timeoutMs = 5000, maxAnswerBytes = 1 << 20, ...options } = parts
+  const { name = 'up', own, timeoutMs = 5000, maxAnswerBytes = 1 << 20, ...rest } = parts
+  const { toolTimeoutsMs = new Map<string, number>(), ...options } = rest
   return createForwarder({
     target: {
       name,
       url: new URL(url),
       own: own ?? { configured: { authorization: 'Bearer upstream-secret' }, userAgent: 'gateway-test' },
       timeoutMs,
+      toolTimeoutsMs,
       maxAnswerBytes,
     },
     clock,

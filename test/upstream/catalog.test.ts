@@ -21,12 +21,17 @@ describe('reading the tools of an upstream', () => {
     for (const one of open.splice(0)) await one.close()
   })
 
+  let faults = 0
+  const onFault = () => {
+    faults += 1
+  }
+
   function read(url: string, bounds = BOUNDS): Promise<ListedTools> {
     const forwarder = forwarderTo(url)
     open.unshift(forwarder)
     const own = { configured: { 'x-upstream-key': 's3cret' }, userAgent: 'gateway-test' }
     return listTools(
-      { url: new URL(url), own, version: '1.2.3', dispatcher: forwarder.dispatcher, bounds },
+      { url: new URL(url), own, version: '1.2.3', dispatcher: forwarder.dispatcher, bounds, onFault },
       never,
     )
   }
@@ -113,6 +118,18 @@ describe('reading the tools of an upstream', () => {
       if (request.method !== 'tools/list') return reply.send(202, '')
       reply.result(answer(params?.cursor))
     }
+
+  it('is shown the tools for clients that can be asked for something', async () => {
+    for (const era of ['legacy', 'modern'] as const) {
+      const upstream = await scripted({ era, tools: [] })
+      await read(upstream.url)
+      const [first] = upstream.requests.filter(({ method }) => /^(initialize|tools\/list)$/.test(method))
+      const params = first?.json?.['params'] as Record<string, any>
+      const claimed = params['capabilities'] ?? params['_meta']['io.modelcontextprotocol/clientCapabilities']
+      expect(claimed, era).to.include.keys('sampling', 'elicitation', 'roots')
+      expect(claimed.elicitation, era).to.have.keys('form', 'url')
+    }
+  })
 
   it('follows pages, an empty cursor included', async () => {
     const upstream = await raw(
@@ -227,7 +244,7 @@ function catalogOf(list: () => Promise<ListedTools>, now: () => number = clock.m
   return createCatalog({
     list,
     clock: { monotonicMs: now },
-    health: createHealth(clock),
+    health: createHealth({ clock, onChange: () => undefined }),
     ttlMs: 60_000,
     minIntervalMs: 1000,
   })

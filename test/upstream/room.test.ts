@@ -4,7 +4,7 @@ import type { UpstreamLimits, UpstreamSettings, Upstreams } from '../../src/upst
 import { createUpstreams } from '../../src/upstream/room.ts'
 import { startV1Upstream, startV2Upstream } from '../support/sdk-upstreams.ts'
 import { startScriptedUpstream } from '../support/upstreams.ts'
-import { callOf, clock, recordingSink } from './call-fixture.ts'
+import { callOf, clock, recordingSink, settingsOf } from './call-fixture.ts'
 
 const never = new AbortController().signal
 
@@ -19,19 +19,13 @@ describe('the upstreams', () => {
   function start(settings: Partial<UpstreamSettings>, limits: Partial<UpstreamLimits> = {}): Upstreams {
     const upstreams = createUpstreams({
       upstreams: {
-        up: {
-          url: 'http://127.0.0.1:1/mcp',
-          headers: {},
-          labels: {},
-          timeoutMs: 2000,
-          maxAnswerBytes: 1 << 20,
-          ...settings,
-        },
+        up: settingsOf(settings),
       },
       limits,
       version: '1.2.3',
       clock,
-      log: { warn: (fields) => warnings.push(fields) },
+      random: () => 0.5,
+      log: { info: () => undefined, warn: (fields) => warnings.push(fields) },
     })
     open.unshift(upstreams)
     return upstreams
@@ -132,6 +126,9 @@ describe('the upstreams', () => {
         tools: null,
         rejected: [],
         protocolVersion: null,
+        breaker: 'closed',
+        inFlight: 0,
+        waiting: 0,
         schemaProblems: [],
       },
     ])
@@ -145,7 +142,7 @@ describe('the upstreams', () => {
 
     upstream.handle((_, reply) => reply.send(503, 's3cret'))
     await upstreams.forward(callOf(), recordingSink(), never).catch(() => undefined)
-    expect(upstreams.states()[0]).to.deep.include({ status: 'down', lastError: 'it answered 503' })
+    expect(upstreams.states()[0]).to.deep.include({ status: 'up', lastError: 'it answered 503' })
     expect(JSON.stringify([upstreams.states(), warnings])).not.to.contain('s3cret')
   })
 

@@ -1,0 +1,140 @@
+/** Runs the cases of tables on the module that serves, through the very room that decides the calls of clients. */
+import type { Call } from '../../gateway/types.ts'
+import { parseExact } from '../../json/exact.ts'
+import type { Trace } from '../../trace/shape.ts'
+import { parseTrace } from '../../trace/shape.ts'
+import { toAskedCall } from '../asked-call.ts'
+import type { CompiledPolicy } from '../build.ts'
+import type { PolicyLimits, PolicyRoom } from '../engine.ts'
+import { createPolicyRoom } from '../engine.ts'
+import type { ListTracer } from '../list-trace.ts'
+import { createListTracer } from '../list-trace.ts'
+import type { DataPlaces } from './data-files.ts'
+import type { Verdict } from './expectation.ts'
+import { mismatches } from './expectation.ts'
+import { explainCase } from './explain-case.ts'
+import type { TestFailure, TestResult } from './report.ts'
+import type { TestCase } from './table.ts'
+
+/** What cases run on. */
+export interface CaseRunOptions {
+  readonly policy: CompiledPolicy
+  readonly limits: PolicyLimits
+  readonly monotonicMs: () => number
+  readonly data: DataPlaces
+}
+
+const NO_TRACE: Trace = { truncated: true, dropped: 0, rules: [] }
+
+/** Runs the cases in their order. */
+export async function runCases(
+  cases: readonly TestCase[],
+  options: CaseRunOptions,
+): Promise<readonly TestResult[]> {
+  const runner = new CaseRunner(options)
+  return await runner.run(cases)
+}
+
+/** What the policy said, and how to read its trace. */
+interface Judged {
+  readonly verdict: Verdict
+  trace(): Promise<Trace>
+}
+
+class CaseRunner {
+  readonly #options: CaseRunOptions
+  readonly #tracer: ListTracer
+  #nowNs = 0n
+  /** What the room told about the last list: there a verdict does not say that the evaluation failed. */
+  #told: { readonly kind: string; readonly message: string } | null = null
+
+  constructor(options: CaseRunOptions) {
+    this.#options = options
+    this.#tracer = createListTracer(options.policy, options.limits)
+  }
+
+  async run(cases: readonly TestCase[]): Promise<readonly TestResult[]> {
+    const room = await this.#open()
+    try {
+      const results: TestResult[] = []
+      for (const test of cases) results.push(await this.#one(room, test))
+      return results
+    } finally {
+      room.close()
+    }
+  }
+
+  #open(): Promise<PolicyRoom> {
+    const { policy, limits, monotonicMs } = this.#options
+    return createPolicyRoom({
+      policy,
+      limits,
+      monotonicMs,
+      now: () => this.#nowNs,
+      // Nothing of a test is stored, so its input needs no digest that others cannot make.
+      inputMacKey: Buffer.alloc(32),
+      log: {
+        warn: (fields) => {
+          const { kind, detail } = fields as { readonly kind?: unknown; readonly detail?: unknown }
+          this.#told = { kind: String(kind), message: String(detail) }
+        },
+        error: () => undefined, // a trace that cannot be read says so itself
+      },
+    })
+  }
+
+  async #one(room: PolicyRoom, test: TestCase): Promise<TestResult> {
+    const { place, name, labels, skip } = test
+    const known = { kind: 'case', place, name, labels } as const
+    if (skip !== null) return { ...known, outcome: 'skipped', reason: skip, failure: null }
+    this.#nowNs = test.nowNs
+    const judged = await this.#judge(room, test)
+    const wrong = mismatches(test.expect, judged.verdict)
+    if (wrong.length === 0) return { ...known, outcome: 'passed', reason: null, failure: null }
+    const failure = await this.#explain(test, judged, wrong)
+    return { ...known, outcome: 'failed', reason: null, failure }
+  }
+
+  async #judge(room: PolicyRoom, test: TestCase): Promise<Judged> {
+    const call = toAskedCall(test.facts)
+    if (test.phase === 'list') return await this.#judgeElement(room, call, test)
+    const evaluation = room.decide(call)
+    return {
+      verdict: evaluation,
+      trace: () => Promise.resolve(readTrace(evaluation.traceText())),
+    }
+  }
+
+  async #judgeElement(room: PolicyRoom, asked: Call, test: TestCase): Promise<Judged> {
+    const { target } = asked
+    if (target === null) throw new Error('a list case without a target')
+    const call = { ...asked, target: null }
+    this.#told = null
+    const [element] = await room.visible(call, [target])
+    if (element === undefined) throw new Error('the room gave no verdict')
+    const failure = this.#told as { readonly kind: string; readonly message: string } | null
+    return {
+      verdict: { ...element, failure: failure as Verdict['failure'] },
+      trace: async () => readTrace(await this.#tracer.traceText(call, target, test.nowNs)),
+    }
+  }
+
+  async #explain(test: TestCase, judged: Judged, wrong: TestFailure['mismatches']): Promise<TestFailure> {
+    const { policy, data } = this.#options
+    const trace = await judged.trace()
+    const { verdict } = judged
+    const explained = explainCase({
+      trace,
+      policy,
+      mismatches: wrong,
+      got: verdict,
+      origins: test.origins,
+      data,
+    })
+    return { mismatches: wrong, got: verdict, ...explained }
+  }
+}
+
+function readTrace(text: string): Trace {
+  return parseTrace(parseExact(text)) ?? NO_TRACE
+}
