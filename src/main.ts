@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import type { Admin, Check } from './admin/admin.ts'
 import { createAdmin } from './admin/admin.ts'
-import type { Metrics } from './admin/metrics.ts'
+import type { Metrics, MetricsOptions } from './admin/metrics.ts'
 import { createMetrics } from './admin/metrics.ts'
 import { createNoAudit } from './audit/none.ts'
 import { storeRevision } from './audit/revisions.ts'
@@ -32,6 +32,8 @@ import type { Rooms, Spine } from './gateway/call.ts'
 import { createSpine } from './gateway/call.ts'
 import { createRowIds } from './gateway/row-id.ts'
 import { recordThrottledWindow } from './gateway/throttled.ts'
+import type { Pressure } from './http/pressure.ts'
+import { createPressure } from './http/pressure.ts'
 import type { HttpRoom } from './http/room.ts'
 import { createHttpRoom } from './http/room.ts'
 import type { FrontDoor } from './http/server.ts'
@@ -134,10 +136,15 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const policyParts = { config, policy: compiled, secret, clock: ground.clock, log: options.log }
   const policy = own(await openPolicyRoom(policyParts), (opened) => opened.close())
   await storeRevision(pools.general, { ...compiled, loadedAt: new Date(ground.clock.nowMs()) })
-  const upstreams = openUpstreams(building, ground)
+  const upstreams = openUpstreams(building, ground, (name, ms) => metrics.recordUpstreamWait(name, ms))
   const audit = await openAudit(building, ground, pools)
-  const http = openHttp(config, secret)
-  const metrics = openMetrics(audit, compiled, () => kills.counts())
+  const pressure = openPressure(building, ground)
+  const http = openHttp(config, secret, pressure)
+  const metrics = openMetrics(audit, compiled, {
+    kills: () => kills.counts(),
+    upstreams: upstreams.states,
+    pressure: pressure.state,
+  })
   const observe = createObserver(options.log, metrics)
   const recording = {
     audit: audit ?? createNoAudit(),
@@ -184,13 +191,20 @@ function openPools({ options, own }: Building, database: OpenedDatabase): Pools 
   return own(createPools({ runtime: database.runtime, onIdleError }), (pools) => pools.close())
 }
 
-function openHttp(config: Config, secret: string): HttpRoom {
+/** Measures the delay of the event loop from now on. */
+function openPressure({ config, own }: Building, { clock }: Ground): Pressure {
+  const { maxLagMs } = config.limits
+  return own(createPressure({ maxLagMs, clock }), (opened) => opened.close())
+}
+
+function openHttp(config: Config, secret: string, pressure: Pressure): HttpRoom {
   return createHttpRoom({
     allowedHosts: allowedHosts(config),
     allowedOrigins: config.allowedOrigins,
     trustedProxies: config.trustedProxies,
     maxBodyBytes: config.limits.maxBodyBytes,
     sessionKey: deriveKey(secret, 'session'),
+    admits: pressure.admits,
   })
 }
 
@@ -201,11 +215,13 @@ function allowedHosts(config: Config): readonly string[] {
   return [...config.allowedHosts, ...published, ...local]
 }
 
-function openMetrics(audit: AuditWriter | null, policy: CompiledPolicy, kills: KillRoom['counts']): Metrics {
+type MetricSources = Pick<MetricsOptions, 'kills' | 'upstreams' | 'pressure'>
+
+function openMetrics(audit: AuditWriter | null, policy: CompiledPolicy, sources: MetricSources): Metrics {
   const metrics = createMetrics({
     version: VERSION,
     audit: audit === null ? null : audit.gauges,
-    kills,
+    ...sources,
     process: true,
   })
   metrics.setPolicy(policy)
@@ -238,7 +254,11 @@ function tellFeedHealth(log: Log, ok: boolean, error: unknown): void {
     )
 }
 
-function openUpstreams({ config, options, own }: Building, ground: Ground): Upstreams {
+function openUpstreams(
+  { config, options, own }: Building,
+  ground: Ground,
+  onWait: (name: string, ms: number) => void,
+): Upstreams {
   const upstreams = createUpstreams({
     upstreams: config.upstreams,
     limits: { maxStreamMs: config.limits.maxStreamS * 1000 },
@@ -247,6 +267,7 @@ function openUpstreams({ config, options, own }: Building, ground: Ground): Upst
     clock: ground.clock,
     random: Math.random,
     log: options.log,
+    onWait,
   })
   upstreams.warm()
   return own(upstreams, (opened) => opened.close())
@@ -415,6 +436,7 @@ function health(config: Config, ground: Ground, parts: AdminParts): Record<strin
       state: upstreams.every((upstream) => upstream.status !== 'down') ? 'ok' : 'failed',
       required: false,
       servers: Object.fromEntries(upstreams.map((upstream) => [upstream.name, upstream.status])),
+      open_breakers: upstreams.filter(({ breaker }) => breaker !== 'closed').map(({ name }) => name),
       uncheckable_schemas: upstreams
         .flatMap((upstream) => upstream.schemaProblems.length)
         .reduce((a, b) => a + b, 0),

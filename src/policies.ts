@@ -9,8 +9,8 @@ import { buildPolicy } from './policy/build.ts'
 import { loadPolicySources } from './policy/build-sources.ts'
 import { createCompiler } from './policy/compiler.ts'
 import { loadCompilerArtifact } from './policy/compiler-artifact.ts'
-import type { PolicyRoom } from './policy/engine.ts'
-import { createPolicyRoom } from './policy/engine.ts'
+import type { PolicyLimits, PolicyRoom } from './policy/engine.ts'
+import { createPolicyRoom, DEFAULT_POLICY_LIMITS } from './policy/engine.ts'
 import type { PolicyReload, ReloadResult } from './policy/reload.ts'
 import { createPolicyReload } from './policy/reload.ts'
 import { buildBeside } from './policy/reload-build.ts'
@@ -56,21 +56,26 @@ export interface PolicyRoomParts {
 
 /** The room that decides, with the configured budgets; its policy can be replaced. Throws PolicyFault. */
 export async function openPolicyRoom(parts: PolicyRoomParts): Promise<PolicyRoom> {
-  const { limits } = parts.config
   const common = {
     inputMacKey: deriveKey(parts.secret, 'input_mac'),
     now: () => BigInt(parts.clock.nowMs()) * 1_000_000n,
     monotonicMs: parts.clock.monotonicMs,
-    limits: {
-      fuel: limits.policyFuel,
-      memoryPages: limits.policyMemoryMib * PAGES_PER_MIB,
-      maxInputBytes: limits.maxInputBytes,
-      trace: { ...DEFAULT_TRACE_BOUNDS, maxBytes: limits.maxTraceBytes, maxEvents: limits.maxTraceEvents },
-    },
+    limits: policyLimits(parts.config),
     log: parts.log,
   }
   const open = (policy: CompiledPolicy): Promise<PolicyRoom> => createPolicyRoom({ policy, ...common })
   return createReloadableRoom({ first: await open(parts.policy), open })
+}
+
+/** The configured budgets of an evaluation. */
+export function policyLimits({ limits }: Config): PolicyLimits {
+  return {
+    ...DEFAULT_POLICY_LIMITS,
+    fuel: limits.policyFuel,
+    memoryPages: limits.policyMemoryMib * PAGES_PER_MIB,
+    maxInputBytes: limits.maxInputBytes,
+    trace: { ...DEFAULT_TRACE_BOUNDS, maxBytes: limits.maxTraceBytes, maxEvents: limits.maxTraceEvents },
+  }
 }
 
 /** What {@link watchPolicies} needs. */
@@ -100,7 +105,7 @@ export function watchPolicies(options: WatchOptions): PolicyReload {
   })
 }
 
-/** Finished builds and the unpacked compiler, beside the configuration. */
-function cacheFolder(config: Config): string {
+/** Where finished builds and the unpacked compiler are kept: beside the configuration. */
+export function cacheFolder(config: Config): string {
   return join(dirname(config.file), '.gateway', 'cache')
 }

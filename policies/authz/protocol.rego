@@ -31,6 +31,17 @@ allow contains "resource-listed" if {
 }
 
 # METADATA
+# title: A resource is asked for without dot segments
+# description: >-
+#   The rules judge the address with its dot segments resolved, but the upstream gets it as it was written, and may take it
+#   for another one.
+deny contains "uri-has-dot-segments" if {
+	input.phase == "call"
+	input.target.kind == "resource"
+	regex.match(`(?i)(^|[/\\])(\.|%2e){1,2}([/\\?#]|$)`, input.arguments.uri)
+}
+
+# METADATA
 # title: Listed prompts may be used by whoever may read
 allow contains "prompt-listed" if {
 	input.target.kind == "prompt"

@@ -7,6 +7,8 @@ export interface AuditGauges {
   /** Rows that have been handed over and are not stored yet. */
   readonly pendingRows: number
   readonly pendingBytes: number
+  /** How long the oldest of them has waited, ms; 0 when there is none. */
+  readonly lagMs: number
   /** Rows stored. */
   readonly writtenRows: number
   /** Rows stored only in a sanitised or placeholder form. */
@@ -17,6 +19,25 @@ export interface AuditGauges {
   readonly lostRows: number
 }
 
+/** State of one upstream when metrics are read. Names come from the configuration, so they are bounded. */
+export interface UpstreamGauges {
+  readonly name: string
+  readonly status: 'unknown' | 'up' | 'down'
+  readonly breaker: 'closed' | 'open' | 'half_open'
+  /** Requests it is working on. */
+  readonly inFlight: number
+  /** Requests that wait for their turn. */
+  readonly waiting: number
+}
+
+/** Load of the process when metrics are read. */
+export interface PressureGauges {
+  /** Delay of the event loop, ms. */
+  readonly lagMs: number
+  /** Share of requests that are let in, 0 to 1. */
+  readonly share: number
+}
+
 /** What {@link createMetrics} needs. */
 export interface MetricsOptions {
   /** Version of the gateway. */
@@ -25,6 +46,10 @@ export interface MetricsOptions {
   readonly audit: (() => AuditGauges) | null
   /** Kill switches in force, by what they stop; absent = not shown. */
   readonly kills?: () => { readonly tool: number; readonly server: number }
+  /** The upstreams; absent = not shown. */
+  readonly upstreams?: () => readonly UpstreamGauges[]
+  /** What the front door can take on; absent = not shown. */
+  readonly pressure?: () => PressureGauges
   /** Whether process metrics (memory, event loop, garbage collection) are collected too. */
   readonly process: boolean
 }
@@ -39,6 +64,8 @@ export interface Metrics {
     result: 'replaced' | 'unchanged' | 'failed',
     serving: { readonly revision: string; readonly digest: string },
   ): void
+  /** How long a request has waited for its turn at an upstream, ms. */
+  recordUpstreamWait(server: string, ms: number): void
   readonly contentType: string
   /** Text in the Prometheus exposition format. */
   text(): Promise<string>
@@ -49,6 +76,8 @@ const OPERATION_BUCKETS = [
   0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300,
 ]
 const EVAL_BUCKETS = [0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]
+
+const WAIT_BUCKETS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]
 
 /** Methods that may be a label. What callers make up becomes `other`: labels must stay bounded. */
 const METHODS = new Set([
@@ -120,7 +149,16 @@ export function createMetrics(options: MetricsOptions): Metrics {
     labelNames: ['version', 'node'],
     registers,
   }).set({ version: options.version, node: process.version }, 1)
+  const waits = new Histogram({
+    name: 'gateway_upstream_wait_seconds',
+    help: 'Time requests waited for their turn at an upstream, also those that gave up.',
+    labelNames: ['server'],
+    buckets: WAIT_BUCKETS,
+    registers,
+  })
   if (options.audit !== null) addAuditMetrics(registers, options.audit)
+  if (options.upstreams !== undefined) addUpstreamMetrics(registers, options.upstreams)
+  if (options.pressure !== undefined) addPressureMetrics(registers, options.pressure)
   if (options.kills !== undefined) addKillMetrics(registers, options.kills)
 
   return {
@@ -134,6 +172,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
       if (call.evaluation !== null) evaluations.observe(call.evaluation.evalUs / 1e6)
     },
     ...addPolicyMetrics(registers),
+    recordUpstreamWait: (server, ms) => waits.observe({ server }, ms / 1000),
     contentType: registry.contentType,
     text: () => registry.metrics(),
   }
@@ -157,13 +196,22 @@ const AUDIT_METRICS: readonly {
   readonly help: string
   readonly member: keyof AuditGauges
   readonly kind: 'counter' | 'gauge'
+  /** Multiplies the value into the unit of the name. */
+  readonly scale?: number
 }[] = [
-  { name: 'gateway_audit_pending_rows', help: 'Rows not stored yet.', member: 'pendingRows', kind: 'gauge' },
+  { name: 'gateway_audit_spool_rows', help: 'Rows not stored yet.', member: 'pendingRows', kind: 'gauge' },
   {
-    name: 'gateway_audit_pending_bytes',
+    name: 'gateway_audit_spool_bytes',
     help: 'Bytes of those rows.',
     member: 'pendingBytes',
     kind: 'gauge',
+  },
+  {
+    name: 'gateway_audit_lag_seconds',
+    help: 'How long the oldest of those rows has waited.',
+    member: 'lagMs',
+    kind: 'gauge',
+    scale: 0.001,
   },
   { name: 'gateway_audit_rows_total', help: 'Rows stored.', member: 'writtenRows', kind: 'counter' },
   {
@@ -232,14 +280,14 @@ function addKillMetrics(registers: Registry[], counts: () => { tool: number; ser
 
 /** The writer keeps its own counts; they are copied when somebody reads the metrics. */
 function addAuditMetrics(registers: Registry[], read: () => AuditGauges): void {
-  for (const { name, help, member, kind } of AUDIT_METRICS) {
+  for (const { name, help, member, kind, scale = 1 } of AUDIT_METRICS) {
     if (kind === 'gauge') {
       new Gauge({
         name,
         help,
         registers,
         collect() {
-          this.set(read()[member])
+          this.set(read()[member] * scale)
         },
       })
     } else {
@@ -249,9 +297,67 @@ function addAuditMetrics(registers: Registry[], read: () => AuditGauges): void {
         registers,
         collect() {
           this.reset()
-          this.inc(read()[member])
+          this.inc(read()[member] * scale)
         },
       })
     }
   }
+}
+
+const BREAKER_STATES = ['closed', 'open', 'half_open'] as const
+
+function addUpstreamMetrics(registers: Registry[], read: () => readonly UpstreamGauges[]): void {
+  const gauges: readonly [name: string, help: string, value: (one: UpstreamGauges) => number | null][] = [
+    [
+      'gateway_upstream_up',
+      'Whether the upstream works; absent until it was asked.',
+      ({ status }) => (status === 'unknown' ? null : Number(status === 'up')),
+    ],
+    ['gateway_upstream_in_flight', 'Requests the upstream is working on.', ({ inFlight }) => inFlight],
+    ['gateway_upstream_waiting', 'Requests that wait for their turn.', ({ waiting }) => waiting],
+  ]
+  for (const [name, help, valueOf] of gauges) {
+    new Gauge({
+      ...{ name, help, registers, labelNames: ['server'] },
+      collect() {
+        this.reset()
+        for (const one of read()) {
+          const value = valueOf(one)
+          if (value !== null) this.set({ server: one.name }, value)
+        }
+      },
+    })
+  }
+  new Gauge({
+    name: 'gateway_upstream_breaker_state',
+    help: 'State of the circuit breaker: 1 for the one it is in.',
+    labelNames: ['server', 'state'],
+    registers,
+    collect() {
+      for (const one of read()) {
+        for (const state of BREAKER_STATES) {
+          this.set({ server: one.name, state }, Number(one.breaker === state))
+        }
+      }
+    },
+  })
+}
+
+function addPressureMetrics(registers: Registry[], read: () => PressureGauges): void {
+  new Gauge({
+    name: 'gateway_event_loop_lag_seconds',
+    help: 'Delay of the event loop at its last measurement.',
+    registers,
+    collect() {
+      this.set(read().lagMs / 1000)
+    },
+  })
+  new Gauge({
+    name: 'gateway_admitted_share',
+    help: 'Share of requests that are let in; below 1 the others are answered 503.',
+    registers,
+    collect() {
+      this.set(read().share)
+    },
+  })
 }

@@ -70,6 +70,8 @@ export interface AuditGauges {
   readonly pendingRows: number
   /** Characters of them. */
   readonly pendingBytes: number
+  /** How long the oldest of them has waited, ms; 0 when there is none. */
+  readonly lagMs: number
   readonly writtenRows: number
   /** Rows stored without payload or as a placeholder, because the database refused them. */
   readonly mendedRows: number

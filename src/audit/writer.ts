@@ -52,6 +52,7 @@ export function createAuditRoom(options: AuditRoomOptions): AuditWriter {
 interface Waiting {
   readonly entry: Entry
   readonly length: number
+  readonly acceptedMs: number
   /** null once the caller has been answered. */
   settle: ((error: GatewayError | null) => void) | null
 }
@@ -134,9 +135,11 @@ class BlockingWriter {
   }
 
   gauges(): AuditGauges {
+    const oldest = this.#queue[0]
     return {
       pendingRows: this.#queue.length,
       pendingBytes: this.#length,
+      lagMs: oldest === undefined ? 0 : Math.max(0, this.#options.clock.nowMs() - oldest.acceptedMs),
       writtenRows: this.#committed,
       mendedRows: this.#store.counters.degraded,
       failedWrites: this.#retries,
@@ -194,7 +197,8 @@ class BlockingWriter {
     if (this.#length + entry.record.length > this.#limits.maxLength) {
       entry = this.#store.entry(withoutPayload(row, { why: 'memory was short' }), this.#seq)
     }
-    const waiting: Waiting = { entry, length: entry.record.length, settle: null }
+    const acceptedMs = this.#options.clock.nowMs()
+    const waiting: Waiting = { entry, length: entry.record.length, acceptedMs, settle: null }
     this.#queue.push(waiting)
     this.#length += waiting.length
     this.#pump()

@@ -67,7 +67,9 @@ const OVERVIEW: readonly (readonly [name: string, about: string])[] = [
 ]
 
 function tellNext(out: Output, folder: string, server: string, next: string): void {
-  out.note(`List the tools of ${server} in policies/servers/${server}/data.yaml: what is not listed is for nobody.`)
+  out.note(
+    `List the tools of ${server} in policies/servers/${server}/data.yaml: what is not listed is for nobody.`,
+  )
   const from = relative(process.cwd(), folder)
   out.next(from === '' ? next : `cd ${shellWord(from.startsWith('..') ? folder : from)} && ${next}`)
 }

@@ -5,9 +5,11 @@ import { UsageError } from '../errors.ts'
 import { VERSION } from '../version.ts'
 import { auditCommands } from './audit.ts'
 import { configCommands } from './config.ts'
+import { connectCommands } from './connect.ts'
 import type { CommandArgs, CommandGroup } from './context.ts'
 import { dbCommands } from './db.ts'
 import { demoCommands } from './demo.ts'
+import { doctorCommands } from './doctor.ts'
 import { initCommands } from './init.ts'
 import { keysCommands } from './keys.ts'
 import { killCommands } from './kill.ts'
@@ -19,6 +21,8 @@ import { serveCommands } from './serve.ts'
 const GROUPS: readonly CommandGroup[] = [
   serveCommands,
   initCommands,
+  doctorCommands,
+  connectCommands,
   keysCommands,
   killCommands,
   auditCommands,

@@ -17,7 +17,11 @@ export interface TreeLayout {
   readonly full: boolean
   /** Spaces before everything. */
   readonly indent?: string
+  /** Says beside lines without values what their mark means. */
+  readonly words?: boolean
 }
+
+const WORDS = { '+': 'true', x: 'false', '.': 'not reached' } as const
 
 /** The printed lines of one line of a trace: the line itself, and values that found no room beside it. Foreign text is escaped. */
 export function layoutTreeLine(line: TreeLine, layout: TreeLayout): readonly string[] {
@@ -29,6 +33,7 @@ export function layoutTreeLine(line: TreeLine, layout: TreeLayout): readonly str
   const values = line.values.map((value) =>
     line.kind === 'rule' ? ruleValue(value, full) : valueText(value, full),
   )
+  if (layout.words === true && line.mark !== null && values.length === 0) values.push(WORDS[line.mark])
   const room = WIDTH - textWidth(indent) - textWidth(gutter) - textWidth(place)
   const head = `${indent}${gutter}${full ? text : cutMiddle(text, room)}${place}`
   const [inline, below] = besideOrBelow(head, values, line.kind === 'rule' ? 1 : 0)

@@ -3,7 +3,7 @@
  * requests to the client pass their own gate.
  */
 import { GatewayError } from '../errors.ts'
-import { scanJson } from '../json/scan.ts'
+import { foldCase, scanJson, watchKeys } from '../json/scan.ts'
 import type { Span, SpanEdit } from '../json/span.ts'
 import { arrayElements, findValue, replaceSpans, sliceOf } from '../json/span.ts'
 import type { Rooms } from './call.ts'
@@ -35,6 +35,16 @@ const LISTS: ReadonlyMap<string, ListRule> = new Map([
 /** Deep enough for tool schemas; the upstream is not trusted to stop. */
 const MAX_ANSWER_DEPTH = 128
 
+/** A client that reads keys in any letter case must not find a list, or a request to it, that was not looked at here. */
+const ANSWER_WATCH = watchKeys(['jsonrpc', 'id', 'method', 'params', 'result', 'error'], {
+  result: watchKeys([
+    'resultType',
+    'inputRequests',
+    'cacheScope',
+    ...[...LISTS.values()].map((rule) => rule.member),
+  ]),
+})
+
 /** The final answer, trimmed. Throws `upstream_failed` when a list cannot be read, `policy_denied` for refused requests. */
 export async function reviewAnswer(
   rooms: Rooms,
@@ -45,11 +55,11 @@ export async function reviewAnswer(
   if (answer.message === null || answer.parsed === null) return answer
   const result = asObject(answer.parsed['result'])
   if (result === null) return answer
+  if (asksClient(result)) await admitInputRequests(gate, call, answer.message)
   const rule = LISTS.get(call.message?.method ?? '')
   if (rule !== undefined) {
     return edited(answer, await trimList(rooms, call, answer.message, rule))
   }
-  if (result['resultType'] === 'input_required') await admitInputRequests(gate, call, answer.message)
   if (call.message?.era !== 'modern' || (result['cacheScope'] ?? 'private') === 'private') return answer
   const { text } = strictly(answer.message)
   return edited(answer, replaceSpans(text, [privateScope(text)]))
@@ -84,7 +94,7 @@ async function reviewReplayed(
   result: Readonly<Record<string, unknown>>,
 ): Promise<SseEvent> {
   const data = Buffer.from(event.data ?? '')
-  if (result['resultType'] === 'input_required') await admitInputRequests(gate, call, data)
+  if (asksClient(result)) await admitInputRequests(gate, call, data)
   const rules = [...LISTS.values()].filter((rule) => Array.isArray(result[rule.member]))
   let text = event.data ?? ''
   for (const rule of rules) text = await trimList(rooms, call, Buffer.from(text), rule)
@@ -118,6 +128,11 @@ function privateScope(text: string): SpanEdit {
 
 function elementTarget(text: string, span: Span, rule: ListRule): Target {
   const element = asObject(JSON.parse(sliceOf(text, span)))
+  const folded = foldCase(rule.name)
+  if (Object.keys(element ?? {}).some((key) => key !== rule.name && foldCase(key) === folded))
+    throw new GatewayError('upstream_failed', {
+      detail: `an element of the list has two keys like ${rule.name}`,
+    })
   const raw = element?.[rule.name]
   const name = rule.kind === 'resource' ? normalisedUri(raw) : raw
   // An element without a name cannot be allowed by name; the policy sees the empty one.
@@ -125,10 +140,21 @@ function elementTarget(text: string, span: Span, rule: ListRule): Target {
   return { ...named, annotations: asObject(element?.['annotations']) ?? {} }
 }
 
+/** Whatever the result says of its type, and to whichever method: requests in it are requests to the client. */
+function asksClient(result: Readonly<Record<string, unknown>>): boolean {
+  return Object.keys(result).some(
+    (key) => key.length === INPUT_REQUESTS.length && foldCase(key) === INPUT_REQUESTS,
+  )
+}
+
+const INPUT_REQUESTS = foldCase('inputRequests')
+
 /** The requests embedded in an `input_required` result (2026-07-28 basic/patterns): all must be allowed, or none is shown. */
 async function admitInputRequests(gate: ServerRequestGate, call: Call, message: Buffer): Promise<void> {
   const { text, parsed } = strictly(message)
-  const requests = asObject(asObject(asObject(parsed)?.['result'])?.['inputRequests']) ?? {}
+  const requests = asObject(asObject(asObject(parsed)?.['result'])?.['inputRequests'])
+  if (requests === null)
+    throw new GatewayError('upstream_failed', { detail: 'result.inputRequests is not an object' })
   for (const [key, value] of Object.entries(requests)) {
     const method = asObject(value)?.['method']
     const params = findValue(text, ['result', 'inputRequests', key, 'params'])
@@ -148,7 +174,7 @@ async function admitInputRequests(gate: ServerRequestGate, call: Call, message: 
 /** What decides here must be what the client reads: no duplicate keys, no second meaning. */
 function strictly(message: Buffer): { text: string; parsed: unknown } {
   try {
-    const { text } = scanJson(message, { maxDepth: MAX_ANSWER_DEPTH })
+    const { text } = scanJson(message, { maxDepth: MAX_ANSWER_DEPTH, watch: ANSWER_WATCH })
     return { text, parsed: JSON.parse(text) }
   } catch (thrown) {
     throw new GatewayError('upstream_failed', {

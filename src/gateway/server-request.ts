@@ -63,14 +63,24 @@ export function createServerRequestGate(rooms: Rooms): ServerRequestGate {
   }
 }
 
-/** A server request's params as JSON text, from the text of the whole JSON-RPC message. */
+const MAX_ID_CHARS = 1024
+
+/**
+ * The request to the client that a JSON-RPC message is, from its text; null when it is none. A method that asks the client
+ * for something is a request also without an id: not every client minds.
+ * @throws GatewayError `upstream_failed` when its id is not one that JSON-RPC and MCP know
+ */
 export function serverRequestOf(
   text: string,
   parsed: Readonly<Record<string, unknown>>,
 ): ServerRequest | null {
-  const method = parsed['method']
-  if (typeof method !== 'string' || !('id' in parsed)) return null
-  return { method, idText: memberText(text, 'id'), paramsText: memberText(text, 'params') }
+  const { method, id } = parsed
+  if (typeof method !== 'string' || !('id' in parsed || SERVER_REQUESTS.has(method))) return null
+  const idText = memberText(text, 'id')
+  const isId = id === undefined || typeof id === 'string' || Number.isInteger(id)
+  if (!isId || (idText ?? '').length > MAX_ID_CHARS)
+    throw new GatewayError('upstream_failed', { detail: 'a request to the client has an unusable id' })
+  return { method, idText, paramsText: memberText(text, 'params') }
 }
 
 function memberText(text: string, key: string): string | null {
@@ -80,7 +90,7 @@ function memberText(text: string, key: string): string | null {
 
 function pendingKey(call: Call, idText: string): string {
   const session = call.message?.session?.hash ?? ''
-  return JSON.stringify([call.principal?.id, call.server?.name, session, idText])
+  return JSON.stringify([call.principal?.tenant, call.principal?.id, call.server?.name, session, idText])
 }
 
 function childCall(rooms: Rooms, call: Call, request: ServerRequest): Call {

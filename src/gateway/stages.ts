@@ -6,7 +6,8 @@ import { refuseKilled, targetOfKilled } from './killed.ts'
 import type { ServerRequestGate } from './server-request.ts'
 import { createServerRequestGate } from './server-request.ts'
 import type { OpenStreams } from './streams.ts'
-import { normalisedUri, target, targetOf } from './targets.ts'
+import { authorizeSubscriptions } from './subscriptions.ts'
+import { target, targetOf } from './targets.ts'
 import type {
   Admission,
   Call,
@@ -68,7 +69,8 @@ export function createStages(rooms: Rooms, streams: OpenStreams): Stages {
       if (found?.kind === 'known') call.target = toolTarget(found.tool)
       call.evaluation = rooms.policy.decide(call)
       refuseUnlessAllowed(call.evaluation)
-      await authorizeSubscriptions(rooms, call, message)
+      refuseUnaskedAnswer(call)
+      await authorizeSubscriptions(rooms, call)
       // A tool whose catalogue cannot be read is never called, but a caller who may not use it learns nothing of that.
       if (found?.kind === 'unreadable') throw found.error
       return found?.kind === 'known' ? found.tool : null
@@ -122,8 +124,16 @@ async function forward(
 
 function messageTarget(gate: ServerRequestGate, call: Call, message: Message): Target {
   if (message.kind !== 'response') return targetOf(message, call.head.mount)
-  // An answer to a request this process never relayed has no method; no policy allows the name `unknown` by accident.
-  return target('server_request', gate.answeredMethod(call, message) ?? 'unknown')
+  return target('server_request', gate.answeredMethod(call, message) ?? UNASKED)
+}
+
+/** The policy's word for an answer to a request that this process did not relay: it has no method. */
+const UNASKED = 'unknown'
+
+/** A policy that allows all answers means those to requests that passed the gate, not ones a caller makes up. */
+function refuseUnaskedAnswer({ message, target: asked }: Call): void {
+  if (message?.kind === 'response' && asked?.name === UNASKED)
+    throw new GatewayError('policy_denied', { detail: 'an answer to a request that was not relayed here' })
 }
 
 type Found =
@@ -144,26 +154,3 @@ async function lookUp(rooms: Rooms, call: Call): Promise<Found> {
 function toolTarget(tool: ToolEntry): Target {
   return { kind: 'tool', name: tool.name, annotations: tool.annotations, schemaDigest: tool.schemaDigest }
 }
-
-/** Every resource that a `subscriptions/listen` names must be allowed on its own. */
-async function authorizeSubscriptions(rooms: Rooms, call: Call, message: Message): Promise<void> {
-  if (message.method !== 'subscriptions/listen') return
-  const filter = message.params['notifications']
-  const uris =
-    typeof filter === 'object' && filter !== null
-      ? (filter as Record<string, unknown>)['resourceSubscriptions']
-      : null
-  if (uris === null || uris === undefined) return
-  if (!Array.isArray(uris) || uris.length > MAX_SUBSCRIPTIONS) {
-    throw new GatewayError('invalid_params', {
-      detail: 'resourceSubscriptions is not a list of at most 1000 URIs',
-    })
-  }
-  const targets = uris.map((uri) => target('resource', String(normalisedUri(uri) ?? '')))
-  call.listed = await rooms.policy.visible(call, targets)
-  if (call.listed.some((verdict) => !verdict.allow)) {
-    throw new GatewayError('policy_denied', { detail: 'a subscribed resource is not allowed' })
-  }
-}
-
-const MAX_SUBSCRIPTIONS = 1000

@@ -7,6 +7,7 @@ import { setImmediate } from 'node:timers/promises'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Rooms } from './call.ts'
 import { killedError } from './killed.ts'
+import { authorizeSubscriptions } from './subscriptions.ts'
 import type { Call, Principal } from './types.ts'
 
 /** One watched call. */
@@ -54,10 +55,10 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
     entry.controller.abort(reason)
   }
 
-  function recheckOne(entry: Entry): void {
+  async function recheckOne(entry: Entry): Promise<void> {
     try {
-      const reason = refusalNow(rooms, entry)
-      if (reason !== null) end(entry, reason)
+      const reason = await refusalNow(rooms, entry)
+      if (reason !== null && watched.has(entry)) end(entry, reason)
     } catch (thrown) {
       end(entry, toGatewayError(thrown))
     }
@@ -70,7 +71,7 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
       let count = 0
       for (const entry of [...watched]) {
         if (!entry.isOpen || !watched.has(entry)) continue
-        recheckOne(entry)
+        await recheckOne(entry)
         count += 1
         if (count % STREAMS_AT_ONCE === 0) await setImmediate()
       }
@@ -117,7 +118,10 @@ export function isLongLived(call: Call): boolean {
   return call.message?.kind === 'stream' || call.message?.method === 'subscriptions/listen'
 }
 
-function refusalNow(rooms: StreamRooms, { call, isLongLived: isLasting }: Entry): GatewayError | null {
+function refusalNow(
+  rooms: StreamRooms,
+  { call, isLongLived: isLasting }: Entry,
+): GatewayError | null | Promise<GatewayError | null> {
   const kill = killOf(rooms, call)
   if (kill !== null) return killedError(kill)
   // An answer under way belongs to a call that was decided once.
@@ -138,11 +142,18 @@ function killOf(rooms: StreamRooms, call: Call) {
 }
 
 /** The same policy gives the same answer, but for the clock: only a new one is worth an evaluation, and only one. */
-function refusalOfNewPolicy(rooms: StreamRooms, call: Call): GatewayError | null {
+function refusalOfNewPolicy(
+  rooms: StreamRooms,
+  call: Call,
+): GatewayError | null | Promise<GatewayError | null> {
   const { digest, revision } = rooms.policy.revision
   if (digest === call.evaluation?.policy.digest && revision === call.evaluation.policy.revision) return null
   // From here on the stream is the new policy's, and so is its row.
   call.evaluation = rooms.policy.decide(call)
-  if (call.evaluation.failure === null && call.evaluation.allow) return null
+  if (call.evaluation.failure === null && call.evaluation.allow) return refusalOfSubscriptions(rooms, call)
   return new GatewayError('policy_denied', { detail: 'a new policy does not allow the stream that was open' })
+}
+
+async function refusalOfSubscriptions(rooms: StreamRooms, call: Call): Promise<GatewayError | null> {
+  return await authorizeSubscriptions(rooms, call).then(() => null, toGatewayError)
 }

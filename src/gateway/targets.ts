@@ -88,7 +88,7 @@ export function targetOf(message: Message, upstream: string): Target {
   const name = rule.name(message.params)
   if (typeof name !== 'string' || name === '' || name.length > MAX_NAME) {
     throw new GatewayError('invalid_params', {
-      detail: `${message.method}: the name of the ${rule.kind} is missing`,
+      detail: `${message.method}: the name of the ${rule.kind} is missing or not to be read in one way only`,
     })
   }
   return target(rule.kind, name)
@@ -98,11 +98,21 @@ export function target(kind: TargetKind, name: string): Target {
   return { kind, name, annotations: {}, schemaDigest: null }
 }
 
-/** One spelling for the policy (dot segments resolved, scheme and host in lower case); the upstream gets the original. */
-export function normalisedUri(uri: unknown): unknown {
-  if (typeof uri !== 'string' || uri.length > MAX_NAME) return undefined
-  return URL.canParse(uri) ? new URL(uri).href : uri
+/**
+ * One spelling for the policy (dot segments resolved, scheme and host in lower case); the upstream gets the original. So a
+ * URI that the upstream's reader may take for another one than ours has none: undefined.
+ */
+export function normalisedUri(uri: unknown): string | undefined {
+  if (typeof uri !== 'string' || uri.length > MAX_NAME || READ_DIFFERENTLY.test(uri)) return undefined
+  const spelling = URL.canParse(uri) ? new URL(uri).href : uri
+  return CLIMBS.test(spelling) ? undefined : spelling
 }
+
+/** RFC 3986 has none of these; WHATWG readers drop some and take `\\` for `/`, others end the host elsewhere. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it is about
+const READ_DIFFERENTLY = /^\s|\s$|[\u0000-\u001f\u007f\\]/
+/** A dot segment that is still there, because its slash is encoded or the URI is not hierarchical. */
+const CLIMBS = /^[^?#]*?(?:^|[/:]|%2f|%5c)(?:\.|%2e){2}(?:$|[/?#]|%2f|%5c)/i
 
 function completionName(ref: unknown): unknown {
   if (typeof ref !== 'object' || ref === null) return undefined

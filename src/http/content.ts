@@ -31,6 +31,14 @@ export function requireJsonBody(head: RequestHead): void {
       detail: 'Content-Encoding is set',
     })
   }
+  // Node takes `gzip, chunked` and hands out the compressed bytes; who stands before us may read something else.
+  const coding = headerOf(head, 'transfer-encoding')
+  if (coding !== null && coding.trim().toLowerCase() !== 'chunked') {
+    throw new GatewayError('unsupported_media_type', {
+      message: 'Transfer-Encoding is not supported',
+      detail: 'Transfer-Encoding is not chunked',
+    })
+  }
 }
 
 /**

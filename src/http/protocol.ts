@@ -1,8 +1,11 @@
 /** The names of the MCP wire protocol that this gateway reads. Sources: MCP `schema/<revision>/schema.ts`. */
 import { watchKeys } from '../json/scan.ts'
 
-/** Revisions with sessions, oldest first. */
-export const LEGACY_VERSIONS: readonly string[] = ['2025-03-26', '2025-06-18', '2025-11-25']
+/**
+ * Revisions with sessions, oldest first. The first of them has a transport of its own, but servers agree on it over this one
+ * as well, and their clients then name it in every request.
+ */
+export const LEGACY_VERSIONS: readonly string[] = ['2024-11-05', '2025-03-26', '2025-06-18', '2025-11-25']
 
 /** Revisions in which every request stands alone. */
 export const MODERN_VERSIONS: readonly string[] = ['2026-07-28']

@@ -136,7 +136,8 @@ function readSession(
 ): Session | null {
   const presented = headerOf(head, 'mcp-session-id')
   if (presented === null || revision.era === 'modern') return null
-  const session = sessions.unwrap({ principalId: principal.id, mount: head.mount }, presented)
+  const { id: principalId, tenant } = principal
+  const session = sessions.unwrap({ principalId, tenant, mount: head.mount }, presented)
   if (session === null) throw new MessageRefusal('session_unknown', { idText })
   return session
 }

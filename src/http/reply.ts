@@ -59,15 +59,16 @@ function answerHeaders(call: Call, head: UpstreamHead, sessions: SessionBinder):
   const issued =
     call.message?.method === 'initialize' && call.message.era === 'legacy' ? head.sessionId : null
   if (issued !== null && call.principal !== null) {
-    const owner = { principalId: call.principal.id, mount: call.head.mount }
+    const { id: principalId, tenant } = call.principal
+    const owner = { principalId, tenant, mount: call.head.mount }
     headers['mcp-session-id'] = sessions.wrap(owner, issued)
   }
   return headers
 }
 
 function refusalHeaders(call: Call, error: GatewayError): Record<string, string> {
-  const retryAfter = error.data['retryAfterSeconds']
-  if (typeof retryAfter === 'number') return { 'retry-after': String(Math.max(1, Math.ceil(retryAfter))) }
+  const retryAfter = retryAfterOf(error)
+  if (retryAfter !== null) return { 'retry-after': String(Math.max(1, Math.ceil(retryAfter))) }
   if (error.kind === 'unauthenticated') {
     const { authorization, 'x-api-key': apiKey } = call.head.headers
     const presented = authorization !== undefined || apiKey !== undefined
@@ -75,6 +76,13 @@ function refusalHeaders(call: Call, error: GatewayError): Record<string, string>
   }
   if (error instanceof MessageRefusal && error.allow !== null) return { allow: error.allow }
   return {}
+}
+
+/** Seconds. A 503 always says when to come back: what is short or away now may be there again in a moment. */
+function retryAfterOf(error: GatewayError): number | null {
+  const given = error.data['retryAfterSeconds']
+  if (typeof given === 'number') return given
+  return ENDINGS[error.kind].status === 503 ? 1 : null
 }
 
 /** An id belongs to a request only: a notification has none, and what answers a server request is not answered. */
@@ -99,7 +107,9 @@ function isToolError(call: Call, error: GatewayError): boolean {
 
 function errorMember(call: Call, error: GatewayError): string {
   const { code } = ENDINGS[error.kind]
-  const data = { ...error.data, requestId: call.requestId }
+  const retryAfterSeconds = retryAfterOf(error)
+  const retry = retryAfterSeconds === null ? {} : { retryAfterSeconds }
+  const data = { ...error.data, ...retry, requestId: call.requestId }
   return `"error":${JSON.stringify({ code, message: error.message, data })}`
 }
 

@@ -1,4 +1,5 @@
 /** The door of the HTTP room for the spine: what `admit` and `read` need, and how outcomes become replies. */
+import { GatewayError } from '../errors.ts'
 import type { Rooms } from '../gateway/call.ts'
 import type { RequestHead } from '../gateway/types.ts'
 import { createClientAddress } from './address.ts'
@@ -18,6 +19,8 @@ export interface HttpRoomOptions {
   /** Addresses and CIDR blocks whose `X-Forwarded-For` counts. */
   readonly trustedProxies: readonly string[]
   readonly maxBodyBytes: number
+  /** Whether one more request is let in now, asked once for each before anything else; absent = always. */
+  readonly admits?: () => boolean
   /** Secret of at least 32 bytes that binds session ids; the same on every replica. */
   readonly sessionKey: Uint8Array
 }
@@ -39,7 +42,11 @@ export function createHttpRoom(options: HttpRoomOptions): HttpRoom {
   }
   const reading = { maxBodyBytes: options.maxBodyBytes, sessions }
   return {
-    admit: (head) => admitHead(head, admission),
+    admit(head) {
+      if (options.admits?.() === false)
+        throw new GatewayError('overloaded', { detail: 'the event loop is too late' })
+      return admitHead(head, admission)
+    },
     read: (exchange, principal) => readMessage(exchange, principal, reading),
     hint: readHint,
     openHead: (call, head) => openHead(call, head, sessions),

@@ -80,6 +80,9 @@ export interface FrontDoor {
   close(graceMs: number): Promise<void>
 }
 
+/** How long a stopping server waits for the first request of a connection that was just made. */
+const UNUSED_GRACE_MS = 250
+
 /** Upstream names that can stand in a URL; anything else is no mount, so it is nobody's attempt. */
 const MOUNT = /^[A-Za-z0-9._~-]{1,128}$/
 
@@ -88,12 +91,15 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
   const limits = { ...DEFAULT_FRONT_DOOR_LIMITS, ...options.limits }
   const connections = new Map<Duplex, Set<HttpExchange>>()
   const attempts = new Set<Promise<void>>()
+  /** Connections on which no attempt has begun: Node counts them as busy, so a silent one would hold up the end. */
+  const unused = new Set<Duplex>()
   let server: Server | null = null
   let keepAlive: NodeJS.Timeout | null = null
   let closing = false
 
   function serve(request: IncomingMessage, response: ServerResponse, mount: string): void {
     const open = exchangesOf(connections, request.socket)
+    unused.delete(request.socket)
     if (open.size >= limits.maxPipelined) request.socket.destroy()
     if (request.socket.destroyed) return
     const exchange = new HttpExchange(request, response, mount, limits)
@@ -122,6 +128,7 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
       const app = createApp(options, limits, serve)
       server = createExpressServer(app, serverOptions(limits), tls)
       hardenServer(server, app, limits, options, connections)
+      watchUnused(server, tls !== null, unused)
       server.listen(port, host)
       await once(server, 'listening')
       keepAlive = setInterval(
@@ -141,16 +148,27 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
       server.close()
       // Streams were opened before anyone thought of closing: their connections become idle only when they end.
       const sweep = setInterval(() => server?.closeIdleConnections(), 50)
+      const idle = setTimeout(() => destroyAll(unused), Math.min(graceMs, UNUSED_GRACE_MS))
       const cut = setTimeout(() => {
         everyExchange((exchange) => exchange.abort())
         server?.closeAllConnections()
       }, graceMs)
       await closed
       await Promise.allSettled([...attempts])
-      clearTimeout(cut)
-      clearInterval(sweep)
+      for (const timer of [sweep, idle, cut]) clearTimeout(timer)
     },
   }
+}
+
+function watchUnused(server: Server, secure: boolean, unused: Set<Duplex>): void {
+  server.on(secure ? 'secureConnection' : 'connection', (socket: Duplex) => {
+    unused.add(socket)
+    socket.once('close', () => unused.delete(socket))
+  })
+}
+
+function destroyAll(sockets: ReadonlySet<Duplex>): void {
+  for (const socket of sockets) socket.destroy()
 }
 
 type Serve = (request: IncomingMessage, response: ServerResponse, mount: string) => void

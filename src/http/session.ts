@@ -11,6 +11,8 @@ import type { Session } from '../gateway/types.ts'
 /** To whom a session belongs. */
 export interface SessionOwner {
   readonly principalId: string
+  /** Principals are named within their tenant: two tenants may each have an `ada`. */
+  readonly tenant: string | null
   readonly mount: string
 }
 
@@ -30,9 +32,9 @@ export function createSessionBinder(key: Uint8Array): SessionBinder {
   if (key.length < 32) throw new RangeError('the session key must have at least 32 bytes')
 
   // JSON keeps the parts apart: no two owners can spell the same text.
-  const macOf = ({ principalId, mount }: SessionOwner, upstreamId: string) =>
+  const macOf = ({ principalId, tenant, mount }: SessionOwner, upstreamId: string) =>
     createHmac('sha256', key)
-      .update(JSON.stringify([principalId, mount, upstreamId]))
+      .update(JSON.stringify([principalId, tenant, mount, upstreamId]))
       .digest()
 
   return {

@@ -16,23 +16,26 @@ import { createTraceReader } from './trace.ts'
 export interface ListTracer {
   /** JSON text of the trace. */
   traceText(call: Call, target: Target, nowNs: bigint): Promise<string>
+  /** JSON text of the input that the rules see. */
+  inputText(call: Call, target: Target, nowNs: bigint): string
 }
 
 /** The module is loaded when the first trace is asked for. */
 export function createListTracer(policy: CompiledPolicy, limits: PolicyLimits): ListTracer {
   let loading: Promise<{ readonly host: PolicyHost; readonly reader: TraceReader }> | null = null
+  const inputText = (call: Call, target: Target, nowNs: bigint): string => {
+    const subject = { phase: 'list', targets: [target] } as const
+    const { headText } = toPolicyInput(call, subject, { nowNs, maxBytes: limits.maxInputBytes })
+    const element = findValue(headText, ['targets', 0])
+    if (element === null) throw new Error('a list without its element')
+    return `${headText.slice(0, -1)},"target":${sliceOf(headText, element)}}`
+  }
   return {
+    inputText,
     async traceText(call, target, nowNs) {
       loading ??= load(policy, limits)
       const { host, reader } = await loading
-      const input = toPolicyInput(
-        call,
-        { phase: 'list', targets: [target] },
-        { nowNs, maxBytes: limits.maxInputBytes },
-      )
-      const element = findValue(input.headText, ['targets', 0])
-      if (element === null) throw new Error('a list without its element')
-      const headText = `${input.headText.slice(0, -1)},"target":${sliceOf(input.headText, element)}}`
+      const headText = inputText(call, target, nowNs)
       const run = host.evaluate({
         entrypoint: 'gateway/decision',
         input: new TextEncoder().encode(headText),

@@ -63,7 +63,7 @@ export interface PolicyReload {
   close(): Promise<void>
 }
 
-const PACE: ReloadPace = { pollMs: 1000, quietMs: 200, retryMs: 10_000 }
+const PACE: ReloadPace = { pollMs: 500, quietMs: 200, retryMs: 10_000 }
 /** A folder that never comes to rest is not read for ever. */
 const MAX_ROUNDS = 25
 const MAX_ERROR_CHARACTERS = 300

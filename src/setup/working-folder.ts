@@ -178,9 +178,13 @@ async function write(
   } catch (cause) {
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown reason'
     if (code === 'EEXIST') throw existsError(folder, [name], cause)
-    throw new UsageError('usage', `${path} cannot be written (${code}). Name another folder: gateway init DIR`, {
-      cause,
-    })
+    throw new UsageError(
+      'usage',
+      `${path} cannot be written (${code}). Name another folder: gateway init DIR`,
+      {
+        cause,
+      },
+    )
   }
 }
 

@@ -99,7 +99,8 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
       })
       return receiver.answer()
     } catch (thrown) {
-      if (isStreamEnd(message, receiver, thrown)) return receiver.answer()
+      const left = leftStream(message, receiver, thrown)
+      if (left !== null) return left
       call.upstream = receiver.report()
       throw thrown
     } finally {
@@ -166,12 +167,11 @@ export function isLasting(message: Message): boolean {
   return message.kind === 'stream' || message.method === 'subscriptions/listen'
 }
 
-/** A GET stream has no answer that could be missing: the client's leaving and old age are its ordinary ends. */
-function isStreamEnd(message: Message, receiver: AnswerReceiver, thrown: unknown): boolean {
-  if (message.kind !== 'stream' || receiver.report().status !== 200) return false
-  return (
+/** Long-lived streams end when the client leaves, the gateway stops, or they have grown old; null = something else happened. */
+function leftStream(message: Message, receiver: AnswerReceiver, thrown: unknown): UpstreamAnswer | null {
+  const isOrdinary =
     thrown instanceof GatewayError && (thrown.kind === 'client_closed' || thrown.kind === 'upstream_timeout')
-  )
+  return isLasting(message) && isOrdinary ? receiver.left() : null
 }
 
 const REFUSAL_TIMEOUT_MS = 5000

@@ -29,6 +29,8 @@ export interface ReceiverOptions {
 export interface AnswerReceiver extends ExchangeReceiver {
   /** The final answer, once the exchange has resolved. Throws `upstream_failed`. */
   answer(): UpstreamAnswer
+  /** The answer of a long-lived stream that was left or ended from our side; null when none was open. */
+  left(): UpstreamAnswer | null
   /** What is known so far, for the record of a call that failed. */
   report(): UpstreamReport
 }
@@ -108,6 +110,12 @@ export function createReceiver(options: ReceiverOptions): AnswerReceiver {
         frame: found?.frame ?? null,
         report: report(found, sha256),
       }
+    },
+    left() {
+      if (started?.plan.kind !== 'stream') return null
+      const sha256 = message.kind === 'stream' ? started.body.end().sha256 : null
+      const head = headOf(started, false)
+      return { head, message: null, parsed: null, frame: null, report: report(null, sha256) }
     },
     report: () => report(),
   }

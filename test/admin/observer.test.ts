@@ -165,6 +165,7 @@ describe('the observer of attempts', () => {
     const audit = () => ({
       pendingRows: 2,
       pendingBytes: 9,
+      lagMs: 1500,
       writtenRows,
       mendedRows: 0,
       failedWrites: 1,
@@ -173,7 +174,8 @@ describe('the observer of attempts', () => {
     const metrics = createMetrics({ version: '1', audit, process: false })
     expect(await metrics.text())
       .to.include('gateway_audit_rows_total 3')
-      .and.include('gateway_audit_pending_rows 2')
+      .and.include('gateway_audit_spool_rows 2')
+      .and.include('gateway_audit_lag_seconds 1.5')
     writtenRows = 5
     expect(await metrics.text()).to.include('gateway_audit_rows_total 5')
   })

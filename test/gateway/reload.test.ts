@@ -16,7 +16,7 @@ const edition = (name: string, more = ''): string => `package gateway.authz
 allow contains "${name}" if count(input.principal.roles) > 0
 ${more}`
 
-const NO_ECHO = 'deny contains "no-echo" if input.target.name == "echo"\n'
+const NO_SLOW = 'deny contains "no-slow" if input.target.name == "slow"\n'
 const NO_STREAM = 'deny contains "no-stream" if input.request.method == "GET"\n'
 const BROKEN = 'package gateway.authz\n\nallow contains "x" if input.usr == "a"\n'
 
@@ -35,6 +35,7 @@ describe('policies that change while the gateway runs', function () {
       tools: ['echo', 'slow'].map((name) => ({ name, inputSchema: { type: 'object' } })),
     })
   })
+  afterEach(() => upstream.handle((_request, reply) => reply.result({ content: [] })))
   after(async () => {
     await upstream?.close()
     await rm(base, { recursive: true, force: true })
@@ -46,7 +47,11 @@ describe('policies that change while the gateway runs', function () {
     await open(folder)
   }
   async function open(folder: string): Promise<void> {
-    gateway = await startTestGateway({ upstreams: { up: upstream.url }, settings: { policies: folder } })
+    gateway = await startTestGateway({
+      upstreams: { up: upstream.url },
+      // Gateway, upstream and callers share one process here: that it is late says nothing.
+      settings: { policies: folder, limits: { max_lag_ms: null } },
+    })
     key = await gateway.key()
     mcp = `${gateway.url}/mcp/up`
   }
@@ -59,10 +64,11 @@ describe('policies that change while the gateway runs', function () {
   }
   /** The reason by which a call is allowed now: the edition in force. */
   async function reasonNow(): Promise<string> {
-    const { decision } = await rowOf(await call(mcp, 'echo', {}, { key }))
-    return [...decision['authz'].denied_by, ...decision['authz'].allowed_by][0]
+    const { decision, outcome, reason } = await rowOf(await call(mcp, 'echo', {}, { key }))
+    expect(decision, `${outcome} ${reason}`).to.have.property('authz')
+    return decision['authz'].allowed_by[0]
   }
-  const inForce = (name: string) => until(`edition ${name}`, async () => (await reasonNow()) === name)
+  const inForce = (name: string) => until(`edition ${name}`, async () => (await reasonNow()) === name, 15_000)
   async function policyCheck(): Promise<any> {
     const response = await fetch(`${gateway.adminUrl}/readyz`)
     const { checks } = (await response.json()) as any
@@ -91,9 +97,9 @@ describe('policies that change while the gateway runs', function () {
       expect(before).to.include({ state: 'ok', pending: null })
       const first = await rowOf(await call(mcp, 'echo', {}, { key }))
       expect(first['policy_revision']).to.equal(before.revision)
-      await writeFile(file, edition('two', NO_ECHO))
-      await inForce('no-echo')
-      const denied = await call(mcp, 'echo', {}, { key })
+      await writeFile(file, edition('two', NO_SLOW))
+      await inForce('two')
+      const denied = await call(mcp, 'slow', {}, { key })
       expect(denied.status).to.equal(403)
       const after = await policyCheck()
       expect(after.revision).to.not.equal(before.revision)
@@ -101,24 +107,25 @@ describe('policies that change while the gateway runs', function () {
       const { rows } = await gateway.database.pool.query('select revision, sources from policy_revisions')
       expect(rows.map((row) => row.revision)).to.have.members([before.revision, after.revision])
       const stored = rows.find((row) => row.revision === after.revision)
-      expect(stored.sources['authz/rules.rego']).to.contain('no-echo')
+      expect(stored.sources['authz/rules.rego']).to.contain('no-slow')
       expect(await metric(/^gateway_policy_info/)).to.contain(`revision="${after.revision}"`)
     })
 
-    it('also after an editor has put a new file in the place of the old one, and for data alone', async () => {
+    it('also after an editor has put a new file in the place of the old one', async () => {
       await put(join(folder, 'authz/.rules.rego.swp'), edition('three'))
       await rename(join(folder, 'authz/.rules.rego.swp'), file)
       await inForce('three')
-      const { digest } = await policyCheck()
+    })
+
+    it('also when only data change, with which the module stays the same', async () => {
       const ruled = 'allow contains data.labels.edition if count(input.principal.roles) > 0\n'
       await writeFile(file, `package gateway.authz\n\n${ruled}`)
       await put(join(folder, 'labels/data.json'), '{"edition": "from-data"}')
       await inForce('from-data')
-      const { digest: withData } = await policyCheck()
-      expect(withData).to.not.equal(digest)
+      const { digest } = await policyCheck()
       await put(join(folder, 'labels/data.json'), '{"edition": "from-other-data"}')
       await inForce('from-other-data')
-      expect((await policyCheck()).digest).to.equal(withData)
+      expect((await policyCheck()).digest).to.equal(digest)
       await rm(join(folder, 'labels'), { recursive: true })
       await writeFile(file, edition('four'))
       await inForce('four')
@@ -172,8 +179,8 @@ describe('policies that change while the gateway runs', function () {
           replies.push(await call(mcp, 'slow', {}, { key }), await post(mcp, list, legacy({ key })))
         }
       }
-      const callers = Array.from({ length: 8 }, caller)
-      for (const name of ['seven', 'eight', 'nine']) {
+      const callers = Array.from({ length: 4 }, caller)
+      for (const name of ['seven', 'nine']) {
         await writeFile(file, edition(name))
         await inForce(name)
       }

@@ -16,7 +16,7 @@ const MODERN_META = {
   'io.modelcontextprotocol/clientCapabilities': {},
   'io.modelcontextprotocol/clientInfo': { name: 'probe', version: '1.2' },
 }
-const SESSION = sessions.wrap({ principalId: 'alice', mount: 'github' }, 'up-1')
+const SESSION = sessions.wrap({ principalId: 'alice', tenant: 'acme', mount: 'github' }, 'up-1')
 
 function read(body: unknown, headers: Record<string, string> = {}, method = 'POST'): Promise<Message> {
   const text = typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body)
@@ -108,6 +108,8 @@ describe('reading a message', () => {
       [{ 'content-type': '' }, 'unsupported_media_type'],
       [{ 'content-encoding': 'gzip' }, 'unsupported_media_type'],
       [{ 'content-encoding': 'identity' }, 'read'],
+      [{ 'transfer-encoding': 'gzip, chunked' }, 'unsupported_media_type'],
+      [{ 'transfer-encoding': 'Chunked' }, 'read'],
       [{ accept: '*/*' }, 'read'],
       [{ accept: 'application/*;q=0.5, text/*' }, 'read'],
       [{ accept: 'APPLICATION/JSON,text/event-stream' }, 'read'],
@@ -333,7 +335,8 @@ describe('reading a message', () => {
       ['legacy request without a header', legacy('ping'), {}, 'legacy 2025-03-26'],
       ['legacy request 2025-06-18', legacy('ping'), { [V]: '2025-06-18' }, 'legacy 2025-06-18'],
       ['legacy request 2025-11-25', legacy('ping'), { [V]: '2025-11-25' }, 'legacy 2025-11-25'],
-      ['legacy request of an unknown revision', legacy('ping'), { [V]: '2024-11-05' }, 'unsupported_version'],
+      ['legacy request 2024-11-05', legacy('ping'), { [V]: '2024-11-05' }, 'legacy 2024-11-05'],
+      ['legacy request of an unknown revision', legacy('ping'), { [V]: '2024-10-07' }, 'unsupported_version'],
       ['legacy request with an empty header', legacy('ping'), { [V]: '' }, 'unsupported_version'],
       [
         'legacy ignores Mcp-Method and Mcp-Name',
@@ -503,7 +506,7 @@ describe('reading a message', () => {
     it('says which revisions are served', async () => {
       const error = await refusalOf(read(legacy('ping'), { [V]: '1999-01-01' }))
       expect(error.data).to.deep.equal({
-        supported: ['2026-07-28', '2025-11-25', '2025-06-18', '2025-03-26'],
+        supported: ['2026-07-28', '2025-11-25', '2025-06-18', '2025-03-26', '2024-11-05'],
         requested: '1999-01-01',
       })
       expect((error as MessageRefusal).idText).to.equal('7')
@@ -531,7 +534,7 @@ describe('reading a message', () => {
 
   describe('sessions', () => {
     it('refuses one that belongs to somebody else, with the id of the request', async () => {
-      const foreign = sessions.wrap({ principalId: 'bob', mount: 'github' }, 'up-1')
+      const foreign = sessions.wrap({ principalId: 'bob', tenant: 'acme', mount: 'github' }, 'up-1')
       const error = await refusalOf(read(call(), { 'mcp-session-id': foreign }))
       expect([error.kind, (error as MessageRefusal).idText]).to.deep.equal(['session_unknown', '7'])
       expect(await kindOf(read(call(), { 'mcp-session-id': 'up-1' }))).to.equal('session_unknown')

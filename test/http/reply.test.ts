@@ -40,7 +40,11 @@ describe('a refusal', () => {
       expect(bodyOf(reply)).to.deep.equal({
         jsonrpc: '2.0',
         id: 7,
-        error: { code: ENDINGS[kind].code, message: ENDINGS[kind].message, data: { requestId: 'req-1' } },
+        error: {
+          code: ENDINGS[kind].code,
+          message: ENDINGS[kind].message,
+          data: { ...(ENDINGS[kind].status === 503 && { retryAfterSeconds: 1 }), requestId: 'req-1' },
+        },
       })
       expect(reply.headers).to.include({
         'x-request-id': 'req-1',
@@ -93,7 +97,20 @@ describe('a refusal', () => {
     expect(
       refuse(new GatewayError('overloaded', { data: { retryAfterSeconds: 0 } })).headers['retry-after'],
     ).to.equal('1')
-    expect(refuse(new GatewayError('overloaded')).headers).to.not.have.property('retry-after')
+    expect(refuse(new GatewayError('upstream_failed')).headers).to.not.have.property('retry-after')
+  })
+
+  it('always says when to come back with a 503', () => {
+    for (const kind of [
+      'overloaded',
+      'audit_unavailable',
+      'limiter_unavailable',
+      'auth_unavailable',
+    ] as const) {
+      const reply = refuse(new GatewayError(kind))
+      expect(reply.headers['retry-after']).to.equal('1')
+      expect(bodyOf(reply)).to.have.nested.property('error.data.retryAfterSeconds', 1)
+    }
   })
 
   it('challenges, and says invalid_token only to who has sent one', () => {
@@ -220,7 +237,8 @@ describe('an answer of the upstream', () => {
     const reply = room.replyWith(callOf({ method: 'initialize' }), answer({}, head))
     const wrapped = reply.headers['mcp-session-id'] ?? ''
     expect(
-      createSessionBinder(KEY).unwrap({ principalId: 'alice', mount: 'github' }, wrapped)?.upstreamId,
+      createSessionBinder(KEY).unwrap({ principalId: 'alice', tenant: 'acme', mount: 'github' }, wrapped)
+        ?.upstreamId,
     ).to.equal('up-1')
     expect(
       room.openHead(callOf({ method: 'initialize' }), answer({}, head).head).headers['mcp-session-id'],

@@ -423,6 +423,18 @@ describe('the front door', () => {
       expect(await client.closed()).to.match(/connection: close[\s\S]*"late":true/i)
     })
 
+    it('waits for no connection on which nothing was asked', async () => {
+      const { door, address } = await openDoor(async (exchange) => exchange.finish(jsonReply({})))
+      const silent = await rawClient(address)
+      const slow = await rawClient(address, 'POST /mcp/a HTTP/1.1\r\nHost: local')
+      const used = await rawClient(address, rawPost('{}'))
+      await used.until(/^HTTP\/1\.1 200/)
+      const grace = 60_000
+      await door.close(grace)
+      expect(await Promise.all([silent.closed(), slow.closed()])).to.deep.equal(['', ''])
+      await used.closed()
+    })
+
     it('aborts what is left when the grace period is over, and waits until it has been recorded', async () => {
       const seen = gate()
       let recorded = false

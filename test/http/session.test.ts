@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { createSessionBinder } from '../../src/http/session.ts'
 
 const KEY = Buffer.alloc(32, 7)
-const ALICE = { principalId: 'alice', mount: 'github' }
+const ALICE = { principalId: 'alice', tenant: 'acme', mount: 'github' }
 const sessions = createSessionBinder(KEY)
 
 describe('session binding', () => {
@@ -21,10 +21,14 @@ describe('session binding', () => {
   it("knows nobody else's session", () => {
     const wrapped = sessions.wrap(ALICE, 'abc')
     expect(sessions.unwrap({ ...ALICE, principalId: 'bob' }, wrapped)).to.equal(null)
+    expect(sessions.unwrap({ ...ALICE, tenant: 'globex' }, wrapped)).to.equal(null)
+    expect(sessions.unwrap({ ...ALICE, tenant: null }, wrapped)).to.equal(null)
     expect(sessions.unwrap({ ...ALICE, mount: 'files' }, wrapped)).to.equal(null)
     expect(createSessionBinder(Buffer.alloc(32, 8)).unwrap(ALICE, wrapped)).to.equal(null)
     // The parts do not run into each other.
-    expect(sessions.unwrap({ principalId: 'alice","github', mount: '' }, wrapped)).to.equal(null)
+    expect(sessions.unwrap({ ...ALICE, principalId: 'alice","acme","github', mount: '' }, wrapped)).to.equal(
+      null,
+    )
   })
 
   it('refuses forged and malformed ids', () => {

@@ -172,10 +172,13 @@ describe('reading the tools of an upstream', () => {
       /in time|TIMEOUT/,
     ],
   }
+  const FAULTS = new Set(['fails', 'dies', 'stalls', 'streams without end'])
   for (const [name, [handler, expected]] of Object.entries(hostile)) {
     it(`fails when the upstream ${name}, and repeats none of its words`, async () => {
       const upstream = await raw(handler)
+      faults = 0
       const detail = await failure(upstream.url, { ...BOUNDS, timeoutMs: 300 })
+      expect(faults > 0, 'counts for the circuit breaker').to.equal(FAULTS.has(name))
       expect(detail).to.match(expected)
       expect(detail).not.to.match(/s[e3]cret/)
     })
@@ -184,7 +187,9 @@ describe('reading the tools of an upstream', () => {
   it('fails when the upstream is not there', async () => {
     const upstream = await raw(() => {})
     await upstream.close()
+    faults = 0
     expect(await failure(upstream.url)).to.contain('ECONNREFUSED')
+    expect(faults).to.be.above(0)
   })
 })
 

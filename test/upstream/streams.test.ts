@@ -31,10 +31,14 @@ describe('forwarding a stream', () => {
     return [upstream, forwarder]
   }
 
-  async function refusal(handler: RawHandler, parts: ForwarderParts = {}): Promise<[GatewayError, number]> {
+  async function refusal(
+    handler: RawHandler,
+    parts: ForwarderParts = {},
+    call: CallParts = {},
+  ): Promise<[GatewayError, number]> {
     const [, forwarder] = await start(handler, parts)
     const sink = recordingSink()
-    const error = await forwarder.forward(callOf(), sink, never).then(
+    const error = await forwarder.forward(callOf(call), sink, never).then(
       () => null,
       (thrown: unknown) => thrown,
     )
@@ -346,6 +350,41 @@ describe('forwarding a stream', () => {
       await forwarder.forward(callOf(), recordingSink(), never)
       controller.abort()
       await running
+    })
+  })
+
+  describe('of a subscription', () => {
+    const listen: CallParts = { message: { era: 'modern', method: 'subscriptions/listen', idText: '1' } }
+
+    it('is over when the client leaves, or at its maximum age', async () => {
+      const [, forwarder] = await start((_, reply) => void reply.stream().message(progress(1)), {
+        maxStreamMs: 120,
+      })
+      const controller = new AbortController()
+      const sink = recordingSink()
+      const running = forwarder.forward(callOf(listen), sink, controller.signal)
+      await sink.nth(0)
+      controller.abort()
+      for (const answer of [await running, await forwarder.forward(callOf(listen), recordingSink(), never)]) {
+        expect(answer).to.deep.include({ message: null, parsed: null, frame: null })
+        expect(answer.head.status).to.equal(200)
+      }
+    })
+
+    it('ends with the response when the upstream ends it, and fails when that is missing', async () => {
+      const [, forwarder] = await start((_, reply) => void reply.stream().message(response()))
+      const answer = await forwarder.forward(callOf(listen), recordingSink(), never)
+      expect(answer.parsed).to.deep.equal(response())
+      const [error] = await refusal((_, reply) => reply.stream().end(), {}, listen)
+      expect(error.kind).to.equal('upstream_failed')
+    })
+
+    it('that was refused before it opened is a call like any other', async () => {
+      const [, forwarder] = await start(() => undefined, { timeoutMs: 50 })
+      const error: unknown = await forwarder
+        .forward(callOf(listen), recordingSink(), never)
+        .catch((thrown: unknown) => thrown)
+      expect(error).to.include({ kind: 'upstream_timeout' })
     })
   })
 

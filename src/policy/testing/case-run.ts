@@ -39,6 +39,8 @@ export async function runCases(
 interface Judged {
   readonly verdict: Verdict
   trace(): Promise<Trace>
+  /** JSON text of the input the rules saw. */
+  readonly inputText: string
 }
 
 class CaseRunner {
@@ -102,6 +104,7 @@ class CaseRunner {
     return {
       verdict: evaluation,
       trace: () => Promise.resolve(readTrace(evaluation.traceText())),
+      inputText: withArguments(evaluation.inputText, test.facts.argumentsText),
     }
   }
 
@@ -116,23 +119,23 @@ class CaseRunner {
     return {
       verdict: { ...element, failure: failure as Verdict['failure'] },
       trace: async () => readTrace(await this.#tracer.traceText(call, target, test.nowNs)),
+      inputText: this.#tracer.inputText(call, target, test.nowNs),
     }
   }
 
   async #explain(test: TestCase, judged: Judged, wrong: TestFailure['mismatches']): Promise<TestFailure> {
     const { policy, data } = this.#options
     const trace = await judged.trace()
-    const { verdict } = judged
-    const explained = explainCase({
-      trace,
-      policy,
-      mismatches: wrong,
-      got: verdict,
-      origins: test.origins,
-      data,
-    })
+    const { verdict, inputText } = judged
+    const { expect, origins } = test
+    const facts = { trace, policy, expect, mismatches: wrong, got: verdict, inputText, origins, data }
+    const explained = explainCase(facts)
     return { mismatches: wrong, got: verdict, ...explained }
   }
+}
+
+function withArguments(headText: string, argumentsText: string | null): string {
+  return argumentsText === null ? headText : `${headText.slice(0, -1)},"arguments":${argumentsText}}`
 }
 
 function readTrace(text: string): Trace {

@@ -1,5 +1,6 @@
 /** What a case expects of which combination, and what of it an evaluation did not give. */
 import type { Evaluation } from '../../gateway/types.ts'
+import { canonicalText } from './canonical.ts'
 import { asObject } from './fixtures.ts'
 import type { Expectation, ExpectedLimit } from './table.ts'
 import type { YamlDocument, YamlPath } from './yaml-document.ts'
@@ -106,7 +107,7 @@ export interface Mismatch {
 export function mismatches(expect: Expectation, got: Verdict): readonly Mismatch[] {
   const found: Mismatch[] = []
   const compare = (member: Mismatch['member'], expected: unknown, value: unknown) => {
-    if (canonical(expected) !== canonical(value)) found.push({ member, expected, got: value })
+    if (canonicalText(expected) !== canonicalText(value)) found.push({ member, expected, got: value })
   }
   compare('failure', expect.failure, got.failure?.kind ?? null)
   if (got.failure !== null && expect.failure === null) return found
@@ -122,32 +123,26 @@ export function mismatches(expect: Expectation, got: Verdict): readonly Mismatch
 }
 
 function byName(limits: readonly ExpectedLimit[]): readonly ExpectedLimit[] {
-  return [...limits].sort((a, b) => (canonical(a) < canonical(b) ? -1 : 1))
+  return [...limits].sort((a, b) => (canonicalText(a) < canonicalText(b) ? -1 : 1))
 }
 
-/** Of each limit the members that are expected of the one of its name. */
+/** What a limit has that does not say otherwise. */
+const LIMIT_DEFAULTS = { mode: 'enforce', on_store_error: 'deny' }
+
+/** Of each limit the members that are expected of those of its name; all of one that is not expected. */
 function comparedLimits(
   expected: readonly ExpectedLimit[],
   limits: NonNullable<Verdict['limits']>,
 ): readonly ExpectedLimit[] {
   const cut = limits.map((limit) => {
-    const wanted = expected.find(({ name }) => name === limit.name)
-    const members = wanted === undefined ? Object.keys(limit) : Object.keys(wanted)
-    return Object.fromEntries(Object.entries(limit).filter(([name]) => members.includes(name)))
+    const wanted = expected.filter(({ name }) => name === limit.name).flatMap((one) => Object.keys(one))
+    if (wanted.length === 0) return { ...limit }
+    const members = Object.entries({ ...LIMIT_DEFAULTS, ...limit })
+    return { name: limit.name, ...Object.fromEntries(members.filter(([name]) => wanted.includes(name))) }
   })
-  return byName(cut as unknown as readonly ExpectedLimit[])
+  return byName(cut)
 }
 
 function sorted(values: readonly unknown[]): readonly unknown[] {
-  return [...values].sort((a, b) => (canonical(a) < canonical(b) ? -1 : 1))
-}
-
-/** JSON with sorted keys: equal values give equal text. */
-function canonical(value: unknown): string {
-  return (
-    JSON.stringify(value, (_name, member: unknown) => {
-      if (typeof member !== 'object' || member === null || Array.isArray(member)) return member
-      return Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1)))
-    }) ?? 'undefined'
-  )
+  return [...values].sort((a, b) => (canonicalText(a) < canonicalText(b) ? -1 : 1))
 }

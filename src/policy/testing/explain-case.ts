@@ -8,16 +8,20 @@ import type { Dictionary, RuleProbe } from '../dictionary.ts'
 import { condense } from './condense.ts'
 import type { DataPlaces } from './data-files.ts'
 import type { Mismatch, Verdict } from './expectation.ts'
+import { createInputValues } from './input-values.ts'
 import { constantPath } from './reference.ts'
 import { createRuleValues } from './rule-values.ts'
-import type { Origin } from './table.ts'
+import type { Expectation, Origin } from './table.ts'
 
 /** What an explanation is made from. */
 export interface CaseFacts {
   readonly trace: Trace
   readonly policy: TracedPolicy & { readonly dictionary: Dictionary }
+  readonly expect: Expectation
   readonly mismatches: readonly Mismatch[]
   readonly got: Verdict
+  /** JSON text of the input the rules saw. */
+  readonly inputText: string
   readonly origins: readonly Origin[]
   readonly data: DataPlaces
 }
@@ -46,7 +50,7 @@ export function explainCase(facts: CaseFacts): CaseExplanation {
     policy: trace.truncated ? null : policy,
     source: policy,
     inner: (rule, step) => !step.ok && rule.outcome !== 'defined',
-    extra: valuesOfRules(facts),
+    extra: valuesBeside(facts, shown),
   })
   const [first] = shown
   const notes = facts.mismatches.flatMap((mismatch) => unknownReasons(mismatch, policy.dictionary))
@@ -54,9 +58,15 @@ export function explainCase(facts: CaseFacts): CaseExplanation {
   return { lines, why: first === undefined ? null : whySentence(first, facts), notes }
 }
 
-function valuesOfRules({ trace, policy }: CaseFacts) {
-  const values = createRuleValues(trace, policy)
-  return (step: TraceStep) => (step.ok && !step.hasReads ? [] : values(step))
+/** At lines that fail: what the rules they name gave. In rules that hold and should not: what their lines read. */
+function valuesBeside(facts: CaseFacts, shown: readonly TraceRule[]) {
+  const ofRules = createRuleValues(facts.trace, facts.policy)
+  const ofInput = createInputValues(facts.inputText, facts.policy.dictionary)
+  const holding = new Set(shown.filter((rule) => rule.outcome === 'defined').flatMap((rule) => rule.steps))
+  return (step: TraceStep) => [
+    ...(step.ok && !step.hasReads && holding.has(step) ? ofInput(step) : []),
+    ...(step.ok && !step.hasReads && !holding.has(step) ? [] : ofRules(step)),
+  ]
 }
 
 function rulesFor(mismatch: Mismatch, facts: CaseFacts): readonly TraceRule[] {
@@ -68,6 +78,7 @@ function rulesFor(mismatch: Mismatch, facts: CaseFacts): readonly TraceRule[] {
     case 'failure':
       return trace.rules.filter((rule) => rule.outcome === 'aborted').slice(-1)
     case 'allow':
+      if (mismatch.expected !== true && facts.expect.deniedBy?.length === 0) return held('allow')
       if (mismatch.expected !== true) return [...held('allow'), ...failed('deny').slice(0, 1)]
       return got.deniedBy.length > 0 ? held('deny') : failed('allow').slice(0, 2)
     case 'allowed_by':
@@ -144,10 +155,13 @@ function whySentence(rule: TraceRule, facts: CaseFacts): string | null {
   const [missing] = step.missing
   const absent = missing !== undefined && !step.expr.startsWith('not ')
   const what = step.ok ? 'holds' : absent ? `is undefined: ${missing} has no value` : 'is false here'
-  const origins = [...step.reads.map(([name]) => name), ...step.missing].flatMap(
-    (name) => originOf(name, facts) ?? [],
-  )
+  const read = step.hasReads ? [...step.reads.map(([name]) => name), ...step.missing] : readsOf(step, facts)
+  const origins = read.flatMap((name) => originOf(name, facts) ?? [])
   return [`${place} ${what}`, ...[...new Set(origins)].slice(0, 2)].join('; ')
+}
+
+function readsOf(step: TraceStep, { inputText, policy }: CaseFacts): readonly string[] {
+  return createInputValues(inputText, policy.dictionary)(step).map(({ name }) => name)
 }
 
 /** Where the value of a reference was written, or where it is missing. */

@@ -1,0 +1,12 @@
+/** `npm run bench`: every benchmark, one after the other, so that none disturbs another. About three minutes. */
+import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+
+const PROGRAMS = ['policy.ts', 'line.ts', 'rate.ts', 'start.ts']
+
+for (const program of PROGRAMS) {
+  console.log(`\n== ${program}`)
+  const file = fileURLToPath(new URL(program, import.meta.url))
+  const { status } = spawnSync(process.execPath, ['--import=tsx/esm', file], { stdio: 'inherit' })
+  if (status !== 0) process.exitCode = 1
+}

@@ -1,0 +1,74 @@
+/** Which policies a command is about, and with what it builds them. */
+import { tmpdir, userInfo } from 'node:os'
+import { join } from 'node:path'
+import { loadConfig } from '../config/load.ts'
+import type { Config } from '../config/types.ts'
+import { UsageError } from '../errors.ts'
+import { cacheFolder, policyLimits } from '../policies.ts'
+import type { Compiler } from '../policy/compiler.ts'
+import { createCompiler } from '../policy/compiler.ts'
+import { loadCompilerArtifact } from '../policy/compiler-artifact.ts'
+import type { PolicyLimits } from '../policy/engine.ts'
+import { DEFAULT_POLICY_LIMITS } from '../policy/engine.ts'
+import type { CommandArgs } from './context.ts'
+
+/** Options of the commands that work on a folder. */
+export interface FolderArgs extends CommandArgs {
+  /** A folder instead of the configured one. */
+  readonly dir?: string | undefined
+}
+
+/** A policies folder and what belongs to it. */
+export interface PolicyPlace {
+  readonly folder: string
+  /** Folder of finished builds, the same as the gateway's; null without a configuration. */
+  readonly cacheDir: string | null
+  /** The configured budgets, or the default ones. */
+  readonly limits: PolicyLimits
+}
+
+/** The folder that is named, else the configured one. A folder that is named needs no configuration. Throws UsageError. */
+export function findPolicies(args: FolderArgs): PolicyPlace {
+  const config = args.dir === undefined || args.config !== undefined ? configOf(args) : configIfAny()
+  const folder = args.dir ?? config?.policies
+  if (folder === undefined) throw new UsageError('usage', 'Name a policies folder.')
+  return {
+    folder,
+    cacheDir: config === null ? null : cacheFolder(config),
+    limits: config === null ? DEFAULT_POLICY_LIMITS : policyLimits(config),
+  }
+}
+
+function configOf(args: FolderArgs): Config {
+  return loadConfig({ file: args.config }).config
+}
+
+/** Secrets that a configuration asks for are not there where policies are tested. */
+function configIfAny(): Config | null {
+  try {
+    return loadConfig({}).config
+  } catch (error) {
+    if (error instanceof UsageError) return null
+    throw error
+  }
+}
+
+/** Runs something with a compiler that ends with it. */
+export async function withCompiler<T>(
+  place: PolicyPlace,
+  use: (compiler: Compiler) => Promise<T>,
+): Promise<T> {
+  const compiler = createCompiler({
+    artifact: await loadCompilerArtifact(place.cacheDir ?? temporaryFolder()),
+  })
+  try {
+    return await use(compiler)
+  } finally {
+    await compiler.close()
+  }
+}
+
+/** Where the compiler is unpacked when there is no build. What is found there is compared with the recorded digest. */
+function temporaryFolder(): string {
+  return join(tmpdir(), `mcp-policy-gateway-compiler-${userInfo().uid}`)
+}

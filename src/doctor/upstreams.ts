@@ -1,0 +1,177 @@
+/** Each upstream: does it answer, does it let us in, which tools does it offer. */
+import type { Dispatcher } from 'undici'
+import { DecoratorHandler, Pool } from 'undici'
+import type { LoadedConfig } from '../config/load.ts'
+import type { UpstreamConfig } from '../config/types.ts'
+import { toCatalogError } from '../upstream/catalog.ts'
+import { listTools } from '../upstream/catalog-client.ts'
+import { parseStaticHeaders } from '../upstream/headers.ts'
+import type { ToolList } from '../upstream/tool-list.ts'
+import { toToolList } from '../upstream/tool-list.ts'
+import { VERSION } from '../version.ts'
+import type { Finding, Trouble } from './finding.ts'
+import { toFinding } from './finding.ts'
+
+/** Asked at the same time. */
+const AT_ONCE = 8
+const BOUNDS = { maxPages: 100, maxTools: 10_000, maxBytes: 16 * 1024 * 1024, timeoutMs: 10_000 }
+
+/** Asks the upstreams that are wanted, all when `only` is null, as the gateway asks them. */
+export async function checkUpstreams(
+  loaded: LoadedConfig,
+  only: string | null,
+  onProgress: (text: string) => void,
+): Promise<readonly Finding[]> {
+  const names = Object.keys(loaded.config.upstreams).filter((name) => only === null || name === only)
+  const findings = new Map<string, Finding>()
+  const waiting = [...names]
+  const work = async (): Promise<void> => {
+    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
+      onProgress(`asking upstream ${name}`)
+      findings.set(name, await checkUpstream(loaded, name))
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(AT_ONCE, names.length) }, work))
+  return names.flatMap((name) => findings.get(name) ?? [])
+}
+
+/** What one asking came to. */
+interface Answer {
+  readonly list: ToolList | null
+  readonly protocolVersion: string | null
+  /** In our own words; null when it was answered. */
+  readonly error: string | null
+  /** HTTP status of its last answer; null when there was none. */
+  readonly status: number | null
+  readonly ms: number
+}
+
+async function checkUpstream(loaded: LoadedConfig, name: string): Promise<Finding> {
+  const upstream = loaded.config.upstreams[name]
+  if (upstream === undefined) throw new Error(`no upstream is named ${name}`)
+  const answer = await ask(name, upstream)
+  const { list, protocolVersion } = answer
+  const isGood = list !== null
+  return toFinding({
+    check: 'upstream',
+    subject: name,
+    title: `upstream ${name}`,
+    facts: isGood
+      ? [`${list.tools.size} tools`, `MCP ${protocolVersion ?? 'unknown'}`, `${Math.round(answer.ms)} ms`]
+      : [],
+    troubles: isGood ? listTroubles(list) : [failure(loaded, name, upstream, answer)],
+    details: [
+      `${addressOf(upstream)} (${loaded.origins.get(`upstreams.${name}.url`) ?? 'default'})`,
+      ...(list === null ? [] : [...list.tools.keys()].map((tool) => `tool ${tool}`)),
+      ...(list === null
+        ? []
+        : list.rejected.map(({ name: tool, reason }) => `not usable: ${tool} (${reason})`)),
+    ],
+  })
+}
+
+async function ask(name: string, upstream: UpstreamConfig): Promise<Answer> {
+  const statuses: number[] = []
+  const url = new URL(upstream.url)
+  const pool = new Pool(url.origin, { connect: { timeout: upstream.connectTimeoutMs }, connections: 2 })
+  const started = performance.now()
+  const common = () => ({ status: statuses.at(-1) ?? null, ms: performance.now() - started })
+  try {
+    const { tools, protocolVersion } = await listTools(
+      {
+        url,
+        own: {
+          configured: parseStaticHeaders(name, upstream.headers),
+          userAgent: `mcp-policy-gateway/${VERSION}`,
+        },
+        version: VERSION,
+        dispatcher: pool.compose(
+          (dispatch) => (options, handler) => dispatch(options, new StatusHandler(handler, statuses)),
+        ),
+        bounds: BOUNDS,
+        onFault: () => undefined,
+      },
+      AbortSignal.timeout(BOUNDS.timeoutMs + 1000),
+    )
+    return { list: toToolList(tools), protocolVersion, error: null, ...common() }
+  } catch (thrown) {
+    const { detail, message } = toCatalogError(thrown)
+    return { list: null, protocolVersion: null, error: detail ?? message, ...common() }
+  } finally {
+    await pool.destroy()
+  }
+}
+
+/** Notes the status of every answer: the client's own errors do not always say it. */
+class StatusHandler extends DecoratorHandler {
+  readonly #handler: Dispatcher.DispatchHandler
+  readonly #statuses: number[]
+
+  constructor(handler: Dispatcher.DispatchHandler, statuses: number[]) {
+    super(handler)
+    this.#handler = handler
+    this.#statuses = statuses
+  }
+
+  onResponseStart(...args: Parameters<NonNullable<Dispatcher.DispatchHandler['onResponseStart']>>): void {
+    this.#statuses.push(args[1])
+    this.#handler.onResponseStart?.(...args)
+  }
+}
+
+function listTroubles({ tools, rejected }: ToolList): Trouble[] {
+  const troubles: Trouble[] = []
+  if (tools.size === 0) {
+    troubles.push({ state: 'warn', text: 'it offers no tools', fix: 'Check its address and its credential' })
+  }
+  if (rejected.length > 0) {
+    const fix = 'Tell those who run it; -v shows which and why'
+    troubles.push({ state: 'warn', text: `${rejected.length} tools cannot be used`, fix })
+  }
+  return troubles
+}
+
+/** Why it did not work, and the line of the configuration where that is mended. */
+function failure(loaded: LoadedConfig, name: string, upstream: UpstreamConfig, answer: Answer): Trouble {
+  const address = addressOf(upstream)
+  if (answer.status === 401 || answer.status === 403) {
+    return { state: 'fail', text: `${answer.status} from ${address}`, fix: credentialFix(loaded, name) }
+  }
+  const at = loaded.origins.get(`upstreams.${name}.url`)
+  const fix = `Check upstreams.${name}.url${at === undefined ? '' : ` (${at})`}`
+  return { state: 'fail', text: whyText(address, answer), fix }
+}
+
+function whyText(address: string, { status, error }: Answer): string {
+  if (status !== null && status >= 300) return `${status} from ${address}`
+  const [, code] = /^([A-Z_]{3,64})\b/.exec(error ?? '') ?? []
+  if (status === null && code !== undefined) return `no connection to ${address} (${code})`
+  return `${address}: ${error ?? 'no answer'}`
+}
+
+const CREDENTIAL = /authorization|cookie|token|secret|key|credential/i
+
+/** Names the variable that holds the credential, never its value. */
+function credentialFix({ config, origins, templates }: LoadedConfig, name: string): string {
+  const headers = Object.keys(config.upstreams[name]?.headers ?? {})
+  const prefix = `upstreams.${name}.headers.`
+  // Names are kept as written there, and in lower case here.
+  const path = [...origins.keys()].find(
+    (setting) => setting.startsWith(prefix) && CREDENTIAL.test(setting.slice(prefix.length)),
+  )
+  if (headers.length === 0 || path === undefined) {
+    const at = origins.get(`upstreams.${name}.url`)
+    return `Give it a credential: upstreams.${name}.headers${at === undefined ? '' : ` (${at})`}`
+  }
+  const variables = [...(templates.get(path) ?? '').matchAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)/g)].map(
+    ([, one]) => one,
+  )
+  const what = variables.length === 0 ? path : variables.join(', ')
+  return `Set ${what} to a credential that it accepts (${origins.get(path) ?? path})`
+}
+
+/** Without query, which may hold a secret. */
+function addressOf(upstream: UpstreamConfig): string {
+  const { origin, pathname } = new URL(upstream.url)
+  return `${origin}${pathname}`
+}

@@ -1,0 +1,199 @@
+/**
+ * Rules `test_..`: they run in a second module, made from the same sources with the tests added, instrumented and metered
+ * like the one that serves. OPA's own interpreter (topdown) evaluates them as well: Wasm leaves some replacements of functions
+ * by `with` silently undefined (https://github.com/open-policy-agent/opa/issues/5311), and a test that says so must not be
+ * taken for the policy's fault, nor pass for that reason.
+ */
+import { createHash } from 'node:crypto'
+import { parseExact } from '../../json/exact.ts'
+import type { TraceRule } from '../../trace/shape.ts'
+import { parseTrace } from '../../trace/shape.ts'
+import { decisiveStep, traceLines } from '../../trace/tree.ts'
+import type { JsonObject } from '../build-data.ts'
+import type { BuildRequest, Compiler, PolicyError } from '../compiler.ts'
+import type { Dictionary } from '../dictionary.ts'
+import type { HostLimits, HostRun, PolicyHost } from '../host.ts'
+import { createHost } from '../host.ts'
+import { meter } from '../meter.ts'
+import type { TraceReader } from '../trace.ts'
+import { createTraceReader } from '../trace.ts'
+import type { TraceBounds } from '../trace-render.ts'
+import { condense } from './condense.ts'
+import type { TestRule } from './rego-heads.ts'
+import { findTestRules } from './rego-heads.ts'
+import type { TestFailure, TestResult } from './report.ts'
+import { guardSources } from './rule-guard.ts'
+import type { SubCases } from './sub-cases.ts'
+import { readSubCases, stepsOf } from './sub-cases.ts'
+import { DEFAULT_NOW_NS } from './table.ts'
+import type { Oracle } from './topdown.ts'
+import { askTopdown, differenceOf } from './topdown.ts'
+
+/** What rule tests are made from. */
+export interface RuleTestOptions {
+  readonly compiler: Pick<Compiler, 'build' | 'evaluate'>
+  /** The request that makes the serving module. */
+  readonly request: BuildRequest
+  readonly data: JsonObject
+  /** `*_test.rego` by name. */
+  readonly tests: Readonly<Record<string, string>>
+}
+
+/** Rule tests, built. */
+export interface RuleTests {
+  readonly rules: readonly TestRule[]
+  /** `sha256:<hex>` of the module. */
+  readonly digest: string
+  /** Runs rules of it, in their order. */
+  run(rules: readonly TestRule[]): Promise<readonly TestResult[]>
+}
+
+/** Tests are not callers: they may take as long as the module can count, about a quarter of a second. */
+const LIMITS: HostLimits = {
+  fuel: 0x7fffffff,
+  valueFuel: 0x7fffffff,
+  memoryPages: 1024,
+  maxMemoryPages: 8192,
+  maxResultBytes: 1 << 20,
+  events: { maxLogged: 20_000, maxPerProbe: 4000, maxEvents: 5_000_000 },
+}
+const TRACE_BOUNDS: TraceBounds = { maxBytes: 4 << 20, maxEvents: 20_000 }
+const NO_INPUT = new TextEncoder().encode('{}')
+
+/** null: there are no rules `test_..`. */
+export async function buildRuleTests(
+  options: RuleTestOptions,
+): Promise<RuleTests | { readonly errors: readonly PolicyError[] } | null> {
+  const { compiler, request, data, tests } = options
+  const rules = Object.entries(tests).flatMap(([file, text]) => findTestRules(file, text))
+  if (rules.length === 0) return null
+  const full: BuildRequest = {
+    ...request,
+    sources: { ...request.sources, ...tests },
+    entrypoints: [...new Set(rules.map(({ entrypoint }) => entrypoint))],
+  }
+  const built = await compiler.build(full)
+  if (!built.ok) return { errors: built.errors }
+  if (built.dictionary === null) throw new Error('the compiler returned no trace dictionary')
+  const errors = guardSources({ sources: request.sources, tests, rules, dictionary: built.dictionary })
+  if (errors.length > 0) return { errors }
+  const wasm = meter(built.wasm)
+  const { dictionary } = built
+  return {
+    rules,
+    digest: `sha256:${createHash('sha256').update(wasm).digest('hex')}`,
+    async run(chosen) {
+      const reader = createTraceReader(dictionary, data)
+      const dataText = JSON.stringify(data)
+      const host = await createHost({
+        wasm,
+        dataText,
+        knowsProbe: reader.knows,
+        hidesProbe: reader.hides,
+        limits: LIMITS,
+      })
+      const oracle = await askTopdown(compiler, full, dataText, chosen)
+      const runner = new RuleRunner({ host, reader, dictionary, sources: full.sources })
+      return chosen.flatMap((rule) => runner.run(rule, oracle))
+    },
+  }
+}
+
+interface RunnerParts {
+  readonly host: PolicyHost
+  readonly reader: TraceReader
+  readonly dictionary: Dictionary
+  readonly sources: Readonly<Record<string, string>>
+}
+
+class RuleRunner {
+  readonly #parts: RunnerParts
+
+  constructor(parts: RunnerParts) {
+    this.#parts = parts
+  }
+
+  /** One result, or one for each sub-case. */
+  run(rule: TestRule, oracle: Oracle): readonly TestResult[] {
+    const { host, dictionary } = this.#parts
+    const run = host.evaluate({
+      entrypoint: rule.entrypoint,
+      input: NO_INPUT,
+      nowNs: DEFAULT_NOW_NS,
+      record: true,
+    })
+    const difference = differenceOf(run, oracle(rule))
+    if (difference !== null) {
+      const note = `the engines differ: ${difference}`
+      return [this.#result(rule, [], { run, notes: [note, ...DIFFERENCE_NOTES], name: null })]
+    }
+    const sub = readSubCases(rule, run, dictionary)
+    if (sub === null) return [this.#result(rule, [], this.#problem(run))]
+    return sub.names.map((name) => {
+      const held = sub.held.has(name)
+      return this.#result(
+        rule,
+        [name],
+        held ? null : { run, notes: ['this sub-case does not hold'], name, sub },
+      )
+    })
+  }
+
+  #problem(run: HostRun): Problem | null {
+    if (run.fault !== null) return { run, notes: [run.fault.message], name: null }
+    if (run.result === true) return null
+    const given = run.result === undefined ? [] : [`it gives ${JSON.stringify(run.result)} instead of true`]
+    return { run, notes: given, name: null }
+  }
+
+  #result(rule: TestRule, labels: readonly string[], problem: Problem | null): TestResult {
+    const place = { file: rule.file, row: rule.row, col: 1 }
+    const known = { kind: 'rule', place, name: rule.name, labels } as const
+    const isTodo = rule.name.startsWith('todo_')
+    if (problem === null) {
+      const reason = isTodo ? 'it holds by now: take todo_ out of its name' : null
+      return { ...known, outcome: isTodo ? 'todo' : 'passed', reason, failure: null }
+    }
+    if (isTodo) return { ...known, outcome: 'todo', reason: null, failure: null }
+    return { ...known, outcome: 'failed', reason: null, failure: this.#explain(rule, problem) }
+  }
+
+  #explain(rule: TestRule, { run, notes, name, sub }: Problem): TestFailure {
+    const { reader, sources, dictionary } = this.#parts
+    const { text } = reader.render(run.recording(), { headText: '{}', argumentsText: null }, TRACE_BOUNDS)
+    const entered = (parseTrace(parseExact(text))?.rules ?? []).filter((one) => isOf(one, rule))
+    const shown = entered
+      .map((one) => (name === null || sub === undefined ? one : stepsOf(one, name, sub)))
+      .map(condense)
+    const policy = { sources, dictionary }
+    const lines = traceLines([], {
+      deciding: shown,
+      others: 'hidden',
+      policy,
+      source: policy,
+      inner: (_inner, step) => !step.ok || step.hasReads,
+    })
+    const step = shown[0] === undefined ? null : decisiveStep(shown[0])
+    const why = step === null || step.ok ? null : `line ${/\d+$/.exec(step.at)?.[0] ?? '?'} is false here`
+    return { mismatches: [], got: null, notes, lines: lines.filter((line) => line.depth <= MAX_DEPTH), why }
+  }
+}
+
+const MAX_DEPTH = 8
+
+const DIFFERENCE_NOTES = [
+  'Wasm is what serves; where it differs from OPA’s interpreter, the test says nothing about the policy',
+  'often the cause is `with` on a function (opa#5311): replace the data or the input instead, or a rule without arguments',
+]
+
+interface Problem {
+  readonly run: HostRun
+  readonly notes: readonly string[]
+  /** Of the sub-case; null = all of the rule. */
+  readonly name: string | null
+  readonly sub?: SubCases
+}
+
+function isOf({ rule }: TraceRule, { path }: TestRule): boolean {
+  return rule === path || rule.startsWith(`${path}[`) || rule.startsWith(`${path}.`)
+}
