@@ -32,6 +32,7 @@ import type { Rooms, Spine } from './gateway/call.ts'
 import { createSpine } from './gateway/call.ts'
 import { createRowIds } from './gateway/row-id.ts'
 import { recordThrottledWindow } from './gateway/throttled.ts'
+import type { AuditEvent } from './gateway/types.ts'
 import type { Pressure } from './http/pressure.ts'
 import { createPressure } from './http/pressure.ts'
 import type { HttpRoom } from './http/room.ts'
@@ -145,7 +146,11 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
     upstreams: upstreams.states,
     pressure: pressure.state,
   })
-  const observe = createObserver(options.log, metrics)
+  const tell = createObserver(options.log, metrics)
+  const observe = (event: AuditEvent): void => {
+    pressure.recorded(event.call)
+    tell(event)
+  }
   const recording = {
     audit: audit ?? createNoAudit(),
     http,
@@ -191,10 +196,10 @@ function openPools({ options, own }: Building, database: OpenedDatabase): Pools 
   return own(createPools({ runtime: database.runtime, onIdleError }), (pools) => pools.close())
 }
 
-/** Measures the delay of the event loop from now on. */
+/** Measures from now on how late everything is. */
 function openPressure({ config, own }: Building, { clock }: Ground): Pressure {
-  const { maxLagMs } = config.limits
-  return own(createPressure({ maxLagMs, clock }), (opened) => opened.close())
+  const { maxDelayMs } = config.limits
+  return own(createPressure({ maxDelayMs, clock }), (opened) => opened.close())
 }
 
 function openHttp(config: Config, secret: string, pressure: Pressure): HttpRoom {

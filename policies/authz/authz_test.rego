@@ -183,6 +183,17 @@ test_listed_resources_and_prompts_may_be_read if {
 	}
 }
 
+reading(uri) := object.union(target("admin", "resource", "desk://tickets/x"), {"arguments": {"uri": uri}})
+
+test_dot_segments_are_denied_as_they_are_written if {
+	every uri in ["desk://tickets/../x", "desk://tickets/%2e%2E/x", "desk://tickets/./x", "desk://..", "desk:\\\\a\\..\\b"] {
+		denied(reading(uri)) == {"uri-has-dot-segments"}
+	}
+	every uri in ["desk://tickets/a..b", "desk://tickets/.a", "desk://tickets/a."] {
+		may(reading(uri))
+	}
+}
+
 test_tasks_and_requests_of_servers_are_closed if {
 	not may(target("admin", "task", "1"))
 	denied(target("admin", "server_request", "sampling/createMessage")) == {"server-request"}

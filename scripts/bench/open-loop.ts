@@ -21,6 +21,8 @@ export interface OpenLoopOptions {
   readonly rate: number
   readonly seconds: number
   readonly timeoutMs: number
+  /** Connections that are open before the first call, as clients keep them. More are made when all are busy. */
+  readonly connections: number
   /** Called when the last call has been sent. */
   readonly onSent: () => void
 }
@@ -39,6 +41,8 @@ export async function openLoop(options: OpenLoopOptions): Promise<OpenLoopResult
   const bytes = requestBytes(options)
   const idle: Connection[] = []
   const all = new Set<Connection>()
+  for (let at = 0; at < options.connections; at += 1) idle.push(new Connection(options.port, idle, all))
+  await new Promise((resolve) => setTimeout(resolve, 500))
   const samples: Sample[] = []
   const total = Math.floor(options.rate * options.seconds)
   const from = performance.now()

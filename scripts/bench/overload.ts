@@ -24,6 +24,7 @@ const CAPACITY_CALLS = 3000
 const CONNECTIONS = 32
 const LOADS = [0.5, 1, 3]
 const CLIENT_TIMEOUT_MS = 10_000
+const CLIENT_CONNECTIONS = 1000
 
 interface Curve extends OpenLoopResult {
   readonly offered: number
@@ -103,6 +104,7 @@ async function offer(gateway: Served, { headers, rate }: Target & { readonly rat
   const result = await openLoop({
     ...{ port: gateway.port, path: '/mcp/support', headers, body: CALL_BODY, rate, seconds: SECONDS },
     timeoutMs: CLIENT_TIMEOUT_MS,
+    connections: CLIENT_CONNECTIONS,
     onSent() {
       cpuShare = (cpuOf(gateway.pid) - cpuBefore) / 1e6 / SECONDS
       rssMib = rssOf(gateway.pid)

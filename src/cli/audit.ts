@@ -211,7 +211,7 @@ async function show(args: ShowArgs, streams?: Streams): Promise<void> {
   await withDatabase(
     args,
     async ({ out, pools }) => {
-      const row = await findOne(pools.general, args.id)
+      const row = await findRow(pools.general, args.id)
       if (out.isJson) {
         out.line(stringifyExact(toDocument(row)))
         return
@@ -241,7 +241,7 @@ async function explain(args: ExplainArgs, streams?: Streams): Promise<void> {
   await withDatabase(
     args,
     async ({ out, pools }) => {
-      const row = await findOne(pools.general, args.id)
+      const row = await findRow(pools.general, args.id)
       const policy = await policyOf(pools.general, row)
       const explanation = explainRow(row, { policy, source: args.source, full: args.full || out.isJson })
       if (out.isJson) {
@@ -266,8 +266,8 @@ async function policyOf(db: Db, row: StoredRow): Promise<StoredPolicy | null> {
   return await loadRevision(db, digest, revision)
 }
 
-/** The one row that is meant. */
-async function findOne(db: Db, id: string): Promise<StoredRow> {
+/** The one row that is meant by (the beginning of) an id. Throws UsageError when there is none, or several. */
+export async function findRow(db: Db, id: string): Promise<StoredRow> {
   const rows = await findRows(db, id)
   if (rows === null) {
     throw new UsageError(

@@ -27,6 +27,8 @@ export interface DatabaseContext {
   readonly out: Output
   /** All as the runtime role; commands use `general`. */
   readonly pools: Pools
+  /** Folder of the embedded server; null with a configured one. */
+  readonly home: string | null
 }
 
 /**
@@ -49,7 +51,7 @@ export async function withDatabase<T>(
       onIdleError: (_use, error) => out.note(`database connection lost: ${error.message}`),
     })
     try {
-      return await use({ config, out, pools })
+      return await use({ config, out, pools, home: database.home })
     } finally {
       await pools.close()
     }

@@ -1,5 +1,6 @@
 /** Lays the report of the policy tests out in lines of at most 100 columns. */
 import type { Mismatch, Verdict } from '../policy/testing/expectation.ts'
+import { caseName } from '../policy/testing/find-case.ts'
 import type { TestFailure, TestReport, TestResult } from '../policy/testing/report.ts'
 import type { Output } from './output.ts'
 import { shellWord } from './shell-word.ts'
@@ -126,11 +127,6 @@ function failureLines(result: TestResult, layout: ReportLayout): readonly string
   if (result.kind === 'case')
     lines.push(`${INDENT}all rules: gateway policy eval --case ${shellWord(caseName(result))}`)
   return lines
-}
-
-/** What `policy eval --case` takes: `cases/tools.yaml:12[eng,delete_repo]`. */
-export function caseName({ place, labels }: Pick<TestResult, 'place' | 'labels'>): string {
-  return `${place.file}:${place.row}[${labels.join(',')}]`
 }
 
 /** Expected and got; or for a rule what it gave. */

@@ -1,6 +1,7 @@
 /** `gateway policy check|test|eval`: what authors of policies work with. */
 import type { CommandGroup } from './context.ts'
 import { check, checkOptions } from './policy-check.ts'
+import { evalOptions, evaluate } from './policy-eval.ts'
 import { test, testOptions } from './policy-test.ts'
 
 /** Adds the commands. */
@@ -18,6 +19,12 @@ export const policyCommands: CommandGroup = (parser, streams) =>
         'Run the tests of policies on the module that serves; exit code 1 when one fails, 2 when there is none',
         testOptions,
         (args) => test(args, streams),
+      )
+      .command(
+        'eval [input]',
+        'Ask the policies about one call and show why they decide so',
+        evalOptions,
+        (args) => evaluate(args, streams),
       )
       .demandCommand(1, 'Name a command: check, test or eval.'),
   )

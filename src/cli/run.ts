@@ -17,6 +17,7 @@ import type { Streams } from './output.ts'
 import { createOutput, EXIT } from './output.ts'
 import { policyCommands } from './policy.ts'
 import { serveCommands } from './serve.ts'
+import { toolsCommands } from './tools.ts'
 
 const GROUPS: readonly CommandGroup[] = [
   serveCommands,
@@ -25,6 +26,7 @@ const GROUPS: readonly CommandGroup[] = [
   connectCommands,
   keysCommands,
   killCommands,
+  toolsCommands,
   auditCommands,
   policyCommands,
   configCommands,

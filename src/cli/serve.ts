@@ -51,7 +51,7 @@ async function serve(args: ServeArgs, streams?: Streams): Promise<void> {
     const gateway = await start(config, log, out)
     try {
       tellAddresses(out, config, gateway)
-      const hangup = listenForHangup(out, gateway)
+      const hangup = listenForHangup(gateway, log, out)
       await stop.requested
       hangup.release()
       out.note('stopping: calls under way may finish; once more to stop at once')
@@ -116,9 +116,12 @@ function tellAddresses(out: Output, config: Config, gateway: Gateway): void {
 }
 
 /** SIGHUP asks to read the policies again. */
-function listenForHangup(out: Output, gateway: Gateway): { release(): void } {
+function listenForHangup(gateway: Gateway, log: Log, out: Output): { release(): void } {
   const onSignal = (): void => {
-    void gateway.reloadPolicies().then((result) => out.note(`policies: ${RELOADED[result]}`))
+    void gateway.reloadPolicies().then((result) => {
+      log.info({ result }, 'policies read on SIGHUP')
+      out.note(`policies: ${RELOADED[result]}`)
+    })
   }
   process.on('SIGHUP', onSignal)
   return { release: () => void process.off('SIGHUP', onSignal) }

@@ -34,7 +34,7 @@ export interface SettingsTree {
     readonly max_in_flight: number
     readonly principal_max_in_flight: number | null
     readonly principal_max_denials_per_minute: number | null
-    readonly max_lag_ms: number | null
+    readonly max_delay_ms: number | null
     readonly max_stream_s: number
     readonly drain_ms: number
     readonly policy_fuel: number
@@ -106,7 +106,7 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
       maxInFlight: limits.max_in_flight,
       principalMaxInFlight: limits.principal_max_in_flight,
       principalMaxDenialsPerMinute: limits.principal_max_denials_per_minute,
-      maxLagMs: limits.max_lag_ms,
+      maxDelayMs: limits.max_delay_ms,
       maxStreamS: limits.max_stream_s,
       drainMs: limits.drain_ms,
       policyFuel: limits.policy_fuel,

@@ -78,8 +78,8 @@ export interface LimitsConfig {
   /** Of one principal; null = no bound. */
   readonly principalMaxInFlight: number | null
   readonly principalMaxDenialsPerMinute: number | null
-  /** null = no shedding by delay of the event loop. */
-  readonly maxLagMs: number | null
+  /** null = nothing is refused for want of time. */
+  readonly maxDelayMs: number | null
   readonly maxStreamS: number
   readonly drainMs: number
   readonly policyFuel: number

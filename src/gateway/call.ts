@@ -78,9 +78,9 @@ export interface Rooms {
   }
   readonly rate: {
     /** Counts a call of this principal in flight; the function returned takes it off, once. Throws `rate_limited`. */
-    enter(principalId: string): () => void
+    enter(principalKey: string): () => void
     /** A call of this principal was denied. */
-    recordDenial(principalId: string): void
+    recordDenial(principalKey: string): void
     /** Charges all limits or none. Throws `limiter_unavailable`. */
     charge(limits: readonly Limit[]): Promise<ChargeReport>
     /** The header fields that tell a caller what is left. */
@@ -143,7 +143,7 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
       if (inFlight > limits.maxInFlight) throw new GatewayError('overloaded')
       const admission = await timed(call, 'admit', () => stages.admit(call))
       call.principal = await timed(call, 'auth', () => stages.authenticate(call, admission, exchange))
-      seat.hold(await timed(call, 'rate', () => rooms.rate.enter((call.principal as Principal).id)))
+      seat.hold(await timed(call, 'rate', () => rooms.rate.enter(principalKey(call.principal as Principal))))
       call.message = await timed(call, 'read', () => stages.read(call, exchange))
       const tool = await timed(call, 'authz', () => stages.authorize(call))
       await timed(call, 'rate', () => stages.chargeLimits(call))
@@ -184,7 +184,7 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
   function noteDenial(call: Call, error: GatewayError): void {
     const { status } = ENDINGS[error.kind]
     if (call.principal === null || call.message === null || (status !== 403 && status !== 429)) return
-    rooms.rate.recordDenial(call.principal.id)
+    rooms.rate.recordDenial(principalKey(call.principal))
   }
 
   async function timed<T>(call: Call, stage: Stage, run: () => T | Promise<T>): Promise<T> {
@@ -210,6 +210,11 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
     rooms.observe(event)
     await exchange.finish(last)
   }
+}
+
+/** Names of principals are unique within their tenant only. */
+function principalKey({ tenant, id }: Principal): string {
+  return JSON.stringify([tenant, id])
 }
 
 function openCall(rooms: Rooms, exchange: Exchange): Call {

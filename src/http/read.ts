@@ -1,9 +1,9 @@
 /** The stage `read`: an exchange -> one message, checked against everything that could be read in two ways. */
-import { GatewayError } from '../errors.ts'
+import { argumentsOf } from '../gateway/arguments.ts'
 import type { Call, Exchange, Message, Principal, RequestHead, Session } from '../gateway/types.ts'
 import { isWellFormed, JsonRefusal, scanJson } from '../json/scan.ts'
 import type { Span } from '../json/span.ts'
-import { findValue, objectMembers, rootSpan, sliceOf } from '../json/span.ts'
+import { objectMembers, rootSpan } from '../json/span.ts'
 import { headerOf, requireAccept, requireJsonBody } from './content.ts'
 import type { Envelope } from './envelope.ts'
 import { isObject, parseEnvelope } from './envelope.ts'
@@ -155,38 +155,17 @@ function requireReadableNames({ params, idText }: Envelope): void {
   }
 }
 
-/** Request method -> the members of `params` that a policy sees as `input.arguments`. */
-const ARGUMENT_MEMBERS: ReadonlyMap<string, readonly string[]> = new Map([
-  ['resources/read', ['uri']],
-  ['resources/subscribe', ['uri']],
-  ['resources/unsubscribe', ['uri']],
-  ['completion/complete', ['ref', 'argument', 'context']],
-  ['logging/setLevel', ['level']],
-])
-
-function argumentsTextOf(envelope: Envelope, text: string, params: Span | undefined): string | null {
-  const { method } = envelope
-  if (method === 'tools/call' || method === 'prompts/get') {
-    const value = envelope.params['arguments']
-    if (value === undefined || params === undefined) return '{}'
-    if (!isObject(value)) {
-      throw new MessageRefusal('invalid_params', {
-        idText: envelope.idText,
-        message: 'Invalid params: arguments must be an object',
-      })
-    }
-    return memberText(text, params, 'arguments')
-  }
-  const names = ARGUMENT_MEMBERS.get(method)
-  if (names === undefined) return null
-  const present = params === undefined ? [] : names.filter((name) => envelope.params[name] !== undefined)
-  return `{${present.map((name) => `"${name}":${memberText(text, params as Span, name)}`).join(',')}}`
-}
-
-function memberText(text: string, params: Span, name: string): string {
-  const span = findValue(text, [name], params)
-  if (span === null) throw new GatewayError('internal_error', { detail: `params.${name} was lost` })
-  return sliceOf(text, span)
+function argumentsTextOf(
+  { method, idText }: Envelope,
+  text: string,
+  params: Span | undefined,
+): string | null {
+  const found = argumentsOf(method, text, params)
+  if (found !== null) return found.text
+  throw new MessageRefusal('invalid_params', {
+    idText,
+    message: 'Invalid params: arguments must be an object',
+  })
 }
 
 const MAX_CLIENT_CHARS = 128

@@ -50,7 +50,9 @@ const encoder = new TextEncoder()
 export function toPolicyInput(call: Call, subject: InputSubject, options: InputOptions): PolicyInput {
   const headText = withoutLoneSurrogates(headOf(call, subject, options.nowNs))
   const raw = subject.phase === 'call' ? (call.message?.argumentsText ?? null) : null
-  const argumentsText = raw === null ? null : withoutLoneSurrogates(raw)
+  // Replacing makes a text at most half as short: of one that is too large even then, not every character is looked at.
+  const isHopeless = raw !== null && raw.length > 2 * options.maxBytes
+  const argumentsText = raw === null || isHopeless ? raw : withoutLoneSurrogates(raw)
   const text = argumentsText === null ? headText : `${headText.slice(0, -1)},"arguments":${argumentsText}}`
   const bytes = encoder.encode(text)
   return {

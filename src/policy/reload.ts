@@ -71,6 +71,8 @@ const MAX_LOGGED_CHARACTERS = 8000
 /** Looking takes at most about a twentieth of the time. */
 const REST_FACTOR = 20
 
+const REFUSED = 'the changed policies cannot be put in force: the last good ones stay'
+
 /** Starts to watch. */
 export function createPolicyReload(options: PolicyReloadOptions): PolicyReload {
   const { folder, room, log, clock } = options
@@ -81,6 +83,7 @@ export function createPolicyReload(options: PolicyReloadOptions): PolicyReload {
   let retryAt = Number.POSITIVE_INFINITY
   let tail: Promise<unknown> = Promise.resolve()
   let queued: Promise<ReloadResult> | null = null
+  let isReading = false
 
   async function attempt(): Promise<ReloadResult> {
     try {
@@ -114,10 +117,7 @@ export function createPolicyReload(options: PolicyReloadOptions): PolicyReload {
     pending = { error: tell(error), failed_since: before?.failed_since ?? iso(clock.nowMs()) }
     retryAt = needsAuthor(error) ? Number.POSITIVE_INFINITY : clock.monotonicMs() + pace.retryMs
     if (before?.error === pending.error) return
-    log.error(
-      { ...labels(room.revision), ...pending, problems: problemsOf(error) },
-      'the changed policies cannot be put in force: the last good ones stay',
-    )
+    log.error({ ...labels(room.revision), ...pending, problems: problemsOf(error) }, REFUSED)
   }
 
   /** One at a time; all who ask while one is running share the next. */
@@ -125,7 +125,9 @@ export function createPolicyReload(options: PolicyReloadOptions): PolicyReload {
     if (queued !== null) return queued
     const done = tail.then(async () => {
       queued = null
+      isReading = true
       const result = await attempt()
+      isReading = false
       if (!closing.signal.aborted) options.onResult(result)
       return result
     })
@@ -137,9 +139,10 @@ export function createPolicyReload(options: PolicyReloadOptions): PolicyReload {
   const poll = createPoll(async () => {
     const from = clock.monotonicMs()
     const now = await fingerprintFolder(folder)
-    const tookMs = clock.monotonicMs() - from
-    if (now !== seen || clock.monotonicMs() >= retryAt) await reload()
-    return pace.pollMs + tookMs * REST_FACTOR
+    const rest = (clock.monotonicMs() - from) * REST_FACTOR
+    // What changes during a reading that was asked for is seen at the next look.
+    if (!isReading && (now !== seen || clock.monotonicMs() >= retryAt)) await reload()
+    return pace.pollMs + rest
   }, pace.pollMs)
   return {
     reload,

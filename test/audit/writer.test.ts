@@ -98,6 +98,7 @@ describe('audit/writer', () => {
     expect(room.gauges()).to.deep.equal({
       pendingRows: 0,
       pendingBytes: 0,
+      lagMs: 0,
       writtenRows: 1,
       mendedRows: 0,
       failedWrites: 0,

@@ -1,8 +1,12 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect } from 'chai'
 import type { Row, TestGateway } from '../support/gateway.ts'
 import { startTestGateway } from '../support/gateway.ts'
 import type { RpcReply } from '../support/rpc.ts'
 import { legacy, modern, post } from '../support/rpc.ts'
+import { until } from '../support/until.ts'
 import type { RawHandler, ScriptedUpstream } from '../support/upstreams.ts'
 import { startScriptedUpstream } from '../support/upstreams.ts'
 
@@ -196,5 +200,38 @@ describe('what a caller names is what the policy judges', () => {
     expect((await post(mcp, list, legacy({ key, headers: session }))).status).to.equal(200)
     const namesake = await gateway.key({ tenant: 'globex' })
     expect((await post(mcp, list, legacy({ key: namesake, headers: session }))).status).to.equal(404)
+  })
+})
+
+describe('a subscription that is open when the policy changes', function () {
+  this.timeout(20_000)
+
+  it('ends when a resource in it is not allowed any more', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'gateway-subscriptions-'))
+    const rules = join(folder, 'rules.rego')
+    await writeFile(rules, POLICY)
+    const upstream = await startScriptedUpstream({
+      handle: (_request, reply) => void reply.stream(),
+    })
+    const gateway = await startTestGateway({
+      upstreams: { desk: upstream.url },
+      settings: { policies: folder },
+    })
+    try {
+      const key = await gateway.key()
+      const notifications = { resourceSubscriptions: ['x://payroll'] }
+      const open = modern(`${gateway.url}/mcp/desk`, 'subscriptions/listen', { notifications }, { key })
+      await upstream.waitFor('subscriptions/listen', 0)
+      await writeFile(rules, `${POLICY}\ndeny contains "closed" if input.target.name == "x://payroll"\n`)
+      const reply = await open
+      expect(reply.json.error.code).to.equal(1403)
+      const row = await until('the row', async () => (await gateway.rowsOf(reply.requestId))[0])
+      expect(row).to.include({ outcome: 'denied_authz', reason: 'policy_denied' })
+      expect(row?.decision['listed'][0]).to.include({ allow: false })
+    } finally {
+      await gateway.close()
+      await upstream.close()
+      await rm(folder, { recursive: true, force: true })
+    }
   })
 })

@@ -34,6 +34,8 @@ interface Member {
   /** As it reports itself to the others. */
   readonly name: string
   readonly mcp: string
+  /** What it has logged. */
+  log(): string
 }
 
 describe('three gateways on one database', function () {
@@ -63,7 +65,7 @@ policies: ./policies
 database: { url_file: ./url, migrate_url_file: ./migrate-url }
 secret_file: ./secret
 auth: { max_stale_s: ${MAX_STALE_S}, throttle: { max_failures: 1000 } }
-limits: { max_lag_ms: null }
+limits: { max_delay_ms: null }
 upstreams: { up: { url: ${upstream.url} } }
 `,
     )
@@ -103,7 +105,13 @@ upstreams: { up: { url: ${upstream.url} } }
       30_000,
     )
     const pid = child.pid as number
-    return { process: child, pid, name: `${hostname()}:${pid}`, mcp: listening.mounts[0] as string }
+    return {
+      process: child,
+      pid,
+      name: `${hostname()}:${pid}`,
+      mcp: listening.mounts[0] as string,
+      log: () => texts.err,
+    }
   }
 
   async function makeKey(name: string): Promise<{ id: string; text: string }> {
@@ -222,14 +230,21 @@ upstreams: { up: { url: ${upstream.url} } }
     expect(members.map((member) => member.process.exitCode)).to.deep.equal([null, null, null])
   })
 
-  it('SIGHUP has one read its policies at once; a signal to stop ends it in order', async () => {
+  it('SIGHUP has one read its policies, changed or not; a signal to stop ends it in order', async () => {
     const { text } = await makeKey('finn')
+    const [one] = members as [Member]
+    process.kill(one.pid, 'SIGHUP')
+    await until('it to read them', () => /"unchanged".*SIGHUP/.test(one.log()), 15_000)
     await writeFile(
       join(folder, 'policies/rules.rego'),
       `${POLICY}\ndeny contains "no-echo" if input.target.name == "echo"\n`,
     )
-    for (const { pid } of members) process.kill(pid, 'SIGHUP')
-    await until('the new policy on all', async () => (await statuses(text)).every((status) => status === 403))
+    process.kill(one.pid, 'SIGHUP')
+    await until(
+      'the new policy on all',
+      async () => (await statuses(text)).every((status) => status === 403),
+      15_000,
+    )
     const { rows } = await database.pool.query('select distinct revision from policy_revisions')
     expect(rows).to.have.lengthOf(2)
     const last = members.pop() as Member

@@ -223,19 +223,19 @@ export class CaseMaker {
         annotations: asObject(annotations),
         schemaDigest: (digest ?? null) as string | null,
       },
-      argumentsText: this.#arguments(leaf, made.subject),
+      argumentsText: this.#arguments(leaf, made.subject, made.what.name),
       client: client === undefined ? null : (client.value as CallFacts['client']),
     }
   }
 
-  #arguments(leaf: Leaf, subject: Subject): string | null {
+  #arguments(leaf: Leaf, subject: Subject, name: string | null): string | null {
     const given = leaf.settings.arguments
     if (leaf.phase === 'list') {
       const isOwn = given !== undefined && given.path.length === leaf.path.length + 1
       if (isOwn) throw this.#problem(given.path, 'in phase list there are no arguments', 'leave them out')
       return null
     }
-    if (given === undefined) return bareArguments(subject)
+    if (given === undefined) return bareArguments(subject, name)
     const json = this.#document.jsonAt(given.path)
     if (json === null) throw this.#problem(given.path, 'the arguments hold a value that JSON does not have')
     return json
@@ -283,23 +283,25 @@ export class CaseMaker {
   /** Which part of the input stands where. */
   #origins(leaf: Leaf, principal: Fixture, what: What, server: string): readonly Origin[] {
     const { arguments: given, now, request, client } = leaf.settings
-    const ofFixture = (input: string, kind: string, { document, path, name }: Fixture): Origin => ({
+    const document = this.#document
+    const ofFixture = (input: string, own: string, kind: string, fixture: Fixture): Origin => ({
       input: [input],
-      document,
-      path,
-      label: `fixtures.${kind}.${name}`,
+      own,
+      document: fixture.document,
+      path: fixture.path,
+      label: `fixtures.${kind}.${fixture.name}`,
     })
     const ofSetting = (input: readonly string[], setting: Setting | undefined): readonly Origin[] =>
       setting === undefined
         ? []
-        : [{ input, document: this.#document, path: setting.path, label: String(setting.path.at(-1)) }]
+        : [{ input, own: null, document, path: setting.path, label: String(setting.path.at(-1)) }]
     const labels = this.#fixtures.find('servers', server)
     return [
-      ofFixture('principal', 'principals', principal),
+      ofFixture('principal', 'id', 'principals', principal),
       ...(what.tool === null
-        ? [{ input: ['target'], document: this.#document, path: what.path, label: 'target' }]
-        : [ofFixture('target', 'tools', what.tool)]),
-      ...(labels === null ? [] : [ofFixture('server', 'servers', labels)]),
+        ? [{ input: ['target'], own: 'name', document, path: what.path, label: 'target' }]
+        : [ofFixture('target', 'name', 'tools', what.tool)]),
+      ...(labels === null ? [] : [ofFixture('server', 'name', 'servers', labels)]),
       ...(leaf.phase === 'list' ? [] : ofSetting(['arguments'], given)),
       ...ofSetting(['request', 'now_ns'], now),
       ...ofSetting(['request', 'time'], now),

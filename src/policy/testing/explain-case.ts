@@ -34,15 +34,22 @@ export interface CaseExplanation {
 }
 
 const MAX_RULES = 3
+/** The more a mismatch says about which rule was meant, the earlier. */
+const ORDER: readonly Mismatch['member'][] = [
+  'failure',
+  'denied_by',
+  'allowed_by',
+  'limits',
+  'obligations',
+  'allow',
+]
 const DECISION_PACKAGE = 'data.gateway.authz'
 
 /** Explains a case that failed. */
 export function explainCase(facts: CaseFacts): CaseExplanation {
   const { trace, policy } = facts
-  const rules = [...new Set(facts.mismatches.flatMap((mismatch) => rulesFor(mismatch, facts)))].slice(
-    0,
-    MAX_RULES,
-  )
+  const ordered = [...facts.mismatches].sort((a, b) => ORDER.indexOf(a.member) - ORDER.indexOf(b.member))
+  const rules = [...new Set(ordered.flatMap((mismatch) => rulesFor(mismatch, facts)))].slice(0, MAX_RULES)
   const shown = rules.map(condense)
   const lines = traceLines([], {
     deciding: shown,
@@ -78,8 +85,9 @@ function rulesFor(mismatch: Mismatch, facts: CaseFacts): readonly TraceRule[] {
     case 'failure':
       return trace.rules.filter((rule) => rule.outcome === 'aborted').slice(-1)
     case 'allow':
-      if (mismatch.expected !== true && facts.expect.deniedBy?.length === 0) return held('allow')
-      if (mismatch.expected !== true) return [...held('allow'), ...failed('deny').slice(0, 1)]
+      // With no reason named, the rule that came nearest to denying is the best guess at what was meant.
+      if (mismatch.expected !== true)
+        return [...held('allow'), ...(facts.expect.deniedBy === null ? failed('deny').slice(0, 1) : [])]
       return got.deniedBy.length > 0 ? held('deny') : failed('allow').slice(0, 2)
     case 'allowed_by':
       return rulesOfReasons('allow', mismatch, facts)
@@ -177,7 +185,7 @@ function originOf(reference: string, { origins, data }: CaseFacts): string | nul
   const inner = path.slice(origin.input.length)
   const reach = origin.document.reach([...origin.path, ...inner]) - origin.path.length
   const { file, row } = origin.document.placeOf([...origin.path, ...inner], reach > 0)
-  const found = reach === inner.length
+  const found = reach === inner.length || (inner.length === 1 && inner[0] === origin.own)
   return `${shortName(reference)} ${found ? 'comes from' : 'is not in'} ${file}:${row} (${origin.label})`
 }
 

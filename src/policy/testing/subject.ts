@@ -147,8 +147,13 @@ const EMPTY: Omit<Message, 'kind' | 'era' | 'method' | 'params'> = {
   client: null,
 }
 
-/** JSON text of the arguments of a call that gives none but what its target says; null = the method has none. */
-export function bareArguments({ method, target: { kind, name } }: Subject): string | null {
+/**
+ * JSON text of the arguments of a call that gives none but what its target says, as the client would write it; null = the
+ * method has none.
+ */
+export function bareArguments({ method, target }: Subject, written: string | null): string | null {
+  const { kind } = target
+  const name = written ?? target.name
   if (method === 'tools/call' || method === 'prompts/get') return '{}'
   if (kind === 'server_request') return method === 'response' ? null : '{}'
   if (kind === 'resource') return JSON.stringify({ uri: name })

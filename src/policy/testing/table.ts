@@ -40,6 +40,8 @@ export interface ExpectedLimit {
 export interface Origin {
   /** Path below `input`, such as `principal`. */
   readonly input: readonly string[]
+  /** The member below that the name of what stands there gives, such as `id`; null = none. */
+  readonly own: string | null
   readonly document: YamlDocument
   readonly path: YamlPath
   /** What stands there, such as `fixtures.principals.eng`. */
