@@ -3,6 +3,7 @@ import { parseExact } from '../json/exact.ts'
 import type { CompiledPolicy } from '../policy/build.ts'
 import type { AnsweredCall, AnsweredList } from '../policy/evaluate.ts'
 import type { InputQuestion } from '../policy/input-document.ts'
+import { createRuleValues } from '../policy/testing/rule-values.ts'
 import { parseTrace } from '../trace/shape.ts'
 import type { Verdict } from '../trace/tree.ts'
 import { decidingRules, traceLines } from '../trace/tree.ts'
@@ -42,7 +43,7 @@ export interface EvaluationLayout {
   readonly full: boolean
 }
 
-const LEAD = 12
+const LEAD = 14
 const MAX_TREE = 150
 
 /** The lines to print. Foreign text in them is escaped. */
@@ -136,11 +137,13 @@ function treeLines(
 ): readonly string[] {
   const trace = parseTrace(parseExact(traceText))
   if (trace === null) return []
+  const ofRules = createRuleValues(trace, policy)
   const lines = traceLines(trace.rules, {
     deciding: decidingRules(trace.rules, verdict),
     others: full ? 'whole' : 'folded',
     policy: trace.truncated ? null : policy,
     source: policy,
+    extra: (step) => (step.ok && !step.hasReads ? [] : ofRules(step)),
   })
   const shown = full ? lines : lines.slice(0, MAX_TREE)
   const laid = shown.flatMap((line) => [

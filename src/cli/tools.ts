@@ -10,6 +10,7 @@ import type { Principal } from '../gateway/types.ts'
 import type { ActiveKill } from '../kill/store.ts'
 import { loadActiveKills } from '../kill/store.ts'
 import { loadPolicies, policyLimits } from '../policies.ts'
+import { PolicyBuildError } from '../policy/build-error.ts'
 import type { KnownTool, UpstreamState, Upstreams } from '../upstream/room.ts'
 import { createUpstreams } from '../upstream/room.ts'
 import { VERSION } from '../version.ts'
@@ -158,11 +159,17 @@ function describedPrincipal({ role, kind, tenant, team, scope, claim }: ListArgs
   return { id: 'somebody', ...rest, authMethod: 'api_key', apiKeyId: null }
 }
 
+/** Throws UsageError `policy` for policies that would not be served. */
 async function openVerdicts(config: Config, principal: Principal, out: Output): Promise<Verdicts> {
-  const { policy } = await out.progress('building the policies', (progress) =>
-    loadPolicies(config, progress.step),
-  )
-  return { policy, limits: policyLimits(config), principal, nowMs: Date.now() }
+  try {
+    const { policy } = await out.progress('building the policies', (progress) =>
+      loadPolicies(config, progress.step),
+    )
+    return { policy, limits: policyLimits(config), principal, nowMs: Date.now() }
+  } catch (error) {
+    if (!(error instanceof PolicyBuildError)) throw error
+    throw new UsageError('policy', error.format(), { cause: error })
+  }
 }
 
 function openUpstreams(config: Config, servers: readonly string[]): Upstreams {

@@ -144,7 +144,7 @@ class Tree {
       mark,
       place: rowOf(step.at),
       text: step.expr,
-      values: valuesOf(step),
+      values: this.#values(step),
     })
   }
 
@@ -176,12 +176,16 @@ class Tree {
 
   #step(step: TraceStep, depth: number, text: string): void {
     const mark = step.ok ? '+' : 'x'
-    const values = [...valuesOf(step), ...(this.#plan.extra?.(step) ?? [])]
+    const values = this.#values(step)
     this.#push({ kind: 'step', depth, mark, place: rowOf(step.at), text, values })
     if (step.aborted) this.#note('the evaluation ended here', depth + 1)
     this.#steps(step.steps, depth + 1)
     const { inner: isShown } = this.#plan
     for (const inner of step.rules) if (isShown?.(inner, step) !== false) this.#rule(inner, depth + 1)
+  }
+
+  #values(step: TraceStep): readonly ShownValue[] {
+    return [...valuesOf(step), ...(this.#plan.extra?.(step) ?? [])]
   }
 
   #notReached(rule: TraceRule, depth: number): void {

