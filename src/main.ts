@@ -34,7 +34,7 @@ import { createRowIds } from './gateway/row-id.ts'
 import { recordThrottledWindow } from './gateway/throttled.ts'
 import type { AuditEvent } from './gateway/types.ts'
 import type { Pressure } from './http/pressure.ts'
-import { createPressure } from './http/pressure.ts'
+import { createLoopMeter, createPressure } from './http/pressure.ts'
 import type { HttpRoom } from './http/room.ts'
 import { createHttpRoom } from './http/room.ts'
 import type { FrontDoor } from './http/server.ts'
@@ -171,7 +171,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const admin = openAdmin(building, ground, {
     ...{ auth, kills, policy, reload, upstreams, audit, feed, metrics, drain },
   })
-  const front = openFrontDoor(building, ground, spine, drain)
+  const front = openFrontDoor(building, ground, { spine, pressure, drain })
   return {
     address: await listen(front, config.listen),
     adminAddress: admin === null ? null : await admin.listen(),
@@ -199,7 +199,7 @@ function openPools({ options, own }: Building, database: OpenedDatabase): Pools 
 /** Measures from now on how late everything is. */
 function openPressure({ config, own }: Building, { clock }: Ground): Pressure {
   const { maxDelayMs } = config.limits
-  return own(createPressure({ maxDelayMs, clock }), (opened) => opened.close())
+  return own(createPressure({ maxDelayMs, clock, loop: createLoopMeter() }), (opened) => opened.close())
 }
 
 function openHttp(config: Config, secret: string, pressure: Pressure): HttpRoom {
@@ -452,12 +452,13 @@ function health(config: Config, ground: Ground, parts: AdminParts): Record<strin
 function openFrontDoor(
   { config, options, own }: Building,
   ground: Ground,
-  spine: Spine,
-  drain: { isDraining: boolean },
+  parts: { readonly spine: Spine; readonly pressure: Pressure; readonly drain: { isDraining: boolean } },
 ): FrontDoor {
+  const { spine, pressure, drain } = parts
   const front = createFrontDoor({
     spine: spine.attempt,
     tls: config.tls,
+    onConnection: pressure.connected,
     newRequestId: () => ground.newId(ground.clock.nowMs()),
     log: options.log,
   })

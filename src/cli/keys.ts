@@ -1,5 +1,4 @@
 /** `gateway keys create|list|revoke|rotate`. A key is shown once, alone on stdout; everything else goes to stderr. */
-import { createInterface } from 'node:readline/promises'
 import type { Argv } from 'yargs'
 import type { KeySettings } from '../auth/key-settings.ts'
 import { KEY_KINDS } from '../auth/key-settings.ts'
@@ -15,6 +14,7 @@ import {
 } from '../auth/key-store.ts'
 import { waitUntilApplied } from '../db/applied.ts'
 import { UsageError } from '../errors.ts'
+import { confirm } from './confirm.ts'
 import type { CommandArgs, CommandGroup, DatabaseContext } from './context.ts'
 import { withDatabase } from './context.ts'
 import { parseClaims, parseDuration, parseExpiry } from './key-arguments.ts'
@@ -214,24 +214,6 @@ function tellPending(out: Output, report: { readonly pending: readonly string[] 
     `Not confirmed yet by ${names}. A gateway that hears nothing from the database asks it about every call ` +
       'after auth.max_stale_s seconds, and refuses when it cannot.',
   )
-}
-
-async function confirm(question: string, streams: Streams | undefined): Promise<void> {
-  const stderr = streams?.stderr ?? process.stderr
-  if (!(process.stdin.isTTY && stderr.isTTY)) {
-    throw new UsageError('usage', 'Nobody is here to be asked: repeat the command with --yes.')
-  }
-  const prompt = createInterface({ input: process.stdin, output: stderr })
-  const gone = new AbortController()
-  // Ctrl-C and Ctrl-D: without these the question would stay open for ever.
-  prompt.once('SIGINT', () => gone.abort())
-  prompt.once('close', () => gone.abort())
-  try {
-    const answer = await prompt.question(question, { signal: gone.signal }).catch(() => '')
-    if (!/^y(es)?$/i.test(answer.trim())) throw new UsageError('interrupted', 'Nothing was changed.')
-  } finally {
-    prompt.close()
-  }
 }
 
 function title(key: ApiKey): string {

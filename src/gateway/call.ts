@@ -10,6 +10,7 @@ import type { Stage } from '../errors.ts'
 import { ENDINGS, GatewayError, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
 import type { KillSwitches } from './killed.ts'
+import { openCall } from './open-call.ts'
 import { createStages } from './stages.ts'
 import { createOpenStreams, isLongLived } from './streams.ts'
 import type {
@@ -135,7 +136,7 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
   return { attempt, recheckStreams: streams.recheck, endStreams: streams.endAll }
 
   async function attempt(exchange: Exchange): Promise<void> {
-    const call = openCall(rooms, exchange)
+    const call = openCall(rooms, exchange.head)
     let ending: Ending | null = null
     let reply: Reply | null = null
     const seat = takeSeat()
@@ -215,29 +216,4 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
 /** Names of principals are unique within their tenant only. */
 function principalKey({ tenant, id }: Principal): string {
   return JSON.stringify([tenant, id])
-}
-
-function openCall(rooms: Rooms, exchange: Exchange): Call {
-  const startedMs = rooms.clock.nowMs()
-  const id = rooms.newId(startedMs)
-  return {
-    id,
-    requestId: id,
-    startedMs,
-    startedAt: rooms.clock.monotonicMs(),
-    head: exchange.head,
-    stage: 'admit',
-    clientIp: null,
-    principal: null,
-    server: null,
-    message: null,
-    target: null,
-    evaluation: null,
-    rate: null,
-    rateFields: {},
-    listed: null,
-    upstream: null,
-    hint: null,
-    timingsUs: {},
-  }
 }

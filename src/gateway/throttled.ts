@@ -2,6 +2,7 @@
 import { GatewayError } from '../errors.ts'
 import type { Rooms } from './call.ts'
 import { refused } from './ending.ts'
+import { openCall } from './open-call.ts'
 import type { Call } from './types.ts'
 
 /** Attempts from one address that were refused unrecorded. Times in ms since the epoch. */
@@ -28,30 +29,11 @@ export async function recordThrottledWindow(
   rooms.observe(event)
 }
 
-function throttledCall(rooms: Pick<Rooms, 'clock' | 'newId'>, window: ThrottledAttempts): Call {
-  const startedMs = rooms.clock.nowMs()
-  const id = rooms.newId(startedMs)
-  const address = window.address.replace(/\/64$/, '')
-  return {
-    id,
-    requestId: id,
-    startedMs,
-    startedAt: rooms.clock.monotonicMs(),
-    head: { httpMethod: '', mount: '', rawHeaders: [], headers: {}, peer: address },
-    stage: 'admit',
-    clientIp: address,
-    principal: null,
-    server: null,
-    message: null,
-    target: null,
-    evaluation: null,
-    rate: null,
-    rateFields: {},
-    listed: null,
-    upstream: null,
-    hint: null,
-    timingsUs: {},
-  }
+function throttledCall(rooms: Pick<Rooms, 'clock' | 'newId'>, { address }: ThrottledAttempts): Call {
+  const peer = address.replace(/\/64$/, '')
+  const call = openCall(rooms, { httpMethod: '', mount: '', rawHeaders: [], headers: {}, peer })
+  call.clientIp = peer
+  return call
 }
 
 function iso(ms: number): string {

@@ -1,6 +1,7 @@
 /**
- * How much of what arrives this process can take on, judged by what it makes of it: by how late its event loop is, and how
- * long calls spend in the gateway itself (waiting for the loop, the audit log or the limiter; upstreams do not count).
+ * How much of what arrives this process can take on, judged by what it makes of it: how late its event loop is, how long
+ * calls spend in the gateway itself (waiting for the loop, the audit log or the limiter; upstreams do not count), and
+ * whether newcomers wait at the door.
  *
  * What counts is the least of these delays in a while: a single pause (garbage collection, a busy neighbour) is not too much
  * work, a delay that nobody escapes is. [the idea of CoDel, RFC 8289] While it is above its bound, the share of requests that
@@ -14,6 +15,29 @@ export interface PressureOptions {
   /** Time calls may spend in the gateway itself, ms; null = nothing is refused. */
   readonly maxDelayMs: number | null
   readonly clock: { monotonicMs(): number }
+  readonly loop: LoopMeter
+}
+
+/** What Node tells of its event loop. */
+export interface LoopMeter {
+  /** Turns since the start of the process. */
+  turns(): number
+  /** Share of the time since the last call in which it was not idle, 0 to 1. */
+  busy(): number
+}
+
+/** The event loop of this process. */
+export function createLoopMeter(): LoopMeter {
+  let last = performance.eventLoopUtilization()
+  return {
+    turns: () => performance.nodeTiming.uvMetricsInfo.loopCount,
+    busy() {
+      const now = performance.eventLoopUtilization()
+      const { utilization } = performance.eventLoopUtilization(now, last)
+      last = now
+      return utilization
+    },
+  }
 }
 
 /** How it stands. */
@@ -28,6 +52,8 @@ export interface PressureState {
 export interface Pressure {
   /** Whether one more request is let in. Ask once for each. */
   admits(): boolean
+  /** A connection has been accepted. */
+  connected(): void
   /** An attempt has been recorded and is about to be answered. */
   recorded(call: Readonly<Call>): void
   /** Takes a measurement; called by its own timer. */
@@ -38,45 +64,61 @@ export interface Pressure {
 
 /** Time between two measurements. */
 const SAMPLE_MS = 50
-/** Shortest time that is judged, and the fewest measurements in it. */
-const [WINDOW_MS, WINDOW_SAMPLES] = [250, 3]
+/** Measurements that are judged together, and the fewest attempts whose own time counts: a single one proves little. */
+const [WINDOW_SAMPLES, WINDOW_ATTEMPTS] = [3, 10]
 /** A call passes the event loop about so often: as it arrives, for the upstream's answer, for those of the database. */
 const TURNS = 4
+/**
+ * Node takes in one connection with each turn of its loop. When it does so with nearly every turn and never rests, more wait
+ * than it takes in; how long they wait is not to be seen from here, so it counts as a small excess.
+ */
+const QUEUE = { turnShare: 0.8, busyShare: 0.97, least: 10, excess: 1.1 } as const
 /** However late: someone must get in, or nobody would notice that it is over. */
 const MIN_SHARE = 0.02
-/** By how much the share grows with each window that is well within the bound. */
-const GROWTH = 0.05
-/** One window leaves at most and at least so much of the share. */
+/** One window that is well within the bound lets the share grow by so much of itself, and by so much at least. */
+const [GROWTH, LEAST_GROWTH] = [0.15, 0.02]
+/** One window over the bound leaves at most and at least so much of the share. */
 const [MAX_LEFT, MIN_LEFT] = [0.9, 0.5]
 
-export function createPressure({ maxDelayMs, clock }: PressureOptions): Pressure {
+/** What was seen since the share was last judged. */
+const EMPTY_WINDOW = {
+  samples: 0,
+  leastLagMs: Number.POSITIVE_INFINITY,
+  attempts: 0,
+  leastOwnMs: Number.POSITIVE_INFINITY,
+  accepted: 0,
+}
+
+export function createPressure({ maxDelayMs, clock, loop }: PressureOptions): Pressure {
   let sampledAt = clock.monotonicMs()
   let lagMs = 0
   let share = 1
   /** Fractions of a request that were let in so far: spreads the refusals evenly, without chance. */
   let credit = 0
-  let windowFrom = sampledAt
-  let samples = 0
-  /** Least delays in this window; Infinity = nothing was measured. */
-  let leastLagMs = Number.POSITIVE_INFINITY
-  let leastOwnMs = Number.POSITIVE_INFINITY
+  let window = { ...EMPTY_WINDOW }
+  let turnsBefore = loop.turns()
 
   function sample(): void {
     const now = clock.monotonicMs()
     lagMs = Math.max(0, now - sampledAt - SAMPLE_MS)
     sampledAt = now
-    samples += 1
-    leastLagMs = Math.min(leastLagMs, lagMs)
-    if (samples < WINDOW_SAMPLES || now - windowFrom < WINDOW_MS) return
-    if (maxDelayMs !== null) share = nextShare(share, delayMs() / maxDelayMs)
-    windowFrom = now
-    samples = 0
-    leastLagMs = Number.POSITIVE_INFINITY
-    leastOwnMs = Number.POSITIVE_INFINITY
+    window.samples += 1
+    window.leastLagMs = Math.min(window.leastLagMs, lagMs)
+    if (window.samples < WINDOW_SAMPLES) return
+    if (maxDelayMs !== null) share = nextShare(share, Math.max(delayMs() / maxDelayMs, queueExcess()))
+    window = { ...EMPTY_WINDOW }
   }
 
   function delayMs(): number {
-    return Math.max(leastLagMs * TURNS, leastOwnMs === Number.POSITIVE_INFINITY ? 0 : leastOwnMs)
+    const { leastLagMs, leastOwnMs, attempts } = window
+    return Math.max(leastLagMs * TURNS, attempts < WINDOW_ATTEMPTS ? 0 : leastOwnMs)
+  }
+
+  function queueExcess(): number {
+    const turns = loop.turns() - turnsBefore
+    turnsBefore += turns
+    const isQueue = window.accepted >= QUEUE.least && window.accepted >= turns * QUEUE.turnShare
+    return loop.busy() > QUEUE.busyShare && isQueue ? QUEUE.excess : 0
   }
 
   const timer = setInterval(sample, SAMPLE_MS)
@@ -89,8 +131,12 @@ export function createPressure({ maxDelayMs, clock }: PressureOptions): Pressure
       credit -= 1
       return true
     },
+    connected() {
+      window.accepted += 1
+    },
     recorded(call) {
-      leastOwnMs = Math.min(leastOwnMs, ownMs(call, clock.monotonicMs()))
+      window.attempts += 1
+      window.leastOwnMs = Math.min(window.leastOwnMs, ownMs(call, clock.monotonicMs()))
     },
     sample,
     state: () => ({ lagMs, share }),
@@ -106,5 +152,5 @@ function ownMs({ startedAt, timingsUs }: Readonly<Call>, nowMs: number): number 
 /** @param excess the delay as a multiple of its bound */
 function nextShare(share: number, excess: number): number {
   if (excess > 1) return Math.max(MIN_SHARE, share * Math.min(MAX_LEFT, Math.max(MIN_LEFT, 1 / excess)))
-  return excess < 0.5 ? Math.min(1, share + GROWTH) : share
+  return excess < 0.5 ? Math.min(1, share + Math.max(LEAST_GROWTH, share * GROWTH)) : share
 }

@@ -61,6 +61,8 @@ export interface FrontDoorOptions {
   readonly limits?: Partial<FrontDoorLimits>
   /** PEM files; null = plain HTTP. */
   readonly tls?: { readonly certFile: string; readonly keyFile: string } | null
+  /** Told of every connection that is accepted. */
+  readonly onConnection?: () => void
   /** An id for the answers that never reach the spine. */
   readonly newRequestId: () => string
   readonly log: {
@@ -250,6 +252,7 @@ function hardenServer(
   server.maxConnections = limits.maxConnections
   // The body is asked for when it is read, not before the credential has been checked.
   server.on('checkContinue', app)
+  server.on('connection', () => options.onConnection?.())
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     options.log.debug({ code: error.code }, 'malformed request')
     const isBusy = (connections.get(socket)?.size ?? 0) > 0

@@ -45,7 +45,10 @@ export async function loadCompilerArtifact(cacheDir: string): Promise<CompilerAr
   return artifact(await unpack(cacheDir, name, digest), digest)
 }
 
-/** Unpacks the compiler into the build's output folder, for `npm run build`. */
+/**
+ * Unpacks the compiler into the build's output folder, for `npm run build`.
+ * @public imported by scripts/build.mjs from dist/
+ */
 export async function unpackCompilerForBuild(): Promise<CompilerArtifact> {
   return loadCompilerArtifact(BUILT)
 }

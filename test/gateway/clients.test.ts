@@ -141,6 +141,35 @@ describe('unmodified MCP clients work through the gateway', function () {
     expect(hashes.size, 'one session').to.equal(1)
   })
 
+  it('a subscription that its client leaves has ended as it should', async () => {
+    const own = await gateway.key({ name: 'subscriber' })
+    const meta = {
+      'io.modelcontextprotocol/protocolVersion': '2026-07-28',
+      'io.modelcontextprotocol/clientCapabilities': {},
+    }
+    const params = { notifications: { toolsListChanged: true }, _meta: meta }
+    const leaving = new AbortController()
+    const { body } = await fetch(url('both'), {
+      method: 'POST',
+      headers: {
+        ...init(own).requestInit.headers,
+        'content-type': 'application/json',
+        accept: 'application/json, text/event-stream',
+        'mcp-protocol-version': '2026-07-28',
+        'mcp-method': 'subscriptions/listen',
+      },
+      body: JSON.stringify({ jsonrpc: '2.0', id: 'sub', method: 'subscriptions/listen', params }),
+      signal: leaving.signal,
+    })
+    const first = await body?.getReader().read()
+    expect(Buffer.from(first?.value ?? []).toString()).to.contain('subscriptions/acknowledged')
+    leaving.abort()
+    const row = await until('the row of the subscription', async () =>
+      (await gateway.rows()).find((found) => found['principal_id'] === 'subscriber'),
+    )
+    expect(row).to.include({ method: 'subscriptions/listen', outcome: 'allowed', status_code: 200 })
+  })
+
   it('a session id works only for the principal and the mount it was made for', async () => {
     const { client, transport } = await v1Client('sessions')
     const session = transport.sessionId as string

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
-import { toRateLimitFields } from '../../src/rate/headers.ts'
 import type { ChargeReport, LimitReport } from '../../src/gateway/types.ts'
+import { toRateLimitFields } from '../../src/rate/headers.ts'
 
 describe('RateLimit fields', () => {
   const one = (settings: Partial<LimitReport>): LimitReport => ({

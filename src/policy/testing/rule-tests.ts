@@ -24,7 +24,7 @@ import { findTestRules } from './rego-heads.ts'
 import type { TestFailure, TestResult } from './report.ts'
 import { guardSources } from './rule-guard.ts'
 import type { SubCases } from './sub-cases.ts'
-import { readSubCases, stepsOf } from './sub-cases.ts'
+import { hasSubCases, readSubCases, stepsOf } from './sub-cases.ts'
 import { DEFAULT_NOW_NS } from './table.ts'
 import type { Oracle } from './topdown.ts'
 import { askTopdown, differenceOf } from './topdown.ts'
@@ -92,9 +92,17 @@ export async function buildRuleTests(
         hidesProbe: reader.hides,
         limits: LIMITS,
       })
-      const oracle = await askTopdown(compiler, full, dataText, chosen)
       const runner = new RuleRunner({ host, reader, dictionary, sources: full.sources })
-      return chosen.flatMap((rule) => runner.run(rule, oracle))
+      const runs = chosen.map((rule) => ({ rule, run: runner.evaluate(rule) }))
+      // What is too much for Wasm would keep topdown, which has no budget, busy for minutes.
+      const asked = runs.filter(({ run }) => run.fault === null || run.fault.kind === 'error')
+      const oracle = await askTopdown(
+        compiler,
+        full,
+        dataText,
+        asked.map(({ rule }) => rule),
+      )
+      return runs.flatMap(({ rule, run }) => runner.judge(rule, run, oracle))
     },
   }
 }
@@ -113,37 +121,35 @@ class RuleRunner {
     this.#parts = parts
   }
 
+  /** Events are kept only of rules whose sub-cases have to be read off them. */
+  evaluate(rule: TestRule): HostRun {
+    return this.#evaluate(rule, hasSubCases(rule, this.#parts.dictionary))
+  }
+
+  #evaluate({ entrypoint }: TestRule, record: boolean): HostRun {
+    return this.#parts.host.evaluate({ entrypoint, input: NO_INPUT, nowNs: DEFAULT_NOW_NS, record })
+  }
+
   /** One result, or one for each sub-case. */
-  run(rule: TestRule, oracle: Oracle): readonly TestResult[] {
-    const { host, dictionary } = this.#parts
-    const run = host.evaluate({
-      entrypoint: rule.entrypoint,
-      input: NO_INPUT,
-      nowNs: DEFAULT_NOW_NS,
-      record: true,
-    })
+  judge(rule: TestRule, run: HostRun, oracle: Oracle): readonly TestResult[] {
     const difference = differenceOf(run, oracle(rule))
     if (difference !== null) {
-      const note = `the engines differ: ${difference}`
-      return [this.#result(rule, [], { run, notes: [note, ...DIFFERENCE_NOTES], name: null })]
+      const notes = [`the engines differ: ${difference}`, ...DIFFERENCE_NOTES]
+      return [this.#result(rule, [], { notes, name: null })]
     }
-    const sub = readSubCases(rule, run, dictionary)
+    const sub = readSubCases(rule, run, this.#parts.dictionary)
     if (sub === null) return [this.#result(rule, [], this.#problem(run))]
     return sub.names.map((name) => {
       const held = sub.held.has(name)
-      return this.#result(
-        rule,
-        [name],
-        held ? null : { run, notes: ['this sub-case does not hold'], name, sub },
-      )
+      return this.#result(rule, [name], held ? null : { notes: ['this sub-case does not hold'], name, sub })
     })
   }
 
   #problem(run: HostRun): Problem | null {
-    if (run.fault !== null) return { run, notes: [run.fault.message], name: null }
+    if (run.fault !== null) return { notes: [run.fault.message], name: null }
     if (run.result === true) return null
     const given = run.result === undefined ? [] : [`it gives ${JSON.stringify(run.result)} instead of true`]
-    return { run, notes: given, name: null }
+    return { notes: given, name: null }
   }
 
   #result(rule: TestRule, labels: readonly string[], problem: Problem | null): TestResult {
@@ -158,8 +164,9 @@ class RuleRunner {
     return { ...known, outcome: 'failed', reason: null, failure: this.#explain(rule, problem) }
   }
 
-  #explain(rule: TestRule, { run, notes, name, sub }: Problem): TestFailure {
+  #explain(rule: TestRule, { notes, name, sub }: Problem): TestFailure {
     const { reader, sources, dictionary } = this.#parts
+    const run = this.#evaluate(rule, true)
     const { text } = reader.render(run.recording(), { headText: '{}', argumentsText: null }, TRACE_BOUNDS)
     const entered = (parseTrace(parseExact(text))?.rules ?? []).filter((one) => isOf(one, rule))
     const shown = entered
@@ -182,12 +189,11 @@ class RuleRunner {
 const MAX_DEPTH = 8
 
 const DIFFERENCE_NOTES = [
-  'Wasm is what serves; where it differs from OPA’s interpreter, the test says nothing about the policy',
-  'often the cause is `with` on a function (opa#5311): replace the data or the input instead, or a rule without arguments',
+  'Wasm is what serves; where OPA’s interpreter says something else, the test tells nothing about the policy',
+  'known causes: `with` on a function (opa#5311), integer keys of data (opa#3711), numbers beyond 64 bits',
 ]
 
 interface Problem {
-  readonly run: HostRun
   readonly notes: readonly string[]
   /** Of the sub-case; null = all of the rule. */
   readonly name: string | null

@@ -20,6 +20,11 @@ export interface SubCases {
 /** More values than this travel as one array. */
 const MAX_DIRECT_VALUES = 4
 
+/** Whether a test has sub-cases. */
+export function hasSubCases(rule: TestRule, { rules }: Dictionary): boolean {
+  return rules.some(({ path }) => isBelow(path, rule.path))
+}
+
 /** null: the rule has no sub-cases, or its evaluation failed. */
 export function readSubCases(rule: TestRule, run: HostRun, dictionary: Dictionary): SubCases | null {
   const definitions = dictionary.rules.filter(({ path }) => path !== rule.path && isBelow(path, rule.path))

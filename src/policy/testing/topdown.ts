@@ -1,6 +1,7 @@
 /** The second opinion on rules `test_..`: OPA's interpreter, topdown. */
 
 import type { BuildRequest, Compiler } from '../compiler.ts'
+import { CompilerFault } from '../compiler-process.ts'
 import type { HostRun } from '../host.ts'
 import { canonicalText } from './canonical.ts'
 import type { TestRule } from './rego-heads.ts'
@@ -25,35 +26,53 @@ export async function askTopdown(
   const paths = [...new Set(rules.map(({ path }) => path))]
   const opinions = new Map<string, Opinion>()
   const ask = async (asked: readonly string[]): Promise<void> => {
-    // A comprehension is empty when the rule is undefined, so one undefined rule does not take the others with it.
-    const parts = asked.map((path) => `[value | value := ${path}]`)
-    const { sources, inputSchema, builtins, contract } = request
-    const answer = await compiler.evaluate({
-      sources,
-      inputSchema,
-      ...(builtins === undefined ? {} : { builtins }),
-      ...(contract === undefined ? {} : { contract }),
-      query: `opinions = [${parts.join(', ')}]`,
-      inputText: '{}',
-      dataText,
-      nowNs: DEFAULT_NOW_NS,
-    })
-    if (!answer.ok)
-      throw new Error(`topdown refuses the tests: ${answer.errors[0]?.message ?? 'no reason given'}`)
-    if (answer.error !== null && asked.length > 1) {
+    const answered = await evaluate(compiler, request, dataText, asked)
+    if (typeof answered === 'string' && asked.length > 1) {
       for (const path of asked) await ask([path])
       return
     }
-    const values = (answer.result[0]?.['opinions'] ?? []) as readonly (readonly unknown[])[]
     asked.forEach((path, index) => {
-      const [value, ...more] = values[index] ?? []
-      if (answer.error !== null) opinions.set(path, { kind: 'error', message: answer.error.message })
-      else if (value === undefined) opinions.set(path, { kind: 'undefined' })
-      else opinions.set(path, { kind: 'value', value: more.length > 0 ? [value, ...more] : value })
+      if (typeof answered === 'string') opinions.set(path, { kind: 'error', message: answered })
+      else opinions.set(path, answered[index] ?? { kind: 'undefined' })
     })
   }
   if (paths.length > 0) await ask(paths)
   return ({ path }) => opinions.get(path) ?? { kind: 'undefined' }
+}
+
+/** Opinions on rules in one query, or why there are none. */
+async function evaluate(
+  compiler: Pick<Compiler, 'evaluate'>,
+  { sources, inputSchema, builtins, contract }: BuildRequest,
+  dataText: string,
+  paths: readonly string[],
+): Promise<readonly Opinion[] | string> {
+  // A comprehension is empty when the rule is undefined, so one undefined rule does not take the others with it.
+  const parts = paths.map((path) => `[value | value := ${path}]`)
+  const evaluated = compiler.evaluate({
+    sources,
+    inputSchema,
+    ...(builtins === undefined ? {} : { builtins }),
+    ...(contract === undefined ? {} : { contract }),
+    query: `opinions = [${parts.join(', ')}]`,
+    inputText: '{}',
+    dataText,
+    nowNs: DEFAULT_NOW_NS,
+  })
+  const answer = await evaluated.catch((error: unknown) => {
+    if (error instanceof CompilerFault) return error.message
+    throw error
+  })
+  if (typeof answer === 'string') return answer
+  if (!answer.ok)
+    throw new Error(`topdown refuses the tests: ${answer.errors[0]?.message ?? 'no reason given'}`)
+  if (answer.error !== null) return answer.error.message
+  const values = (answer.result[0]?.['opinions'] ?? []) as readonly (readonly unknown[])[]
+  return values.map(([value, ...more]) =>
+    value === undefined
+      ? { kind: 'undefined' }
+      : { kind: 'value', value: more.length > 0 ? [value, ...more] : value },
+  )
 }
 
 /** How the two differ, for people; null = they agree. A budget that was exceeded in Wasm is no difference. */
