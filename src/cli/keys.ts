@@ -13,7 +13,6 @@ import {
   rotateKey,
 } from '../auth/key-store.ts'
 import { waitUntilApplied } from '../db/applied.ts'
-import { UsageError } from '../errors.ts'
 import { confirm } from './confirm.ts'
 import type { CommandArgs, CommandGroup, DatabaseContext } from './context.ts'
 import { withDatabase } from './context.ts'

@@ -52,7 +52,7 @@ export interface RuleTests {
 const LIMITS: HostLimits = {
   fuel: 0x7fffffff,
   valueFuel: 0x7fffffff,
-  memoryPages: 1024,
+  memoryPages: 256,
   maxMemoryPages: 8192,
   maxResultBytes: 1 << 20,
   events: { maxLogged: 20_000, maxPerProbe: 4000, maxEvents: 5_000_000 },

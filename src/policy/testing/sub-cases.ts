@@ -94,5 +94,5 @@ export function stepsOf(rule: TraceRule, name: string, { variable }: SubCases): 
     if (bound !== undefined) current = nameOf(bound)
     return current === name
   })
-  return { ...rule, outcome: 'undefined', steps }
+  return { ...rule, outcome: 'undefined', value: null, steps }
 }
