@@ -148,7 +148,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   })
   const tell = createObserver(options.log, metrics)
   const observe = (event: AuditEvent): void => {
-    pressure.recorded(event.call)
+    pressure.recorded(event)
     tell(event)
   }
   const recording = {
@@ -164,7 +164,8 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   await feed.refresh()
   await refuseWithoutCredentials(config, pools)
   const rate = openRate(building, ground, pools)
-  const spine = createSpine({ ...recording, auth, kills, policy, rate, upstreams }, config.limits)
+  const rooms = { ...recording, auth, kills, policy, rate, upstreams }
+  const spine = createSpine(waitingElsewhere(rooms, pressure), config.limits)
   for (const topic of [KEYS_TOPIC, KILLS_TOPIC]) feed.onChange(topic, spine.recheckStreams)
   const reload = openReload(building, ground, { loaded, policy, pools, metrics, spine })
   const drain = { isDraining: false }
@@ -194,6 +195,21 @@ function openPools({ options, own }: Building, database: OpenedDatabase): Pools 
   const onIdleError = (use: string, error: Error): void =>
     options.log.warn({ pool: use, error: error.message }, 'database connection lost')
   return own(createPools({ runtime: database.runtime, onIdleError }), (pools) => pools.close())
+}
+
+/** Waiting for a body or for an upstream is not the gateway's own work. */
+function waitingElsewhere(rooms: Rooms, { away }: Pressure): Rooms {
+  const { http, upstreams } = rooms
+  return {
+    ...rooms,
+    http: { ...http, read: away(http.read) },
+    upstreams: {
+      ...upstreams,
+      findTool: away(upstreams.findTool),
+      validateArguments: away(upstreams.validateArguments),
+      forward: away(upstreams.forward),
+    },
+  }
 }
 
 /** Measures from now on how late everything is. */

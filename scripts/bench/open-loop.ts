@@ -1,6 +1,6 @@
 /**
- * An open loop of calls, as cheap as Node can: raw sockets, one call at a time on each, a new one when none is idle. What is
- * due is sent whether the last answers have come or not.
+ * An open loop of calls, as cheap as Node can: raw sockets that stay open, one call at a time on each, as agents do. What is
+ * due is sent whether earlier answers have come or not; when every connection is busy it waits here, and its time counts.
  */
 import type { Socket } from 'node:net'
 import { connect } from 'node:net'
@@ -21,7 +21,7 @@ export interface OpenLoopOptions {
   readonly rate: number
   readonly seconds: number
   readonly timeoutMs: number
-  /** Connections that are open before the first call, as clients keep them. More are made when all are busy. */
+  /** All are open before the first call. */
   readonly connections: number
   /** Called when the last call has been sent. */
   readonly onSent: () => void
@@ -31,50 +31,65 @@ export interface OpenLoopResult {
   readonly samples: readonly Sample[]
   /** Longest time that this process was late with a call. */
   readonly lateMs: number
-  readonly connections: number
+  /** Most calls that were under way or waited for a connection. */
+  readonly mostOpen: number
 }
 
 const TICK_MS = 1
+/** Until all connections have been accepted. */
+const SETTLE_MS = 700
 
 /** Resolves when every call has been answered or given up. */
 export async function openLoop(options: OpenLoopOptions): Promise<OpenLoopResult> {
   const bytes = requestBytes(options)
   const idle: Connection[] = []
-  const all = new Set<Connection>()
-  for (let at = 0; at < options.connections; at += 1) idle.push(new Connection(options.port, idle, all))
-  await new Promise((resolve) => setTimeout(resolve, 500))
+  const waiting: number[] = []
   const samples: Sample[] = []
   const total = Math.floor(options.rate * options.seconds)
-  const from = performance.now()
   let lateMs = 0
-  let left = total
-
-  await new Promise<void>((resolve) => {
-    const done = (status: number, dueAt: number): void => {
-      samples.push({ status, ms: performance.now() - dueAt })
-      left -= 1
-      if (left === 0) resolve()
-    }
-    const send = (dueAt: number): void => {
-      const connection = idle.pop() ?? new Connection(options.port, idle, all)
-      connection.send(bytes, options.timeoutMs, (status) => done(status, dueAt))
-    }
-    let sent = 0
-    const timer = setInterval(() => {
-      const now = performance.now()
-      for (; sent < total; sent += 1) {
-        const dueAt = from + (sent / options.rate) * 1000
-        if (dueAt > now) return
-        lateMs = Math.max(lateMs, now - dueAt)
-        send(dueAt)
-      }
-      clearInterval(timer)
-      options.onSent()
-    }, TICK_MS)
+  let open = 0
+  let mostOpen = 0
+  let finished: () => void = () => undefined
+  const allAnswered = new Promise<void>((resolve) => {
+    finished = resolve
   })
-  const connections = all.size
-  for (const connection of all) connection.close()
-  return { samples, lateMs, connections }
+
+  const send = (connection: Connection, dueAt: number): void => {
+    connection.send(bytes, options.timeoutMs, (status, next) => {
+      samples.push({ status, ms: performance.now() - dueAt })
+      open -= 1
+      const due = waiting.shift()
+      if (due === undefined) idle.push(next)
+      else send(next, due)
+      if (samples.length === total) finished()
+    })
+  }
+  const begin = (dueAt: number): void => {
+    open += 1
+    mostOpen = Math.max(mostOpen, open)
+    const connection = idle.pop()
+    if (connection === undefined) waiting.push(dueAt)
+    else send(connection, dueAt)
+  }
+
+  for (let at = 0; at < options.connections; at += 1) idle.push(new Connection(options.port))
+  await new Promise((resolve) => setTimeout(resolve, SETTLE_MS))
+  const from = performance.now()
+  let sent = 0
+  const timer = setInterval(() => {
+    const now = performance.now()
+    for (; sent < total; sent += 1) {
+      const dueAt = from + (sent / options.rate) * 1000
+      if (dueAt > now) return
+      lateMs = Math.max(lateMs, now - dueAt)
+      begin(dueAt)
+    }
+    clearInterval(timer)
+    options.onSent()
+  }, TICK_MS)
+  await allAnswered
+  for (const connection of idle) connection.close()
+  return { samples, lateMs, mostOpen }
 }
 
 function requestBytes({ port, path, headers, body }: OpenLoopOptions): Buffer {
@@ -83,35 +98,33 @@ function requestBytes({ port, path, headers, body }: OpenLoopOptions): Buffer {
   return Buffer.from(`POST ${path} HTTP/1.1\r\nhost: 127.0.0.1:${port}\r\n${head}\r\n${body}`)
 }
 
+/** Told the status, and the connection for the next call: this one, or a new one when it has ended. */
+type Settle = (status: number, next: Connection) => void
+
 class Connection {
+  readonly #port: number
   readonly #socket: Socket
   #text = ''
-  #settle: ((status: number) => void) | null = null
+  #settle: Settle | null = null
   #timer: NodeJS.Timeout | null = null
 
-  constructor(port: number, idle: Connection[], all: Set<Connection>) {
+  constructor(port: number) {
+    this.#port = port
     this.#socket = connect({ port, host: '127.0.0.1', noDelay: true })
-    all.add(this)
     this.#socket.on('error', () => undefined)
-    this.#socket.on('close', () => {
-      const at = idle.indexOf(this)
-      if (at >= 0) idle.splice(at, 1)
-      all.delete(this)
-      this.#end(0)
-    })
+    this.#socket.on('close', () => this.#end(0, true))
     this.#socket.on('data', (chunk: Buffer) => {
       this.#text += chunk.toString('latin1')
       const status = wholeAnswer(this.#text)
       if (status === null) return
       const isLast = /^connection: close/im.test(this.#text)
       this.#text = ''
-      this.#end(status)
+      this.#end(status, isLast)
       if (isLast) this.#socket.destroy()
-      else idle.push(this)
     })
   }
 
-  send(bytes: Buffer, timeoutMs: number, settle: (status: number) => void): void {
+  send(bytes: Buffer, timeoutMs: number, settle: Settle): void {
     this.#settle = settle
     this.#timer = setTimeout(() => this.#socket.destroy(), timeoutMs)
     this.#socket.write(bytes)
@@ -121,11 +134,11 @@ class Connection {
     this.#socket.destroy()
   }
 
-  #end(status: number): void {
+  #end(status: number, isLast: boolean): void {
     if (this.#timer !== null) clearTimeout(this.#timer)
     const settle = this.#settle
     this.#settle = null
-    settle?.(status)
+    settle?.(status, isLast ? new Connection(this.#port) : this)
   }
 }
 

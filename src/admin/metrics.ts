@@ -316,13 +316,13 @@ function addUpstreamMetrics(registers: Registry[], read: () => readonly Upstream
     ['gateway_upstream_in_flight', 'Requests the upstream is working on.', ({ inFlight }) => inFlight],
     ['gateway_upstream_waiting', 'Requests that wait for their turn.', ({ waiting }) => waiting],
   ]
-  for (const [name, help, valueOf] of gauges) {
+  for (const [name, help, gaugeOf] of gauges) {
     new Gauge({
       ...{ name, help, registers, labelNames: ['server'] },
       collect() {
         this.reset()
         for (const one of read()) {
-          const value = valueOf(one)
+          const value = gaugeOf(one)
           if (value !== null) this.set({ server: one.name }, value)
         }
       },

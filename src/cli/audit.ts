@@ -279,7 +279,7 @@ export async function findRow(db: Db, id: string): Promise<StoredRow> {
   const [row, ...others] = rows
   if (row === undefined) {
     throw new UsageError(
-      'check_failed',
+      'not_found',
       `No row has an id or request id that begins with ${id}. See: gateway audit tail`,
     )
   }

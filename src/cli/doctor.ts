@@ -2,7 +2,7 @@
 import type { Argv } from 'yargs'
 import { examine } from '../doctor/doctor.ts'
 import type { CheckName, Finding, State } from '../doctor/finding.ts'
-import { CHECKS } from '../doctor/finding.ts'
+import { CHECKS, countText } from '../doctor/finding.ts'
 import { UsageError } from '../errors.ts'
 import { nearestName } from '../nearest-name.ts'
 import type { CommandArgs, CommandGroup } from './context.ts'
@@ -50,7 +50,7 @@ async function doctor(args: DoctorArgs, streams?: Streams): Promise<void> {
   else showFindings(out, findings, args.verbose, streams)
   const [first] = failed
   if (first !== undefined) throw new UsageError('check_failed', summary(failed.length, warnings, first))
-  if (warnings > 0) out.note(`nothing failed, ${plural(warnings, 'warning')}`)
+  if (warnings > 0) out.note(`nothing failed, ${countText(warnings, 'warning')}`)
 }
 
 function parseOnly({ check, name }: DoctorArgs): { check: CheckName; subject: string | null } | null {
@@ -96,11 +96,7 @@ function showFindings(
 }
 
 function summary(failed: number, warnings: number, first: Finding): string {
-  const more = warnings === 0 ? '' : `, ${plural(warnings, 'warning')}`
+  const more = warnings === 0 ? '' : `, ${countText(warnings, 'warning')}`
   const name = first.check === 'upstream' ? ` ${first.subject}` : ''
   return `${failed} failed${more}. Fix the FAIL first: gateway doctor ${first.check}${name} -v`
-}
-
-function plural(count: number, what: string): string {
-  return count === 1 ? `1 ${what}` : `${count} ${what}s`
 }

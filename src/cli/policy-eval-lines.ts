@@ -104,7 +104,10 @@ function reasonLines({
 function subjectText({ phase, facts, targets }: InputQuestion): string {
   const { principal, server, request, target } = facts
   const roles = principal.roles.length === 0 ? 'without roles' : principal.roles.join(', ')
-  const what = target === null ? `${targets.length} targets` : `${target.kind} ${target.name}`
+  const what =
+    target === null
+      ? `${targets.length} target${targets.length === 1 ? '' : 's'}`
+      : `${target.kind} ${target.name}`
   return `${principal.id} (${roles})  ${request.method}  ${what} on ${server.name}${phase === 'list' ? '  in a list' : ''}`
 }
 

@@ -53,18 +53,17 @@ function configIfAny(): Config | null {
   }
 }
 
-/** Runs something with a compiler that ends with it. */
-export async function withCompiler<T>(
+/** Runs something with compilers that end with it. Each is a process of its own, started by its first request. */
+export async function withCompilers<T>(
   place: PolicyPlace,
-  use: (compiler: Compiler) => Promise<T>,
+  use: (compiler: Compiler, second: Compiler) => Promise<T>,
 ): Promise<T> {
-  const compiler = createCompiler({
-    artifact: await loadCompilerArtifact(place.cacheDir ?? temporaryFolder()),
-  })
+  const artifact = await loadCompilerArtifact(place.cacheDir ?? temporaryFolder())
+  const compilers = [createCompiler({ artifact }), createCompiler({ artifact })] as const
   try {
-    return await use(compiler)
+    return await use(...compilers)
   } finally {
-    await compiler.close()
+    await Promise.all(compilers.map((compiler) => compiler.close()))
   }
 }
 

@@ -3,42 +3,38 @@ import type { Argv } from 'yargs'
 import yargs from 'yargs'
 import { UsageError } from '../errors.ts'
 import { VERSION } from '../version.ts'
-import { auditCommands } from './audit.ts'
-import { configCommands } from './config.ts'
-import { connectCommands } from './connect.ts'
 import type { CommandArgs, CommandGroup } from './context.ts'
-import { dbCommands } from './db.ts'
-import { demoCommands } from './demo.ts'
-import { doctorCommands } from './doctor.ts'
-import { initCommands } from './init.ts'
-import { keysCommands } from './keys.ts'
-import { killCommands } from './kill.ts'
 import type { Streams } from './output.ts'
 import { createOutput, EXIT } from './output.ts'
-import { policyCommands } from './policy.ts'
-import { serveCommands } from './serve.ts'
-import { toolsCommands } from './tools.ts'
 
-const GROUPS: readonly CommandGroup[] = [
-  serveCommands,
-  initCommands,
-  doctorCommands,
-  connectCommands,
-  keysCommands,
-  killCommands,
-  toolsCommands,
-  auditCommands,
-  policyCommands,
-  configCommands,
-  dbCommands,
-  demoCommands,
+/** Commands by their first words. Each is loaded when it is asked for: loading everything takes longer than most commands. */
+const GROUPS: readonly { readonly words: readonly string[]; load(): Promise<CommandGroup> }[] = [
+  { words: ['serve'], load: async () => (await import('./serve.ts')).serveCommands },
+  { words: ['init'], load: async () => (await import('./init.ts')).initCommands },
+  { words: ['doctor'], load: async () => (await import('./doctor.ts')).doctorCommands },
+  { words: ['connect'], load: async () => (await import('./connect.ts')).connectCommands },
+  { words: ['keys'], load: async () => (await import('./keys.ts')).keysCommands },
+  { words: ['kill', 'unkill'], load: async () => (await import('./kill.ts')).killCommands },
+  { words: ['tools'], load: async () => (await import('./tools.ts')).toolsCommands },
+  { words: ['audit'], load: async () => (await import('./audit.ts')).auditCommands },
+  { words: ['policy'], load: async () => (await import('./policy.ts')).policyCommands },
+  { words: ['config'], load: async () => (await import('./config.ts')).configCommands },
+  { words: ['db'], load: async () => (await import('./db.ts')).dbCommands },
+  { words: ['demo'], load: async () => (await import('./demo.ts')).demoCommands },
 ]
+
+/** The group of the first word; all of them for help, completion and words that are none. */
+async function loadGroups([first = '']: readonly string[]): Promise<readonly CommandGroup[]> {
+  const named = GROUPS.filter(({ words }) => words.includes(first))
+  return await Promise.all((named.length > 0 ? named : GROUPS).map(({ load }) => load()))
+}
 
 /** Runs one command line (without `node` and the script). Resolves with the exit code and never rejects. */
 export async function run(args: readonly string[], streams: Streams = process): Promise<number> {
   const out = createOutput({ json: args.includes('--json'), color: !args.includes('--no-color') }, streams)
   try {
-    const parser = GROUPS.reduce((built, add) => add(built, streams), createParser(args))
+    const groups = await loadGroups(args)
+    const parser = groups.reduce((built, add) => add(built, streams), createParser(args))
     await parser.parseAsync()
     return EXIT.ok
   } catch (error) {

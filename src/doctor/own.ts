@@ -10,7 +10,7 @@ import { loadPolicies } from '../policies.ts'
 import { PolicyBuildError } from '../policy/build-error.ts'
 import { PRODUCT_FILE_PREFIX } from '../policy/dictionary.ts'
 import type { Finding, Trouble } from './finding.ts'
-import { toFinding } from './finding.ts'
+import { countText, toFinding } from './finding.ts'
 
 /** As in package.json. */
 const OLDEST_NODE = [20, 19] as const
@@ -51,7 +51,7 @@ function goodConfig(loaded: LoadedConfig): Finding {
   return toFinding({
     check: 'config',
     title: `config ${shortPath(config.file)}`,
-    facts: [`${origins.size} settings`, `${outside.length} from environment`],
+    facts: [countText(origins.size, 'setting'), `${outside.length} from environment`],
     troubles: openSecrets(loaded),
     details: outside.map(([setting, origin]) => `${setting} from ${origin}`),
   })
@@ -80,7 +80,8 @@ function brokenConfig(error: UsageError): Finding {
   const lines = problems.map(({ at, path, message, hint }) =>
     [at, path, hint === null ? message : `${message}. ${hint}`].filter((part) => part !== '').join('  '),
   )
-  const text = first === undefined ? error.message : `${problems.length} problems, the first at ${first.at}`
+  const text =
+    first === undefined ? error.message : `${countText(problems.length, 'problem')}, the first at ${first.at}`
   const fix =
     first === undefined ? 'gateway init makes a folder with one' : 'gateway config check tells them all'
   return toFinding({
@@ -103,7 +104,7 @@ export async function checkPolicies({ config, origins }: LoadedConfig): Promise<
     const finding = toFinding({
       check: 'policies',
       title: `policies ${policy.revision}`,
-      facts: [`${files.length} files`, `OPA ${policy.opa}`, 'no builtin the host lacks'],
+      facts: [countText(files.length, 'file'), `OPA ${policy.opa}`, 'no builtin the host lacks'],
       details: [config.policies, policy.digest, ...files],
     })
     return { finding, revision: policy.revision }

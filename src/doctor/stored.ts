@@ -5,7 +5,7 @@ import type { ApiKey } from '../auth/key-store.ts'
 import { listKeys } from '../auth/key-store.ts'
 import type { Config } from '../config/types.ts'
 import type { Finding, Trouble } from './finding.ts'
-import { spanText, toFinding } from './finding.ts'
+import { countText, spanText, toFinding } from './finding.ts'
 
 type Db = Pick<Pool, 'query'>
 
@@ -45,12 +45,12 @@ export async function checkAudit(db: Db, config: Config): Promise<Finding> {
     title: 'audit',
     facts: [
       last_ms === null ? 'no row yet' : `last row ${spanText(last_ms)} ago`,
-      `${ahead} days ahead`,
+      `${countText(ahead, 'day')} ahead`,
       `mode ${config.audit.mode}`,
     ],
     troubles,
     details: [
-      `${days.length} days have a table`,
+      `days with a table: ${days.length}`,
       ...(running.length === 0 ? ['no gateway is running on this database'] : []),
       ...running.map((name) => `running: ${name}`),
     ],

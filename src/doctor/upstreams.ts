@@ -10,7 +10,7 @@ import type { ToolList } from '../upstream/tool-list.ts'
 import { toToolList } from '../upstream/tool-list.ts'
 import { VERSION } from '../version.ts'
 import type { Finding, Trouble } from './finding.ts'
-import { toFinding } from './finding.ts'
+import { countText, toFinding } from './finding.ts'
 
 /** Asked at the same time. */
 const AT_ONCE = 8
@@ -57,7 +57,11 @@ async function checkUpstream(loaded: LoadedConfig, name: string): Promise<Findin
     subject: name,
     title: `upstream ${name}`,
     facts: isGood
-      ? [`${list.tools.size} tools`, `MCP ${protocolVersion ?? 'unknown'}`, `${Math.round(answer.ms)} ms`]
+      ? [
+          countText(list.tools.size, 'tool'),
+          `MCP ${protocolVersion ?? 'unknown'}`,
+          `${Math.round(answer.ms)} ms`,
+        ]
       : [],
     troubles: isGood ? listTroubles(list) : [failure(loaded, name, upstream, answer)],
     details: [
@@ -126,7 +130,7 @@ function listTroubles({ tools, rejected }: ToolList): Trouble[] {
   }
   if (rejected.length > 0) {
     const fix = 'Tell those who run it; -v shows which and why'
-    troubles.push({ state: 'warn', text: `${rejected.length} tools cannot be used`, fix })
+    troubles.push({ state: 'warn', text: `${countText(rejected.length, 'tool')} cannot be used`, fix })
   }
   return troubles
 }

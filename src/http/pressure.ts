@@ -1,14 +1,16 @@
 /**
- * How much of what arrives this process can take on, judged by what it makes of it: how late its event loop is, how long
- * calls spend in the gateway itself (waiting for the loop, the audit log or the limiter; upstreams do not count), and
- * whether newcomers wait at the door.
+ * How much of what arrives this process can take on, judged by what it makes of it. Two things decide:
  *
- * What counts is the least of these delays in a while: a single pause (garbage collection, a busy neighbour) is not too much
- * work, a delay that nobody escapes is. [the idea of CoDel, RFC 8289] While it is above its bound, the share of requests that
- * are let in shrinks; then it grows again. So under any load the process works at what it can do, and what it lets in does
- * not queue for long. A share, not a number of calls in flight: many calls wait for slow upstreams and cost nothing meanwhile.
+ * - how many attempts are being worked on in the gateway itself (waiting for a body or an upstream does not count): no more
+ *   than it can finish within the time that calls may take here. This acts at once.
+ * - how late everything is: the event loop, what calls spend in the gateway (waiting for the loop, the audit log or the
+ *   limiter), and whether newcomers wait at the door. While nobody escapes a delay above the bound, the share of requests
+ *   that are let in shrinks; then it grows again. What counts is the least delay in a while: a single pause (garbage
+ *   collection, a busy neighbour) is not too much work, a delay that does not go away is. [the idea of CoDel, RFC 8289]
+ *
+ * So under any load the process works at what it can do, and what it lets in does not queue for long.
  */
-import type { Call } from '../gateway/types.ts'
+import type { AuditEvent, Call, RequestHead } from '../gateway/types.ts'
 
 /** What {@link createPressure} needs. */
 export interface PressureOptions {
@@ -46,16 +48,21 @@ export interface PressureState {
   readonly lagMs: number
   /** Share of requests that are let in, 0 to 1. */
   readonly share: number
+  /** Attempts that are being worked on in the gateway itself, and how many may be. */
+  readonly inside: number
+  readonly maxInside: number
 }
 
 /** Measures as long as it is open. */
 export interface Pressure {
-  /** Whether one more request is let in. Ask once for each. */
-  admits(): boolean
+  /** Whether the request with this head is let in. Ask once for each. */
+  admits(head: RequestHead): boolean
+  /** The same function, whose waiting is not the gateway's. */
+  away<A extends unknown[], T>(run: (...args: A) => Promise<T>): (...args: A) => Promise<T>
+  /** An attempt has been recorded and is about to be answered. */
+  recorded(event: AuditEvent): void
   /** A connection has been accepted. */
   connected(): void
-  /** An attempt has been recorded and is about to be answered. */
-  recorded(call: Readonly<Call>): void
   /** Takes a measurement; called by its own timer. */
   sample(): void
   state(): PressureState
@@ -66,87 +73,170 @@ export interface Pressure {
 const SAMPLE_MS = 50
 /** Measurements that are judged together, and the fewest attempts whose own time counts: a single one proves little. */
 const [WINDOW_SAMPLES, WINDOW_ATTEMPTS] = [3, 10]
-/** A call passes the event loop about so often: as it arrives, for the upstream's answer, for those of the database. */
-const TURNS = 4
+/** As many attempts may always be inside: how fast an idle gateway is, is not known. */
+const MIN_INSIDE = 256
+/** Weight of the last window in the measured speed. */
+const SPEED_WEIGHT = 0.3
 /**
- * Node takes in one connection with each turn of its loop. When it does so with nearly every turn and never rests, more wait
- * than it takes in; how long they wait is not to be seen from here, so it counts as a small excess.
+ * Node takes in one connection with each turn of its loop. When it does so with nearly every turn of several windows and
+ * never rests, more wait than it takes in; how long they wait is not to be seen from here, so it counts as a small excess.
  */
-const QUEUE = { turnShare: 0.8, busyShare: 0.97, least: 10, excess: 1.1 } as const
+const QUEUE = { turnShare: 0.8, busyShare: 0.97, windows: 4, excess: 1.1 } as const
 /** However late: someone must get in, or nobody would notice that it is over. */
 const MIN_SHARE = 0.02
 /** One window that is well within the bound lets the share grow by so much of itself, and by so much at least. */
 const [GROWTH, LEAST_GROWTH] = [0.15, 0.02]
 /** One window over the bound leaves at most and at least so much of the share. */
-const [MAX_LEFT, MIN_LEFT] = [0.9, 0.5]
+const [MAX_LEFT, MIN_LEFT] = [0.9, 0.4]
 
 /** What was seen since the share was last judged. */
 const EMPTY_WINDOW = {
   samples: 0,
   leastLagMs: Number.POSITIVE_INFINITY,
   attempts: 0,
+  finished: 0,
   leastOwnMs: Number.POSITIVE_INFINITY,
   accepted: 0,
 }
 
-export function createPressure({ maxDelayMs, clock, loop }: PressureOptions): Pressure {
-  let sampledAt = clock.monotonicMs()
-  let lagMs = 0
-  let share = 1
-  /** Fractions of a request that were let in so far: spreads the refusals evenly, without chance. */
-  let credit = 0
-  let window = { ...EMPTY_WINDOW }
-  let turnsBefore = loop.turns()
-
-  function sample(): void {
-    const now = clock.monotonicMs()
-    lagMs = Math.max(0, now - sampledAt - SAMPLE_MS)
-    sampledAt = now
-    window.samples += 1
-    window.leastLagMs = Math.min(window.leastLagMs, lagMs)
-    if (window.samples < WINDOW_SAMPLES) return
-    if (maxDelayMs !== null) share = nextShare(share, Math.max(delayMs() / maxDelayMs, queueExcess()))
-    window = { ...EMPTY_WINDOW }
-  }
-
-  function delayMs(): number {
-    const { leastLagMs, leastOwnMs, attempts } = window
-    return Math.max(leastLagMs * TURNS, attempts < WINDOW_ATTEMPTS ? 0 : leastOwnMs)
-  }
-
-  function queueExcess(): number {
-    const turns = loop.turns() - turnsBefore
-    turnsBefore += turns
-    const isQueue = window.accepted >= QUEUE.least && window.accepted >= turns * QUEUE.turnShare
-    return loop.busy() > QUEUE.busyShare && isQueue ? QUEUE.excess : 0
-  }
-
-  const timer = setInterval(sample, SAMPLE_MS)
+export function createPressure(options: PressureOptions): Pressure {
+  const gauge = new PressureGauge(options)
+  const timer = setInterval(() => gauge.sample(), SAMPLE_MS)
   timer.unref()
   return {
-    admits() {
-      if (share === 1) return true
-      credit += share
-      if (credit < 1) return false
-      credit -= 1
-      return true
-    },
-    connected() {
-      window.accepted += 1
-    },
-    recorded(call) {
-      window.attempts += 1
-      window.leastOwnMs = Math.min(window.leastOwnMs, ownMs(call, clock.monotonicMs()))
-    },
-    sample,
-    state: () => ({ lagMs, share }),
+    admits: (head) => gauge.admits(head),
+    away: (run) => gauge.away(run),
+    recorded: (event) => gauge.recorded(event),
+    connected: () => gauge.connected(),
+    sample: () => gauge.sample(),
+    state: () => gauge.state(),
     close: () => clearInterval(timer),
   }
 }
 
-/** Without what the client took to send its body and the upstream to answer. */
+class PressureGauge {
+  readonly #options: PressureOptions
+  #sampledAt: number
+  #windowFrom: number
+  #turnsBefore: number
+  #window = { ...EMPTY_WINDOW }
+  #lagMs = 0
+  #share = 1
+  /** Fractions of a request that were let in so far: spreads the refusals evenly, without chance. */
+  #credit = 0
+  /** Heads of the attempts that are not recorded yet; one of them may be away. */
+  readonly #open = new Set<RequestHead>()
+  #away = 0
+  /** Attempts finished per second, refusals not counted. */
+  #speed = 0
+  #queueWindows = 0
+
+  constructor(options: PressureOptions) {
+    this.#options = options
+    this.#sampledAt = options.clock.monotonicMs()
+    this.#windowFrom = this.#sampledAt
+    this.#turnsBefore = options.loop.turns()
+  }
+
+  admits(head: RequestHead): boolean {
+    if (this.#open.size - this.#away >= this.#maxInside() || !this.#isInShare()) return false
+    this.#open.add(head)
+    return true
+  }
+
+  away<A extends unknown[], T>(run: (...args: A) => Promise<T>): (...args: A) => Promise<T> {
+    return async (...args) => {
+      this.#away += 1
+      try {
+        return await run(...args)
+      } finally {
+        this.#away -= 1
+      }
+    }
+  }
+
+  recorded({ call }: AuditEvent): void {
+    // Rows of other things: what a server asked the client, a whole window of throttled attempts.
+    if (call.id !== call.requestId || call.timingsUs.admit === undefined) return
+    this.#window.attempts += 1
+    this.#window.leastOwnMs = Math.min(this.#window.leastOwnMs, ownMs(call, this.#now()))
+    if (this.#open.delete(call.head)) this.#window.finished += 1
+  }
+
+  connected(): void {
+    this.#window.accepted += 1
+  }
+
+  sample(): void {
+    const now = this.#now()
+    this.#lagMs = Math.max(0, now - this.#sampledAt - SAMPLE_MS)
+    this.#sampledAt = now
+    this.#window.samples += 1
+    this.#window.leastLagMs = Math.min(this.#window.leastLagMs, this.#lagMs)
+    if (this.#window.samples === WINDOW_SAMPLES) this.#judge(now)
+  }
+
+  state(): PressureState {
+    return {
+      lagMs: this.#lagMs,
+      share: this.#share,
+      inside: this.#open.size - this.#away,
+      maxInside: this.#maxInside(),
+    }
+  }
+
+  #judge(now: number): void {
+    const seconds = Math.max(1, now - this.#windowFrom) / 1000
+    this.#speed += SPEED_WEIGHT * (this.#window.finished / seconds - this.#speed)
+    const { maxDelayMs } = this.#options
+    const queue = this.#queueExcess()
+    if (maxDelayMs !== null)
+      this.#share = nextShare(this.#share, Math.max(this.#delayMs() / maxDelayMs, queue))
+    this.#window = { ...EMPTY_WINDOW }
+    this.#windowFrom = now
+  }
+
+  /** A request waits for the loop to come round to it; then its own time begins. */
+  #delayMs(): number {
+    const { leastLagMs, leastOwnMs, attempts } = this.#window
+    return leastLagMs + (attempts < WINDOW_ATTEMPTS ? 0 : leastOwnMs)
+  }
+
+  #queueExcess(): number {
+    const { loop } = this.#options
+    const turns = loop.turns() - this.#turnsBefore
+    this.#turnsBefore += turns
+    const isQueue = loop.busy() > QUEUE.busyShare && this.#window.accepted > turns * QUEUE.turnShare
+    this.#queueWindows = isQueue ? this.#queueWindows + 1 : 0
+    return this.#queueWindows >= QUEUE.windows ? QUEUE.excess : 0
+  }
+
+  #maxInside(): number {
+    const { maxDelayMs } = this.#options
+    if (maxDelayMs === null) return Number.POSITIVE_INFINITY
+    return Math.max(MIN_INSIDE, (this.#speed * maxDelayMs) / 1000)
+  }
+
+  #isInShare(): boolean {
+    if (this.#share === 1) return true
+    this.#credit += this.#share
+    if (this.#credit < 1) return false
+    this.#credit -= 1
+    return true
+  }
+
+  #now(): number {
+    return this.#options.clock.monotonicMs()
+  }
+}
+
+/** Stages in which clients and upstreams are waited for. */
+const FOREIGN = ['read', 'authz', 'validate', 'upstream'] as const
+
+/** What the call spent on the gateway's own waiting, ms. */
 function ownMs({ startedAt, timingsUs }: Readonly<Call>, nowMs: number): number {
-  return nowMs - startedAt - ((timingsUs.read ?? 0) + (timingsUs.upstream ?? 0)) / 1000
+  const foreignUs = FOREIGN.reduce((sum, stage) => sum + (timingsUs[stage] ?? 0), 0)
+  return nowMs - startedAt - foreignUs / 1000
 }
 
 /** @param excess the delay as a multiple of its bound */

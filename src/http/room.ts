@@ -19,11 +19,16 @@ export interface HttpRoomOptions {
   /** Addresses and CIDR blocks whose `X-Forwarded-For` counts. */
   readonly trustedProxies: readonly string[]
   readonly maxBodyBytes: number
-  /** Whether one more request is let in now, asked once for each before anything else; absent = always. */
-  readonly admits?: () => boolean
+  /** Whether the request with this head is let in now, asked once for each before anything else; absent = always. */
+  readonly admits?: (head: RequestHead) => boolean
   /** Secret of at least 32 bytes that binds session ids; the same on every replica. */
   readonly sessionKey: Uint8Array
 }
+
+/** One for all: refusing is what there is least time for, and the stack of each would tell nothing. */
+const OVERLOADED = new GatewayError('overloaded', {
+  detail: 'more is being asked than can be answered in time',
+})
 
 /** {@link Rooms}.http, and the client's address on its own for rows of requests that `admit` refuses. */
 export type HttpRoom = Rooms['http'] & { clientIp(head: RequestHead): string }
@@ -43,8 +48,7 @@ export function createHttpRoom(options: HttpRoomOptions): HttpRoom {
   const reading = { maxBodyBytes: options.maxBodyBytes, sessions }
   return {
     admit(head) {
-      if (options.admits?.() === false)
-        throw new GatewayError('overloaded', { detail: 'the event loop is too late' })
+      if (options.admits?.(head) === false) throw OVERLOADED
       return admitHead(head, admission)
     },
     read: (exchange, principal) => readMessage(exchange, principal, reading),

@@ -131,7 +131,7 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
       server = createExpressServer(app, serverOptions(limits), tls)
       hardenServer(server, app, limits, options, connections)
       watchUnused(server, tls !== null, unused)
-      server.listen(port, host)
+      server.listen({ port, host, backlog: 4096 })
       await once(server, 'listening')
       keepAlive = setInterval(
         () => everyExchange((exchange) => exchange.keepAlive()),

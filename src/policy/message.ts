@@ -77,33 +77,43 @@ const GUTTER = 5
 /** The lines of one message: id and place, the source line with a marker, the way out. */
 export function layoutMessage(error: PolicyError, paint: Paint = PLAIN): readonly string[] {
   const kind = messageKind(error)
-  const { text, hint, col, endCol } = sharpen(error)
+  const sharp = sharpen(error)
   const look = kind.severity === 'warning' ? 'warn' : 'bad'
-  const lines = [headLine(error, kind, (one) => paint(look, one))]
-  if (error.line !== null && error.row > 0) {
-    const { source, marker } = excerpt(error.line, col, endCol)
-    lines.push(`${String(error.row).padStart(GUTTER)} | ${source}`)
-    const beside = `${' '.repeat(GUTTER)} | ${marker} ${text}`
-    if ([...beside].length <= WIDTH) lines.push(`${' '.repeat(GUTTER)} | ${paint(look, `${marker} ${text}`)}`)
-    else lines.push(`${' '.repeat(GUTTER)} | ${paint(look, marker)}`, ...note(text))
-  } else lines.push(...note(text))
-  if (hint !== null) lines.push(...note(hint))
-  return lines
+  return [
+    headLine(error, kind, sharp.col, (text) => paint(look, text)),
+    ...sourceLines(error, sharp, (text) => paint(look, text)),
+    ...(sharp.hint === null ? [] : note('=', sharp.hint)),
+  ]
+}
+
+function sourceLines(
+  error: PolicyError,
+  { text, col, endCol }: Sharp,
+  paint: (text: string) => string,
+): readonly string[] {
+  if (error.line === null || error.row === 0) return note(' ', text)
+  const { source, marker } = excerpt(error.line, col, endCol)
+  const gutter = `${' '.repeat(GUTTER)} | `
+  const first = `${String(error.row).padStart(GUTTER)} | ${source}`.trimEnd()
+  const beside = `${marker} ${text}`
+  if (gutter.length + [...beside].length <= WIDTH) return [first, `${gutter}${paint(beside)}`]
+  return [first, `${gutter}${paint(marker)}`, ...note(' ', text)]
 }
 
 function headLine(
   error: PolicyError,
   { id, title, severity }: MessageKind,
+  col: number,
   paint: (text: string) => string,
 ): string {
   const warning = severity === 'warning' ? 'warning: ' : ''
   const left = `${id} ${warning}${title}`
-  const place = placeText(error)
+  const place = placeText(error, col)
   const gap = ' '.repeat(Math.max(2, WIDTH - left.length - [...place].length))
   return `${paint(left)}${place === '' ? '' : `${gap}${place}`}`
 }
 
-function placeText({ file, row, col }: PolicyError): string {
+function placeText({ file, row }: PolicyError, col: number): string {
   if (file === '') return ''
   return printable(row > 0 ? `${file}:${row}:${col}` : file)
 }
@@ -155,8 +165,8 @@ function excerpt(
   return { source: printable(shown.join('')), marker: `${' '.repeat(begin - start)}${'^'.repeat(width)}` }
 }
 
-function note(text: string): readonly string[] {
-  const lead = `${' '.repeat(GUTTER + 1)}= `
+function note(sign: string, text: string): readonly string[] {
+  const lead = `${' '.repeat(GUTTER + 1)}${sign} `
   const lines: string[] = []
   let line = ''
   for (const word of text.split(' ')) {

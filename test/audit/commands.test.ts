@@ -143,7 +143,7 @@ describe('gateway audit', () => {
 
   it('says what is wrong with an id', async () => {
     const none = await gateway('explain', randomUUID())
-    expect(none.code).to.equal(1)
+    expect(none.code).to.equal(2)
     expect(none.stderr).to.include('No row has an id or request id that begins with')
     const many = await gateway('explain', first.call.id.slice(0, 8))
     expect(many.code).to.equal(2)

@@ -1,9 +1,10 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { once } from 'node:events'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer as createHttp } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { expect } from 'chai'
 import { stringify } from 'yaml'
 import type { KeySettings } from '../../src/auth/key-settings.ts'
@@ -60,7 +61,7 @@ describe('gateway doctor', function () {
     writeFileSync(join(folder, 'migrate-url'), database.migrateUrl, { mode: 0o600 })
     writeFileSync(join(folder, 'secret'), SECRET)
     rmSync(join(folder, 'policies'), { recursive: true })
-    await putPolicy(POLICY)
+    putPolicy(POLICY)
     configure()
   })
   afterEach(() => rmSync(folder, { recursive: true, force: true }))
@@ -77,10 +78,9 @@ describe('gateway doctor', function () {
     writeFileSync(join(folder, 'gateway.yaml'), stringify(document))
   }
 
-  async function putPolicy(text: string): Promise<void> {
-    const { mkdir, writeFile } = await import('node:fs/promises')
-    await mkdir(join(folder, 'policies'), { recursive: true })
-    await writeFile(join(folder, 'policies', 'all.rego'), text)
+  function putPolicy(text: string, name = 'policies'): void {
+    mkdirSync(join(folder, name), { recursive: true })
+    writeFileSync(join(folder, name, 'all.rego'), text)
   }
 
   async function key(settings: Partial<KeySettings> = {}): Promise<void> {
@@ -122,7 +122,7 @@ describe('gateway doctor', function () {
     const lines = out.trimEnd().split('\n')
     expect(lines.map((line) => line.slice(0, 8))).to.deep.equal(lines.map(() => '  ok    '))
     expect(out).to.match(/ok {4}node \d+\.\d+\.\d+ +>= 20\.19\n/)
-    expect(out).to.match(/ok {4}policies [0-9a-f]{12} +1 files, OPA [\d.]+, no builtin the host lacks\n/)
+    expect(out).to.match(/ok {4}policies [0-9a-f]{12} +1 file, OPA [\d.]+, no builtin the host lacks\n/)
     expect(out).to.match(/ok {4}postgres 1\d\S* +[\d.]+ ms, schema \d of \d, clock skew -?\d+ ms\n/)
     expect(out).to.match(/ok {4}role \S+ +may add and read audit rows, not change them\n/)
     expect(out).to.match(/ok {4}upstream desk +2 tools, MCP 2026-07-28, \d+ ms\n/)
@@ -193,7 +193,7 @@ describe('gateway doctor', function () {
     })
 
     it('policies that do not build', async () => {
-      await putPolicy('package gateway.authz\n\nallow contains "x" if input.principal.rols\n')
+      putPolicy('package gateway.authz\n\nallow contains "x" if input.principal.rols\n')
       const found = await report()
       expect(found).to.include({ ok: false, code: 1, failed: 1 })
       expect(find(found, 'policies')).to.include({ state: 'fail' })
@@ -272,13 +272,14 @@ describe('gateway doctor', function () {
 
     it('an address that another program has', async () => {
       const server = createServer().listen(ports[0], '127.0.0.1')
+      await once(server, 'listening')
       try {
         const found = await report('listen')
         expect(find(found, 'listen', 'front')).to.include({
           state: 'fail',
           summary: 'another program listens there',
         })
-        expect(find(found, 'listen', 'front').fix).to.match(/listen \(.*gateway\.yaml:1:9\)/)
+        expect(find(found, 'listen', 'front').fix).to.match(/listen \(.*gateway\.yaml:1:1\)/)
         expect(find(found, 'listen', 'admin').state).to.equal('ok')
       } finally {
         server.close()
@@ -287,11 +288,11 @@ describe('gateway doctor', function () {
 
     it('an upstream that refuses us: names the variable and the line, never the value', async () => {
       const closed = await startScriptedUpstream()
-      const { createServer: createHttp } = await import('node:http')
       const guarded = createHttp((request, response) => {
         const status = request.headers.authorization === 'Bearer right' ? 500 : 401
         response.writeHead(status, { 'www-authenticate': 'Bearer' }).end(`no: ${TOKEN}`)
       }).listen(0, '127.0.0.1')
+      await once(guarded, 'listening')
       const url = `http://127.0.0.1:${(guarded.address() as AddressInfo).port}/mcp`
       try {
         await closed.close()
@@ -336,7 +337,7 @@ describe('gateway doctor', function () {
         const found = await report('upstream', '-v')
         expect(found).to.include({ ok: true, code: 0, warnings: 2 })
         expect(find(found, 'upstream', 'empty').summary).to.match(/^it offers no tools, 0 tools, MCP 2025-/)
-        expect(find(found, 'upstream', 'double').summary).to.match(/^1 tools cannot be used, 1 tools/)
+        expect(find(found, 'upstream', 'double').summary).to.match(/^1 tool cannot be used, 1 tool, MCP/)
         expect(find(found, 'upstream', 'double').details.join()).to.include('listed twice')
       } finally {
         await empty.close()
@@ -393,7 +394,6 @@ describe('gateway doctor', function () {
     })
 
     it('a secret that everybody can read', async () => {
-      const { chmodSync } = await import('node:fs')
       chmodSync(join(folder, 'secret'), 0o644)
       const config = find(await report('config'), 'config')
       expect(config).to.include({ state: 'warn', fix: `chmod 600 ${join(folder, 'secret')}` })
@@ -406,7 +406,6 @@ describe('gateway doctor', function () {
     expect(find(found, 'postgres')).to.include({ state: 'ok', summary: 'embedded, made at the first start' })
     expect(find(found, 'audit').state).to.equal('skipped')
     expect(find(found, 'keys').state).to.equal('fail')
-    const { existsSync } = await import('node:fs')
     expect(existsSync(join(folder, 'pg'))).to.equal(false)
   })
 
@@ -421,6 +420,11 @@ describe('gateway doctor', function () {
       expect(find(found, 'listen', 'admin').summary).to.equal('the gateway listens, ready')
       expect(find(found, 'listen', 'admin').details).to.include('database: ok')
       expect(find(found, 'audit').summary).to.match(/^no row yet, 7 days ahead/)
+      putPolicy(`${POLICY}# another\n`, 'other')
+      configure({ policies: './other' })
+      const differs = find(await report('policies'), 'policies', 'serving')
+      expect(differs.state).to.equal('warn')
+      expect(differs.summary).to.include(`serves ${gateway.policy.revision}, the folder holds`)
       const { rows } = await database.pool.query('select 1 from audit_events')
       expect(rows, 'looking leaves no audit row').to.have.length(0)
     } finally {

@@ -84,7 +84,8 @@ class ListPhase {
   /** Whether an expression holds in a list for want of arguments; the expression that wants them. */
   #holdsForWantOf(expr: ExprProbe): ExprProbe | null {
     if (replacesInput(expr)) return null
-    if (expr.negated) return this.#wants(expr)
+    const wants = expr.negated ? this.#wants(expr) : null
+    if (wants !== null) return wants
     for (const part of expr.parts) {
       const isEmptied = part.kind === 'not' || (part.kind === 'comprehension' && IS_NONE.test(expr.text))
       const body = isEmptied ? this.#bodyGone(this.#graph.closureBody(part), 0) : null

@@ -51,6 +51,6 @@ export interface TestReport {
 }
 
 /** The tests could not be run: what is wrong with the policies, the tests or the tables. */
-export interface TestsRefused {
+interface TestsRefused {
   readonly errors: readonly PolicyError[]
 }

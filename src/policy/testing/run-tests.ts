@@ -22,6 +22,8 @@ export interface TestRunOptions {
   /** The policies folder. */
   readonly folder: string
   readonly compiler: Compiler
+  /** A second compiler for the test rules, so that both modules are built at the same time. Absent = the same one. */
+  readonly ruleCompiler?: Compiler
   /** Folder of finished builds; null = none are kept. */
   readonly cacheDir: string | null
   /** Budgets of the serving module. */
@@ -67,23 +69,26 @@ export async function runPolicyTests(options: TestRunOptions): Promise<TestRepor
   }
 }
 
-async function build({ folder, compiler, cacheDir }: TestRunOptions): Promise<Built> {
+async function build(options: TestRunOptions): Promise<Built> {
+  const { folder, compiler, ruleCompiler = compiler, cacheDir } = options
   const sources = await loadPolicySources(folder)
   const inputSchema = await loadInputSchema()
-  const building = buildPolicy(sources, { compiler, cacheDir, inputSchema })
-  building.catch(() => undefined) // it is awaited below; until then the tables are read
   const files = await loadTestFiles(folder)
+  const building = Promise.all([
+    buildPolicy(sources, { compiler, cacheDir, inputSchema }),
+    buildRuleTests({
+      compiler: ruleCompiler,
+      request: toBuildRequest(sources, inputSchema),
+      data: sources.data,
+      tests: files.rego,
+    }),
+  ])
+  building.catch(() => undefined) // it is awaited below; until then the tables are read
   const tables = readTables(files.tables, await loadTableCheck())
-  const policy = await building
-  const ruleTests = await buildRuleTests({
-    compiler,
-    request: toBuildRequest(sources, inputSchema),
-    data: sources.data,
-    tests: files.rego,
-  })
-  const refused = ruleTests !== null && 'errors' in ruleTests ? ruleTests.errors : []
+  const [policy, rules] = await building
+  const refused = rules !== null && 'errors' in rules ? rules.errors : []
   if (tables.errors.length + refused.length > 0) throw new PolicyBuildError([...refused, ...tables.errors])
-  return { policy, tables, files, ruleTests: ruleTests !== null && 'rules' in ruleTests ? ruleTests : null }
+  return { policy, tables, files, ruleTests: rules !== null && 'rules' in rules ? rules : null }
 }
 
 async function runAll(

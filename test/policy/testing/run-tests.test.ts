@@ -363,21 +363,22 @@ test_none[note] if {
     })
 
     it('fail loudly where Wasm and topdown differ, also when they would have passed', async () => {
-      const { results } =
-        await rules(`test_not_in_wasm if data.levels[2] == "bar" with data.levels as {"2": "bar"}
+      const { results } = await rules(`test_only_in_wasm if json.unmarshal("{\\"a\\": 1e2147483648}")
 
-test_same if data.levels.two == "bar" with data.levels as {"two": "bar"}
+test_same if json.unmarshal("{\\"a\\": 1e2}")
 
-test_only_in_wasm if json.unmarshal("{\\"a\\": 1e2147483648}")
+test_not_in_wasm if not json.unmarshal("{\\"a\\": 1e2147483648}")
 `)
       expect(told(results)).to.deep.equal([
-        'failed test_not_in_wasm',
-        'passed test_same',
         'failed test_only_in_wasm',
+        'passed test_same',
+        'failed test_not_in_wasm',
       ])
-      expect(results[2]?.failure?.notes[0]).to.equal(
+      const first = ({ failure }: TestResult) => failure?.notes[0]
+      expect(results.flatMap((result) => first(result) ?? [])).to.deep.equal([
         'the engines differ: Wasm gives true, topdown gives undefined',
-      )
+        'the engines differ: Wasm gives undefined, topdown gives true',
+      ])
     })
 
     it('fail alone when their evaluation does', async () => {
@@ -401,7 +402,7 @@ test_other if 1 == 1
 }
 `)
       expect(told(results)).to.deep.equal(['failed test_long'])
-      expect(results[0]?.failure?.notes.join()).to.match(/fuel|budget|events/)
+      expect(results[0]?.failure?.notes.join()).to.match(/fuel|budget|events|memory/)
     })
 
     it('must not change the policy they test', async () => {
