@@ -49,8 +49,3 @@ export interface TestReport {
   readonly buildMs: number
   readonly runMs: number
 }
-
-/** The tests could not be run: what is wrong with the policies, the tests or the tables. */
-interface TestsRefused {
-  readonly errors: readonly PolicyError[]
-}
