@@ -9,31 +9,28 @@
 FROM node:24-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --ignore-scripts --no-audit --no-fund
-COPY tsconfig.json tsconfig.build.json ./
-COPY scripts scripts
-COPY compiler compiler
-COPY schemas schemas
-COPY src src
+# Not `npm ci`: it refuses when the lock file was made where the binaries of some other platform were not to be had.
+RUN npm install --no-save --include=dev --include=optional --ignore-scripts --no-audit --no-fund
+COPY . .
 RUN node scripts/build.mjs
+# Everything that belongs into the image, readable for whatever user it runs as.
+RUN mkdir -p /out/compiler /out/scripts \
+ && cp -R dist policies schemas templates package.json LICENSE README.md CHANGELOG.md SECURITY.md /out/ \
+ && cp compiler/rego.wasm.br compiler/rego.wasm.sha256 compiler/runner.mjs compiler/wasm_exec.js /out/compiler/ \
+ && cp scripts/healthcheck.mjs /out/scripts/ \
+ && chmod -R a+rX /out
 
 FROM node:24-bookworm-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
 # Optional are only the binaries of the embedded database: in a container the database is another container.
-RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund
+RUN npm install --no-save --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund
 
 FROM node:24-bookworm-slim
 ENV NODE_ENV=production
 WORKDIR /app
 COPY --from=dependencies /app/node_modules node_modules
-COPY --from=build /app/dist dist
-COPY package.json LICENSE README.md CHANGELOG.md SECURITY.md ./
-COPY compiler/rego.wasm.br compiler/rego.wasm.sha256 compiler/runner.mjs compiler/wasm_exec.js compiler/
-COPY policies policies
-COPY schemas schemas
-COPY templates templates
-COPY scripts/healthcheck.mjs scripts/
+COPY --from=build /out ./
 
 # The folder with gateway.yaml and policies/ is mounted here.
 WORKDIR /gateway

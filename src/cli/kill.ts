@@ -13,6 +13,7 @@ import type { CommandArgs, CommandGroup } from './context.ts'
 import { withDatabase } from './context.ts'
 import { parseDuration } from './key-arguments.ts'
 import type { Output, Streams } from './output.ts'
+import { shellWord } from './shell-word.ts'
 import { escapeText } from './text.ts'
 
 interface TargetArgs extends CommandArgs {
@@ -275,11 +276,6 @@ function title(target: KillTarget): string {
 
 function serverOption(target: KillTarget): string {
   return target.kind === 'tool' && target.server !== null ? ` --server ${shellWord(target.server)}` : ''
-}
-
-/** A name as a shell takes it; what a terminal must not show is shown escaped and has to be typed by hand. */
-function shellWord(text: string): string {
-  return /^[\w./:@-]+$/.test(text) ? text : `'${escapeText(text).replaceAll("'", `'\\''`)}'`
 }
 
 function stateOf(entry: KillEntry): string {

@@ -7,7 +7,7 @@ import type { CommandArgs } from './context.ts'
 import type { Output, Streams } from './output.ts'
 import { createOutput } from './output.ts'
 import type { FolderArgs } from './policy-place.ts'
-import { findPolicies, withCompilers } from './policy-place.ts'
+import { findPolicies, withCompiler } from './policy-place.ts'
 import { escapeText } from './text.ts'
 
 /** Describes the command line. */
@@ -24,7 +24,7 @@ export async function check(args: FolderArgs, streams?: Streams): Promise<void> 
   const place = findPolicies(args)
   const { policy, warnings, files } = await out
     .progress('checking the policies', () =>
-      withCompilers(place, (compiler) => checkPolicies({ ...place, compiler })),
+      withCompiler(place, (compiler) => checkPolicies({ ...place, compiler })),
     )
     .catch((error: unknown) => showRefusal(out, error, place.folder))
   if (out.isJson) {

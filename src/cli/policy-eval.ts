@@ -22,7 +22,7 @@ import { showRefusal } from './policy-check.ts'
 import type { Evaluated, Recorded } from './policy-eval-lines.ts'
 import { layoutEvaluation, toEvaluationDocument } from './policy-eval-lines.ts'
 import type { PolicyPlace } from './policy-place.ts'
-import { findPolicies, withCompilers } from './policy-place.ts'
+import { findPolicies, withCompiler } from './policy-place.ts'
 
 /** Options of the command. */
 export interface EvalArgs extends CommandArgs {
@@ -109,7 +109,7 @@ async function caseQuestion(folder: string, name: string): Promise<InputQuestion
   const found = await findCase(folder, name)
   if ('question' in found) return found.question
   throw new UsageError(
-    'usage',
+    'not_found',
     [`No case is called ${name}. There are:`, ...found.near.map((one) => `  ${one}`)].join('\n'),
   )
 }
@@ -160,7 +160,7 @@ function replayOf(
 }
 
 async function answer({ question, recorded }: Asked, place: PolicyPlace): Promise<Evaluated> {
-  return await withCompilers(place, async (compiler) => {
+  return await withCompiler(place, async (compiler) => {
     const sources = await loadPolicySources(place.folder)
     const policy = await buildPolicy(sources, { compiler, cacheDir: place.cacheDir })
     const { limits } = place

@@ -12,6 +12,9 @@ import type { PolicyLimits } from '../policy/engine.ts'
 import { DEFAULT_POLICY_LIMITS } from '../policy/engine.ts'
 import type { CommandArgs } from './context.ts'
 
+/** Traces are not stored here but explain; what a decision may cost is as configured. */
+const WHOLE_TRACE: PolicyLimits['trace'] = { maxBytes: 1 << 20, maxEvents: 10_000 }
+
 /** Options of the commands that work on a folder. */
 export interface FolderArgs extends CommandArgs {
   /** A folder instead of the configured one. */
@@ -35,7 +38,7 @@ export function findPolicies(args: FolderArgs): PolicyPlace {
   return {
     folder,
     cacheDir: config === null ? null : cacheFolder(config),
-    limits: config === null ? DEFAULT_POLICY_LIMITS : policyLimits(config),
+    limits: { ...(config === null ? DEFAULT_POLICY_LIMITS : policyLimits(config)), trace: WHOLE_TRACE },
   }
 }
 
@@ -53,17 +56,18 @@ function configIfAny(): Config | null {
   }
 }
 
-/** Runs something with compilers that end with it. Each is a process of its own, started by its first request. */
-export async function withCompilers<T>(
+/** Runs something with a compiler that ends with it. */
+export async function withCompiler<T>(
   place: PolicyPlace,
-  use: (compiler: Compiler, second: Compiler) => Promise<T>,
+  use: (compiler: Compiler) => Promise<T>,
 ): Promise<T> {
-  const artifact = await loadCompilerArtifact(place.cacheDir ?? temporaryFolder())
-  const compilers = [createCompiler({ artifact }), createCompiler({ artifact })] as const
+  const compiler = createCompiler({
+    artifact: await loadCompilerArtifact(place.cacheDir ?? temporaryFolder()),
+  })
   try {
-    return await use(...compilers)
+    return await use(compiler)
   } finally {
-    await Promise.all(compilers.map((compiler) => compiler.close()))
+    await compiler.close()
   }
 }
 

@@ -8,7 +8,7 @@ import type { Output, Streams } from './output.ts'
 import { createOutput } from './output.ts'
 import { showRefusal } from './policy-check.ts'
 import type { FolderArgs } from './policy-place.ts'
-import { findPolicies, withCompilers } from './policy-place.ts'
+import { findPolicies, withCompiler } from './policy-place.ts'
 import { countOutcomes, layoutReport, toReportDocument } from './policy-test-lines.ts'
 
 /** Options of the command. */
@@ -39,8 +39,8 @@ export async function test(args: TestArgs, streams?: Streams): Promise<void> {
   const place = findPolicies(args)
   const report = await out
     .progress('testing the policies', () =>
-      withCompilers(place, (compiler, ruleCompiler) =>
-        runPolicyTests({ ...place, compiler, ruleCompiler, filter, monotonicMs: () => performance.now() }),
+      withCompiler(place, (compiler) =>
+        runPolicyTests({ ...place, compiler, filter, monotonicMs: () => performance.now() }),
       ),
     )
     .catch((error: unknown) => showRefusal(out, error, place.folder, 'No test ran.'))

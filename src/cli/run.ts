@@ -20,7 +20,7 @@ const GROUPS: readonly { readonly words: readonly string[]; load(): Promise<Comm
   { words: ['policy'], load: async () => (await import('./policy.ts')).policyCommands },
   { words: ['config'], load: async () => (await import('./config.ts')).configCommands },
   { words: ['db'], load: async () => (await import('./db.ts')).dbCommands },
-  { words: ['demo'], load: async () => (await import('./demo.ts')).demoCommands },
+  { words: ['demo-keys'], load: async () => (await import('./demo.ts')).demoCommands },
 ]
 
 /** The group of the first word; all of them for help, completion and words that are none. */
@@ -34,16 +34,19 @@ export async function run(args: readonly string[], streams: Streams = process): 
   const out = createOutput({ json: args.includes('--json'), color: !args.includes('--no-color') }, streams)
   try {
     const groups = await loadGroups(args)
-    const parser = groups.reduce((built, add) => add(built, streams), createParser(args))
-    await parser.parseAsync()
+    const parser = groups.reduce((built, add) => add(built, streams), createParser())
+    // What the parser itself says (help, version, completion) goes where everything else goes.
+    await parser.parseAsync([...args], {}, (_error, _argv, text) => {
+      if (text !== '') streams.stdout.write(`${text}\n`)
+    })
     return EXIT.ok
   } catch (error) {
     return out.fail(error)
   }
 }
 
-function createParser(args: readonly string[]): Argv<CommandArgs> {
-  return yargs([...args])
+function createParser(): Argv<CommandArgs> {
+  return yargs()
     .scriptName('gateway')
     .usage(
       '$0 <command>\n\nA policy gateway for MCP servers: decides every call by Rego policies and keeps the trace.',

@@ -290,7 +290,7 @@ describe('gateway policy eval', function () {
     it('has nothing to say where no policy was asked, and about rows that are not there', async () => {
       const unread = await gateway(['policy', 'eval', '--row', rows.unread, ...config()])
       expect([unread.code, unread.stderr.includes('The policy was not asked about')]).to.deep.equal([1, true])
-      expect((await gateway(['policy', 'eval', '--row', randomUUID(), ...config()])).code).to.equal(1)
+      expect((await gateway(['policy', 'eval', '--row', randomUUID(), ...config()])).code).to.equal(2)
       expect((await gateway(['policy', 'eval', '--row', 'nonsense', ...config()])).code).to.equal(2)
     })
   })

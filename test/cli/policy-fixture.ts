@@ -16,7 +16,7 @@ export interface Ran {
 export async function gateway(args: readonly string[], terminal = false): Promise<Ran> {
   const stdout = Object.assign(new PassThrough(), { isTTY: terminal })
   const streams = { stdout, stderr: new PassThrough() }
-  const code = await run(args, streams)
+  const code = await run(terminal ? args : [...args, '--no-color'], streams)
   return { code, stdout: String(streams.stdout.read() ?? ''), stderr: String(streams.stderr.read() ?? '') }
 }
 

@@ -183,6 +183,21 @@ test_numbers if json.unmarshal("{\\"a\\": 1e21474836480}")
       .and.not.include('\u202e')
   })
 
+  it('uses colours on a terminal only, and never as the only sign', async () => {
+    const folder = await folders.make({ ...FILES, 'cases/tools.yaml': CASES(true) })
+    const environment = { ...process.env }
+    for (const name of ['NO_COLOR', 'FORCE_COLOR', 'NODE_DISABLE_COLORS']) delete process.env[name]
+    process.env['TERM'] = 'xterm'
+    try {
+      const { stdout } = await gateway(['policy', 'test', folder], true)
+      expect(stdout).to.include('\u001b[32mok\u001b[39m').and.include('\u001b[31mFAIL\u001b[39m')
+      const plain = await gateway(['policy', 'test', folder])
+      expect(plain.stdout).to.include('FAIL').and.not.include('\u001b')
+    } finally {
+      Object.assign(process.env, environment)
+    }
+  })
+
   it('passes on the policies that are shipped', async () => {
     // The whole program in a process of its own, as CI and authors run it; no configuration is needed for a folder.
     const { stdout } = await promisify(execFile)(

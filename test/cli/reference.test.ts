@@ -1,26 +1,19 @@
-import { execFile } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import { expect } from 'chai'
 import { createOutput } from '../../src/cli/output.ts'
 import { UsageError } from '../../src/errors.ts'
 import { VERSION } from '../../src/version.ts'
-import { errorOf, runCli } from '../support/cli.ts'
+import { errorOf, runCli, withEnvironment } from '../support/cli.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
-const PROGRAM = join(ROOT, 'src/cli/gateway.ts')
 
-/** A process of its own: help and completion are printed by the parser itself. */
-async function program(args: readonly string[], env: Record<string, string> = {}): Promise<string> {
-  const options = { cwd: ROOT, env: { ...process.env, ...env } }
-  const { stdout } = await promisify(execFile)(
-    process.execPath,
-    ['--import=tsx/esm', PROGRAM, ...args],
-    options,
-  )
-  return stdout
+async function program(...args: readonly string[]): Promise<string> {
+  const { code, out, err } = await runCli(args)
+  expect(code, err).to.equal(0)
+  return out
 }
 
 /** `code` and `exit` of the page's table. */
@@ -45,16 +38,14 @@ function usedCodes(): ReadonlySet<string> {
   return codes
 }
 
-describe('the reference of the command line', function () {
-  this.timeout(60_000)
-
+describe('the reference of the command line', () => {
   it('lists every error code that is used, and no other', () => {
     expect([...usedCodes(), 'internal']).to.have.members([...listedCodes().keys()])
   })
 
   it('says with which exit code each ends', () => {
     for (const [code, exit] of listedCodes()) {
-      const silent = { write: () => true } as unknown as NodeJS.WritableStream
+      const silent = new PassThrough()
       const out = createOutput({}, { stdout: silent, stderr: silent })
       const error = code === 'internal' ? new TypeError('x') : new UsageError(code, 'x')
       expect(out.fail(error), code).to.equal(exit)
@@ -79,7 +70,7 @@ describe('the reference of the command line', function () {
     const commands = await commandsBelow([])
     expect(commands.length).to.be.greaterThan(20)
     for (const command of commands) {
-      const help = await program([...command, '--help'])
+      const help = await program(...command, '--help')
       expect(help, command.join(' '))
         .to.match(/^Examples:$/m)
         .and.include('--json')
@@ -87,7 +78,7 @@ describe('the reference of the command line', function () {
   })
 
   async function commandsBelow(path: readonly string[]): Promise<(readonly string[])[]> {
-    const help = await program([...path, '--help'])
+    const help = await program(...path, '--help')
     const [, list] = /^Commands:\n((?: {2,}.*\n)+)/m.exec(help) ?? []
     if (list === undefined) return [path]
     const prefix = ` {2}gateway ${path.map((name) => `${name} `).join('')}`
@@ -98,11 +89,14 @@ describe('the reference of the command line', function () {
     return below.flat()
   }
 
+  const inShell = (shell: string, ...args: string[]) =>
+    withEnvironment({ SHELL: shell, ZSH_NAME: undefined }, () => program(...args))
+
   it('has completion for bash and zsh, down to the commands of a group', async () => {
-    expect(await program(['completion'], { SHELL: '/bin/bash' })).to.include('complete -o bashdefault')
-    expect(await program(['completion'], { SHELL: '/bin/zsh' })).to.match(/^#compdef gateway/)
+    expect(await inShell('/bin/bash', 'completion')).to.include('complete -o bashdefault')
+    expect(await inShell('/bin/zsh', 'completion')).to.match(/^#compdef gateway/)
     const complete = async (...words: string[]) =>
-      (await program(['--get-yargs-completions', 'gateway', ...words], { SHELL: '/bin/bash' })).split('\n')
+      (await inShell('/bin/bash', '--get-yargs-completions', 'gateway', ...words)).split('\n')
     expect(await complete('')).to.include.members([
       'serve',
       'init',
@@ -118,6 +112,6 @@ describe('the reference of the command line', function () {
   })
 
   it('names the version of the package', async () => {
-    expect(await program(['--version'])).to.equal(`${VERSION}\n`)
+    expect(await program('--version')).to.equal(`${VERSION}\n`)
   })
 })

@@ -16,6 +16,7 @@ import { errorOf, runCli, withEnvironment } from '../support/cli.ts'
 import { SECRET } from '../support/gateway.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
+import { until } from '../support/until.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const POLICY = 'package gateway.authz\n\nallow contains "role" if count(input.principal.roles) > 0\n'
@@ -54,6 +55,7 @@ describe('gateway serve', function () {
       database: { url_file: './url', migrate_url_file: './migrate-url' },
       secret_file: './secret',
       upstreams: { desk: { url: 'http://127.0.0.1:9/mcp' } },
+      log: { level: 'error' },
       ...settings,
     }
     writeFileSync(join(folder, 'gateway.yaml'), stringify(document))
@@ -161,11 +163,13 @@ describe('gateway serve', function () {
       expect(refused.code).to.equal(2)
       expect(errorOf(refused)).to.include({ code: 'unreachable' })
       expect(errorOf(refused).message).to.include('another program uses it')
-      const { rows } = await database.ownerPool.query(
-        `select application_name from pg_stat_activity where datname = current_database()
-         and application_name like 'mcp-policy-gateway/%'`,
-      )
-      expect(rows).to.deep.equal([])
+      await until('all connections to be closed', async () => {
+        const { rows } = await database.ownerPool.query(
+          `select 1 from pg_stat_activity
+           where datname = current_database() and application_name like 'mcp-policy-gateway/%'`,
+        )
+        return rows.length === 0
+      })
     } finally {
       server.close()
     }

@@ -55,6 +55,40 @@ describe('configuration', () => {
       expect(config.audit).to.deep.include({ enabled: true, mode: 'blocking', onFailure: 'deny' })
     })
 
+    it('fills in what an upstream may take, also in sections that are named in part', () => {
+      const { config } = load(
+        'upstreams:\n  a:\n    url: http://a/\n    breaker: { failures: 2 }\n    tools: { "run.query": { timeout_ms: 5 }, plain: {} }\n',
+      )
+      expect(config.upstreams['a']).to.deep.include({
+        timeoutMs: 30_000,
+        connectTimeoutMs: 5000,
+        idleTimeoutMs: 300_000,
+        maxInFlight: 500,
+        maxWaitMs: 1000,
+        probeIntervalMs: 30_000,
+        breaker: { failures: 2, openMs: 30_000 },
+        tools: { 'run.query': { timeoutMs: 5 }, plain: { timeoutMs: null } },
+      })
+      expect(config.limits.maxDelayMs).to.equal(500)
+    })
+
+    it('switches bounds off with null, and only where that is meant', () => {
+      const upstream =
+        'upstreams: { a: { url: "http://a/", max_in_flight: null, probe_interval_ms: null } }\n'
+      const { config } = load(`limits: { max_delay_ms: null }\n${upstream}`)
+      expect(config.limits.maxDelayMs).to.equal(null)
+      expect(config.upstreams['a']).to.deep.include({ maxInFlight: null, probeIntervalMs: null })
+    })
+
+    it('refuses times and names that cannot be meant', () => {
+      const problem = (settings: string) => only(`upstreams: { a: { url: "http://a/", ${settings} } }`)
+      expect(problem('probe_interval_ms: 5').path).to.equal('upstreams.a.probe_interval_ms')
+      expect(problem('breaker: { failures: 0 }').path).to.equal('upstreams.a.breaker.failures')
+      expect(problem('breaker: { failure: 1 }')).to.include({ hint: 'Did you mean failures?' })
+      expect(problem('tools: { t: { timeout_ms: 0 } }').path).to.equal('upstreams.a.tools.t.timeout_ms')
+      expect(problem('tools: { t: { timeout: 5 } }')).to.include({ hint: 'Did you mean timeout_ms?' })
+    })
+
     it('cannot be changed afterwards', () => {
       const { config } = load(UPSTREAM)
       expect(() => {

@@ -1,6 +1,5 @@
 /** What came of the tests. Types only; nothing in here is escaped or laid out. */
 import type { TreeLine } from '../../trace/tree.ts'
-import type { PolicyError } from '../compiler.ts'
 import type { Mismatch, Verdict } from './expectation.ts'
 import type { Place } from './yaml-document.ts'
 

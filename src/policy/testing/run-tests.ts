@@ -22,8 +22,6 @@ export interface TestRunOptions {
   /** The policies folder. */
   readonly folder: string
   readonly compiler: Compiler
-  /** A second compiler for the test rules, so that both modules are built at the same time. Absent = the same one. */
-  readonly ruleCompiler?: Compiler
   /** Folder of finished builds; null = none are kept. */
   readonly cacheDir: string | null
   /** Budgets of the serving module. */
@@ -70,14 +68,14 @@ export async function runPolicyTests(options: TestRunOptions): Promise<TestRepor
 }
 
 async function build(options: TestRunOptions): Promise<Built> {
-  const { folder, compiler, ruleCompiler = compiler, cacheDir } = options
+  const { folder, compiler, cacheDir } = options
   const sources = await loadPolicySources(folder)
   const inputSchema = await loadInputSchema()
   const files = await loadTestFiles(folder)
   const building = Promise.all([
     buildPolicy(sources, { compiler, cacheDir, inputSchema }),
     buildRuleTests({
-      compiler: ruleCompiler,
+      compiler,
       request: toBuildRequest(sources, inputSchema),
       data: sources.data,
       tests: files.rego,
