@@ -1,5 +1,5 @@
 /** Which policies a command is about, and with what it builds them. */
-import { tmpdir, userInfo } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { loadConfig } from '../config/load.ts'
 import type { Config } from '../config/types.ts'
@@ -73,5 +73,5 @@ export async function withCompiler<T>(
 
 /** Where the compiler is unpacked when there is no build. What is found there is compared with the recorded digest. */
 function temporaryFolder(): string {
-  return join(tmpdir(), `mcp-policy-gateway-compiler-${userInfo().uid}`)
+  return join(tmpdir(), `mcp-policy-gateway-compiler-${process.getuid?.() ?? 'user'}`)
 }

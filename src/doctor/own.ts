@@ -82,8 +82,8 @@ function brokenConfig(error: UsageError): Finding {
   )
   const text =
     first === undefined ? error.message : `${countText(problems.length, 'problem')}, the first at ${first.at}`
-  const fix =
-    first === undefined ? 'gateway init makes a folder with one' : 'gateway config check tells them all'
+  const noFile = 'Name another with --config; gateway init makes a folder with one'
+  const fix = first === undefined ? noFile : 'gateway config check tells them all'
   return toFinding({
     check: 'config',
     title: 'config',

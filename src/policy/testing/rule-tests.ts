@@ -9,15 +9,18 @@ import { parseExact } from '../../json/exact.ts'
 import type { TraceRule } from '../../trace/shape.ts'
 import { parseTrace } from '../../trace/shape.ts'
 import { decisiveStep, traceLines } from '../../trace/tree.ts'
+import type { BuiltPolicy } from '../build.ts'
+import { readCachedBuild, writeCachedBuild } from '../build-cache.ts'
 import type { JsonObject } from '../build-data.ts'
 import type { BuildRequest, Compiler, PolicyError } from '../compiler.ts'
 import type { Dictionary } from '../dictionary.ts'
 import type { HostLimits, HostRun, PolicyHost } from '../host.ts'
 import { createHost } from '../host.ts'
-import { meter } from '../meter.ts'
+import { METER_VERSION, meter } from '../meter.ts'
 import type { TraceReader } from '../trace.ts'
 import { createTraceReader } from '../trace.ts'
 import type { TraceBounds } from '../trace-render.ts'
+import { canonicalText } from './canonical.ts'
 import { condense } from './condense.ts'
 import type { TestRule } from './rego-heads.ts'
 import { findTestRules } from './rego-heads.ts'
@@ -31,7 +34,9 @@ import { askTopdown, differenceOf } from './topdown.ts'
 
 /** What rule tests are made from. */
 export interface RuleTestOptions {
-  readonly compiler: Pick<Compiler, 'build' | 'evaluate'>
+  readonly compiler: Pick<Compiler, 'build' | 'evaluate' | 'digest'>
+  /** Folder of finished builds; null = none are kept. */
+  readonly cacheDir: string | null
   /** The request that makes the serving module. */
   readonly request: BuildRequest
   readonly data: JsonObject
@@ -72,13 +77,11 @@ export async function buildRuleTests(
     sources: { ...request.sources, ...tests },
     entrypoints: [...new Set(rules.map(({ entrypoint }) => entrypoint))],
   }
-  const built = await compiler.build(full)
-  if (!built.ok) return { errors: built.errors }
-  if (built.dictionary === null) throw new Error('the compiler returned no trace dictionary')
-  const errors = guardSources({ sources: request.sources, tests, rules, dictionary: built.dictionary })
+  const built = await buildModule(full, options)
+  if ('errors' in built) return built
+  const { wasm, dictionary } = built
+  const errors = guardSources({ sources: request.sources, tests, rules, dictionary })
   if (errors.length > 0) return { errors }
-  const wasm = meter(built.wasm)
-  const { dictionary } = built
   return {
     rules,
     digest: `sha256:${createHash('sha256').update(wasm).digest('hex')}`,
@@ -105,6 +108,24 @@ export async function buildRuleTests(
       return runs.flatMap(({ rule, run }) => runner.judge(rule, run, oracle))
     },
   }
+}
+
+/** Builds the module, or takes it from the cache, as the serving one is. */
+async function buildModule(
+  request: BuildRequest,
+  { compiler, cacheDir }: Pick<RuleTestOptions, 'compiler' | 'cacheDir'>,
+): Promise<BuiltPolicy | { readonly errors: readonly PolicyError[] }> {
+  const parts = { tests: 1, compiler: compiler.digest, meter: METER_VERSION, request }
+  const key = createHash('sha256').update(canonicalText(parts)).digest('hex')
+  const cached = cacheDir === null ? null : await readCachedBuild(cacheDir, key)
+  if (cached !== null) return cached
+  const result = await compiler.build(request)
+  if (!result.ok) return { errors: result.errors }
+  const { dictionary, opa, entrypoints } = result
+  if (dictionary === null) throw new Error('the compiler returned no trace dictionary')
+  const built = { wasm: meter(result.wasm), dictionary, opa, entrypoints }
+  if (cacheDir !== null) await writeCachedBuild(cacheDir, key, built)
+  return built
 }
 
 interface RunnerParts {

@@ -76,6 +76,7 @@ async function build(options: TestRunOptions): Promise<Built> {
     buildPolicy(sources, { compiler, cacheDir, inputSchema }),
     buildRuleTests({
       compiler,
+      cacheDir,
       request: toBuildRequest(sources, inputSchema),
       data: sources.data,
       tests: files.rego,

@@ -425,6 +425,30 @@ test_other if 1 == 1
     })
   })
 
+  it('takes both modules from the cache when nothing has changed, and says the same', async () => {
+    const folder = await folders.make({
+      'authz/p.rego': POLICY,
+      'roles/data.yaml': DATA,
+      'p_test.rego': 'package p_test\n\ntest_a if 1 == 1\n',
+      'cases/a.yaml': `${HEAD}cases: [{ name: a, principal: eng, tool: drop }]`,
+    })
+    const cacheDir = await folders.make({})
+    const compiler = await fixtureCompiler()
+    let builds = 0
+    const counted = {
+      ...compiler,
+      build: (request: Parameters<typeof compiler.build>[0]) => {
+        builds += 1
+        return compiler.build(request)
+      },
+    }
+    const options = { folder, compiler: counted, cacheDir, limits: DEFAULT_POLICY_LIMITS, filter: null }
+    const first = await runPolicyTests({ ...options, monotonicMs: () => 0 })
+    const second = await runPolicyTests({ ...options, monotonicMs: () => 0 })
+    expect(builds).to.equal(2)
+    expect(second).to.deep.equal(first)
+  })
+
   it('does not begin when policies, test rules or tables are wrong', async () => {
     expect(
       await errors(runFiles({ 'authz/q.rego': 'package gateway.authz\n\nx if input.usr\n' })),
