@@ -128,7 +128,11 @@ describe('the change feed', () => {
     let isBroken = false
     const tried: ChangedSubjects[] = []
     const health: boolean[] = []
-    const { feed } = open({ pollMs: HOUR, onHealth: ({ ok }) => void health.push(ok) })
+    const { feed } = open({
+      pollMs: HOUR,
+      openClient: deafClient,
+      onHealth: ({ ok }) => void health.push(ok),
+    })
     feed.onChange('keys', (subjects) => {
       tried.push(subjects)
       if (isBroken) throw new Error('cannot')
