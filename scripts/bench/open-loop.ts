@@ -29,6 +29,8 @@ export interface OpenLoopOptions {
 
 export interface OpenLoopResult {
   readonly samples: readonly Sample[]
+  /** From the first call to the last answer. */
+  readonly seconds: number
   /** Longest time that this process was late with a call. */
   readonly lateMs: number
   /** Most calls that were under way or waited for a connection. */
@@ -88,8 +90,9 @@ export async function openLoop(options: OpenLoopOptions): Promise<OpenLoopResult
     options.onSent()
   }, TICK_MS)
   await allAnswered
+  const seconds = (performance.now() - from) / 1000
   for (const connection of idle) connection.close()
-  return { samples, lateMs, mostOpen }
+  return { samples, seconds, lateMs, mostOpen }
 }
 
 function requestBytes({ port, path, headers, body }: OpenLoopOptions): Buffer {

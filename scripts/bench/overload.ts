@@ -15,11 +15,11 @@ import { toConnectionUrl } from '../../src/db/connection.ts'
 import { createTestDatabase, stopSharedServer } from '../../test/support/postgres.ts'
 import type { OpenLoopResult, Sample } from './open-loop.ts'
 import { openLoop } from './open-loop.ts'
-import type { Served } from './parts.ts'
+import type { LoadOptions, Served } from './parts.ts'
 import { CALL_BODY, CALL_HEADERS, cpuOf, load, serve } from './parts.ts'
 
-const SECONDS = Math.min(8, Number(process.argv[2] ?? 3))
-const WARM_CALLS = 2000
+const SECONDS = Math.min(8, Number(process.argv[2] ?? 2.5))
+const WARM_CALLS = 1500
 const CAPACITY_CALLS = 2500
 const CONNECTIONS = 32
 const LOADS = [0.5, 1, 3]
@@ -69,7 +69,7 @@ async function main(): Promise<void> {
     gateways.pop()
     console.log('max_delay_ms: null (only max_in_flight refuses)')
     const patient = await start('patient', null)
-    await measureCapacity(patient, headers)
+    await load({ ...closedLoop(patient, headers), calls: WARM_CALLS })
     print(3, await offer(patient, headers, capacity * 3))
   } finally {
     for (const served of gateways) await served.stop()
@@ -99,9 +99,13 @@ function benchKey(): Parameters<typeof createKey>[1] {
 
 type Headers = Readonly<Record<string, string>>
 
-async function measureCapacity({ port }: Served, headers: Headers): Promise<number> {
+function closedLoop({ port }: Served, headers: Headers): Omit<LoadOptions, 'calls'> {
   const origin = `http://127.0.0.1:${port}`
-  const parts = { origin, path: '/mcp/support', headers, body: CALL_BODY, connections: CONNECTIONS }
+  return { origin, path: '/mcp/support', headers, body: CALL_BODY, connections: CONNECTIONS }
+}
+
+async function measureCapacity(gateway: Served, headers: Headers): Promise<number> {
+  const parts = closedLoop(gateway, headers)
   await load({ ...parts, calls: WARM_CALLS })
   const { perSecond, failed } = await load({ ...parts, calls: CAPACITY_CALLS })
   if (failed > 0) console.log(`${failed} of ${CAPACITY_CALLS} calls were refused while measuring`)
@@ -133,7 +137,10 @@ function rssOf(pid: number): number {
 const HEADER =
   '  load  offered/s   served/s  p50 ms  p99 ms   refused/s  p50 ms  p99 ms   other   CPU   RSS MiB  most open  sent late ms'
 
-function print(factor: number, { offered, samples, cpuShare, rssMib, lateMs, mostOpen }: Curve): void {
+function print(
+  factor: number,
+  { offered, samples, seconds, cpuShare, rssMib, lateMs, mostOpen }: Curve,
+): void {
   const served = samples.filter(({ status }) => status === 200)
   const refused = samples.filter(({ status }) => status === 503)
   const other = samples.length - served.length - refused.length
@@ -141,7 +148,7 @@ function print(factor: number, { offered, samples, cpuShare, rssMib, lateMs, mos
     const times = some.map(({ ms }) => ms).sort((a, b) => a - b)
     return (times[Math.floor(times.length * share)] ?? 0).toFixed(0).padStart(6)
   }
-  const rate = (some: readonly Sample[]): string => (some.length / SECONDS).toFixed(0).padStart(9)
+  const rate = (some: readonly Sample[]): string => (some.length / seconds).toFixed(0).padStart(9)
   console.log(
     `${`${factor}x`.padStart(6)}  ${offered.toFixed(0).padStart(9)}  ${rate(served)}  ${at(served, 0.5)}  ${at(served, 0.99)}` +
       `   ${rate(refused)}  ${at(refused, 0.5)}  ${at(refused, 0.99)}  ${String(other).padStart(6)}  ${cpuShare.toFixed(2)}  ${rssMib.toFixed(0).padStart(8)}  ${String(mostOpen).padStart(9)}  ${lateMs.toFixed(0).padStart(12)}`,

@@ -57,7 +57,7 @@ export function createProbe(options: ProbeOptions): Probe {
     ...target.own.configured,
   }
   const clientInfo = { name: 'mcp-policy-gateway', version: options.version }
-  let session: string | null = null
+  let session: { readonly id: string; readonly version: string } | null = null
   let isInitialized = false
   let lastId = 0
 
@@ -101,21 +101,22 @@ export function createProbe(options: ProbeOptions): Probe {
     const params = { protocolVersion: version, capabilities: {}, clientInfo }
     const { status, headers } = await post('initialize', params, {}, signal)
     if (status >= 300) return status
-    session = issuedSession(headers) ?? null
+    const id = issuedSession(headers) ?? null
+    session = id === null ? null : { id, version }
     isInitialized = true
     await post('notifications/initialized', {}, sessionHeaders(version), signal)
     return status
   }
 
   function sessionHeaders(version: string): Record<string, string> {
-    return { 'mcp-protocol-version': version, ...(session === null ? {} : { 'mcp-session-id': session }) }
+    return { 'mcp-protocol-version': version, ...(session === null ? {} : { 'mcp-session-id': session.id }) }
   }
 
   return {
     ask: (version, signal) => (version >= STATELESS ? discover(version, signal) : ping(version, signal)),
     async close() {
       if (session === null) return
-      const headers = { ...common, 'mcp-session-id': session }
+      const headers = { ...common, ...sessionHeaders(session.version) }
       session = null
       const bounds = { ...connection, timeoutMs: CLOSE_TIMEOUT_MS, signal: null }
       await exchange({ method: 'DELETE', path, headers, body: null }, createAnswerReceiver(), bounds).catch(
