@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
-import type { Admin, Check } from './admin/admin.ts'
+import type { Admin } from './admin/admin.ts'
 import { createAdmin } from './admin/admin.ts'
 import type { Metrics, MetricsOptions } from './admin/metrics.ts'
 import { createMetrics } from './admin/metrics.ts'
@@ -53,6 +53,8 @@ import type { UpstreamGate } from './rate/caps.ts'
 import { createPrincipalCaps, createUpstreamGate } from './rate/caps.ts'
 import { createRateGate } from './rate/gate.ts'
 import { createLimiter } from './rate/room.ts'
+import type { ReadinessParts } from './readiness.ts'
+import { readiness } from './readiness.ts'
 import { deriveKey, parseSecret } from './secret.ts'
 import type { Upstreams } from './upstream/room.ts'
 import { createUpstreams } from './upstream/room.ts'
@@ -416,14 +418,8 @@ function openRate({ config, options, own }: Building, { clock }: Ground, pools: 
   return createRateGate(limiter, caps)
 }
 
-interface AdminParts {
+interface AdminParts extends ReadinessParts {
   readonly auth: AuthRoom
-  readonly kills: KillRoom
-  readonly reload: PolicyReload
-  readonly policy: PolicyRoom
-  readonly upstreams: Upstreams
-  readonly audit: AuditWriter | null
-  readonly feed: ChangeFeed
   readonly metrics: Metrics
   readonly drain: { isDraining: boolean }
 }
@@ -433,36 +429,14 @@ function openAdmin({ config, options, own }: Building, ground: Ground, parts: Ad
   const admin = createAdmin({
     listen: config.admin.listen,
     allowedHosts: config.admin.allowedHosts,
-    health: () => health(config, ground, parts),
+    health: () =>
+      readiness(parts, { nowMs: ground.clock.monotonicMs(), maxStaleMs: config.auth.maxStaleS * 1000 }),
     isDraining: () => parts.drain.isDraining,
     authenticate: parts.auth.authenticate,
     metrics: parts.metrics,
     onFault: (error) => options.log.error({ err: error }, 'admin request failed'),
   })
   return own(admin, (opened) => opened.close())
-}
-
-/** Readiness: what must work for a call to be served, and what is only told. */
-function health(config: Config, ground: Ground, parts: AdminParts): Record<string, Check> {
-  const staleMs = ground.clock.monotonicMs() - parts.feed.confirmedAt()
-  const audit = parts.audit?.state() ?? 'disabled'
-  const upstreams = parts.upstreams.states()
-  return {
-    database: { state: staleMs <= config.auth.maxStaleS * 1000 ? 'ok' : 'failed', required: true },
-    // The last good policy serves; what waits to be mended is told and keeps nobody out.
-    policy: { state: 'ok', required: true, ...parts.policy.revision, pending: parts.reload.pending() },
-    kill_switches: { state: 'ok', required: false, ...parts.kills.counts() },
-    audit: { state: audit === 'up' ? 'ok' : audit === 'disabled' ? 'disabled' : 'failed', required: true },
-    upstreams: {
-      state: upstreams.every((upstream) => upstream.status !== 'down') ? 'ok' : 'failed',
-      required: false,
-      servers: Object.fromEntries(upstreams.map((upstream) => [upstream.name, upstream.status])),
-      open_breakers: upstreams.filter(({ breaker }) => breaker !== 'closed').map(({ name }) => name),
-      uncheckable_schemas: upstreams
-        .flatMap((upstream) => upstream.schemaProblems.length)
-        .reduce((a, b) => a + b, 0),
-    },
-  }
 }
 
 function openFrontDoor(
