@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
-import { currentPosition, findRows, latestRows, rowsSince, siblings } from '../../src/audit/query.ts'
+import { currentPosition, rowsSince } from '../../src/audit/follow.ts'
+import { findRows, latestRows, siblings } from '../../src/audit/query.ts'
 import { createAuditRoom } from '../../src/audit/writer.ts'
 import type { AuditEvent } from '../../src/gateway/types.ts'
 import type { TestDatabase } from '../support/postgres.ts'
