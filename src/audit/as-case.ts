@@ -56,16 +56,22 @@ function fixtureLines(input: Members, target: Members, suffix: string): readonly
   const inServer = fixtureName(server, suffix)
   return [
     '  principals:',
-    `    ${flow(fixtureName(principal['id'], suffix), 4)}: ${flow(principal, 4)}`,
+    ...block(fixtureName(principal['id'], suffix), principal),
     '  servers:',
-    `    ${flow(inServer, 4)}: ${flow({ name: server, labels }, 4)}`,
+    ...block(inServer, { name: server, labels }),
     ...(kind !== 'tool'
       ? []
       : [
           '  tools:',
-          `    ${flow(fixtureName(name, suffix), 4)}: ${flow({ server: inServer, name, annotations, schema_digest: digest }, 4)}`,
+          ...block(fixtureName(name, suffix), { server: inServer, name, annotations, schema_digest: digest }),
         ]),
   ]
+}
+
+/** A fixture, a member on each line. */
+function block(name: string, members: Members): readonly string[] {
+  const known = Object.entries(members).filter(([, value]) => value !== undefined)
+  return [`    ${flow(name, 4)}:`, ...known.map(([member, value]) => `      ${member}: ${flow(value, 6)}`)]
 }
 
 interface CaseParts {

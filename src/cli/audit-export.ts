@@ -3,6 +3,7 @@ import type { Argv } from 'yargs'
 import type { ExportedPage, ExportPlan, Format } from '../audit/export.ts'
 import { exportHead, exportPages, FORMATS } from '../audit/export.ts'
 import { withPatience } from '../audit/patience.ts'
+import { toDatabaseUsageError } from '../db/usage-error.ts'
 import { UsageError } from '../errors.ts'
 import type { FilterArgs } from './audit-filter.ts'
 import { filterOptions, toFilter } from './audit-filter.ts'
@@ -101,7 +102,7 @@ async function run(running: Running): Promise<number | null> {
     const kept = await sink.abandon()
     if ((error as { code?: unknown }).code === 'EPIPE') return null
     tellTheRest(running, done, kept)
-    throw error
+    throw toDatabaseUsageError(error)
   } finally {
     stop.release()
   }

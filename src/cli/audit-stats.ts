@@ -4,6 +4,7 @@ import type { RowFilter } from '../audit/filter.ts'
 import { withPatience } from '../audit/patience.ts'
 import type { Count, Counts, Dimension } from '../audit/stats.ts'
 import { countRows, DIMENSIONS, overview } from '../audit/stats.ts'
+import { toDatabaseUsageError } from '../db/usage-error.ts'
 import { parseLimit } from './audit-arguments.ts'
 import type { FilterArgs } from './audit-filter.ts'
 import { filterOptions, toFilter } from './audit-filter.ts'
@@ -43,7 +44,9 @@ async function stats(args: StatsArgs, streams?: Streams): Promise<void> {
     args,
     async ({ out, pools }) => {
       const tables = await out.progress('counting', () =>
-        withPatience(pools.general, (db) => count(db, filter, args.by, limit)),
+        withPatience(pools.general, (db) => count(db, filter, args.by, limit)).catch((error: unknown) => {
+          throw toDatabaseUsageError(error)
+        }),
       )
       if (out.isJson) {
         out.json({ since: filter.since ?? null, until: filter.until ?? null, ...named(tables) })
