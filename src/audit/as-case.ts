@@ -33,7 +33,14 @@ export function toCase(row: StoredRow): RowCase | null {
     'fixtures:',
     ...fixtureLines(input, target, suffixOf(row)),
     'cases:',
-    ...caseLines({ row, input, target, question, fillIn, name: nameOf(row, sentence) }),
+    ...caseLines({
+      row,
+      input,
+      target,
+      question,
+      fillIn,
+      name: nameOf(row, target['name'], question.decided.allow),
+    }),
   ]
   return { text: `${lines.join('\n')}\n`, fillIn }
 }
@@ -113,18 +120,21 @@ function caseLines({ row, input, target, question, fillIn, name }: CaseParts): r
   ]
 }
 
-const MAX_NAME = 200
+const MAX_NAME = 40
 
-function nameOf({ ts }: StoredRow, sentence: string): string {
-  const text = [...visible(`incident ${ts.toISOString().slice(0, 10)}: ${sentence.replace(/\.$/, '')}`)]
-  return text.length <= MAX_NAME ? text.join('') : `${text.slice(0, MAX_NAME - 2).join('')}..`
+/** Short: reports show it on one line with why the case is skipped. */
+function nameOf({ ts }: StoredRow, name: string, allow: boolean): string {
+  const target = [...visible(name)]
+  const shown = target.length <= MAX_NAME ? target.join('') : `${target.slice(0, MAX_NAME - 2).join('')}..`
+  return `incident ${ts.toISOString().slice(0, 10)}: ${shown} ${allow ? 'allowed' : 'denied'}`
 }
 
 const MAX_PLACES = 5
 
 function skipText(fillIn: readonly string[]): string {
   const more = fillIn.length > MAX_PLACES ? ` and ${fillIn.length - MAX_PLACES} more` : ''
-  return `fill in what the row does not hold, then remove this line: ${fillIn.slice(0, MAX_PLACES).join(', ')}${more}`
+  // Reports cut long texts in the middle: what is to be done stands at the end.
+  return `the row lacks ${fillIn.slice(0, MAX_PLACES).join(', ')}${more}: fill in, then remove this line`
 }
 
 /** What was decided. A failure has no reasons to compare. */

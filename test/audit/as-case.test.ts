@@ -62,7 +62,7 @@ describe('audit/as-case', () => {
       'request /params/arguments/password (secret)',
       'input /principal/claims/api_key (secret)',
     ])
-    expect(one.skip).to.match(/^fill in what the row does not hold, then remove this line: request \/params/)
+    expect(one.skip).to.match(/^the row lacks request \/params.*: fill in, then remove this line$/)
     expect(one.arguments).to.deep.equal({ password: 'FILL IN [redacted:key]', repo: 'site' })
     expect(Object.values<any>(table.fixtures.principals)[0].claims.api_key).to.equal('FILL IN [redacted:key]')
   })

@@ -85,7 +85,7 @@ describe('gateway audit show --as-case', function () {
     expect(code).to.equal(0)
     expect(err).to.include('request /params/arguments/password (secret)')
     const skipped = await test(out)
-    expect(skipped.out).to.include('1 skipped').and.include('fill in what the row does not hold')
+    expect(skipped.out).to.include('1 skipped').and.include('fill in, then remove this line')
     expect(skipped.out).to.not.include('1 passed')
     const { out: json } = await place.run('show', secret.call.id, '--as-case', '--json')
     expect(JSON.parse(json)).to.deep.include({ fill_in: ['request /params/arguments/password (secret)'] })
