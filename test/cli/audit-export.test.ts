@@ -142,13 +142,37 @@ describe('gateway audit export', function () {
     }
   })
 
-  it('ends in peace when the reader has seen enough', async () => {
+  function start() {
     const program = new URL('../../src/cli/gateway.ts', import.meta.url).pathname
-    const child = spawn(
+    return spawn(
       process.execPath,
       ['--import', 'tsx/esm', program, 'audit', 'export', '--config', place.configFile],
       { env: { ...process.env, ...place.environment }, stdio: ['ignore', 'pipe', 'pipe'] },
     )
+  }
+
+  it('ends after a whole row when it is interrupted, and tells how to get the rest', async () => {
+    const child = start()
+    const text = { out: '', err: '' }
+    child.stderr.on('data', (chunk) => {
+      text.err += String(chunk)
+    })
+    // Nobody reads yet: the program stands in its first page, which is larger than the pipe.
+    await once(child.stdout, 'readable')
+    child.kill('SIGINT')
+    child.stdout.on('data', (chunk) => {
+      text.out += String(chunk)
+    })
+    const [code] = await once(child, 'close')
+    const got = idsIn(text.out)
+    expect(code, text.err).to.equal(130)
+    expect(got.length).to.be.within(1, ROWS - 1)
+    expect(got).to.deep.equal(ids.slice(0, got.length))
+    expect(text.err).to.include(`--after ${got.at(-1)}`)
+  })
+
+  it('ends in peace when the reader has seen enough', async () => {
+    const child = start()
     let err = ''
     child.stderr.on('data', (chunk) => (err += String(chunk)))
     await once(child.stdout, 'data')
