@@ -18,16 +18,19 @@ export interface RowCase {
 export function toCase(row: StoredRow): RowCase | null {
   const question = toRecordedQuestion(row)
   if (question === null) return null
-  const input = asObject(marked(parseExact(question.inputText)))
-  const target = asObject(input['target'])
-  if (typeof target['name'] !== 'string') return null
+  const places = placesOf(row.redaction)
   const fillIn = [
-    ...placesOf(row.redaction),
+    ...places.map(({ text }) => text),
     ...question.losses.filter((loss) => /^the arguments/.test(loss)),
   ]
+  const asked = parseExact(question.inputText)
+  const lost = new Set(places.map(({ pointer }) => pointer))
+  const input = asObject(fillIn.length === 0 ? asked : marked(asked, '', lost))
+  const target = asObject(input['target'])
+  if (typeof target['name'] !== 'string') return null
   const sentence = sentenceOf(row, factsOf(row))
   const lines = [
-    `# From audit row ${row.id}, policy ${row.policy_revision ?? 'unknown'}:`,
+    `# From audit row ${row.id}, policy ${visible(row.policy_revision ?? 'unknown')}:`,
     `# ${visible(sentence)}`,
     ...(fillIn.length === 0 ? [] : ['# Values that begin with "FILL IN" are not in the row.']),
     'fixtures:',
@@ -152,30 +155,44 @@ function momentOf(nowNs: unknown): string | undefined {
   return `${seconds}${fraction === '000000000' ? '' : `.${fraction}`}Z`
 }
 
-const LOSS = /\[(?:redacted|cut):/
+/** What stands in the place of a secret. A caller may have sent such a text itself: it is looked for only when something was lost. */
+const REPLACED = /\[(?:redacted|cut):/
 
-/** Replaced values with a word that no author overlooks. */
-function marked(value: unknown): unknown {
-  if (typeof value === 'string') return LOSS.test(value) ? `FILL IN ${value}` : value
-  if (Array.isArray(value)) return value.map(marked)
+/** Texts that are not as they were begin with words that no author overlooks. */
+function marked(value: unknown, at: string, lost: ReadonlySet<string>): unknown {
+  if (typeof value === 'string') return lost.has(at) || REPLACED.test(value) ? `FILL IN ${value}` : value
+  if (Array.isArray(value)) return value.map((one, index) => marked(one, `${at}/${index}`, lost))
   if (typeof value !== 'object' || value === null) return value
-  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, marked(member)]))
+  const members = Object.entries(value).map(([name, member]) => {
+    const step = name.replaceAll('~', '~0').replaceAll('/', '~1')
+    return [name, marked(member, `${at}/${step}`, lost)] as const
+  })
+  return Object.fromEntries(members)
+}
+
+/** A place where the row is not as the policy has seen it. */
+interface Place {
+  /** In the policy's input (RFC 6901). */
+  readonly pointer: string
+  readonly text: string
 }
 
 /** Where the redactor took something out of what the policy has seen. */
-function placesOf(redaction: string | null): readonly string[] {
+function placesOf(redaction: string | null): readonly Place[] {
   if (redaction === null) return []
   const sections = asObject(JSON.parse(redaction))
   const failed = Array.isArray(sections['redaction_failed']) ? sections['redaction_failed'] : []
   return ['request', 'input'].flatMap((section) => {
     const { redacted, cut, withheld } = asObject(sections[section])
+    const place = (at: string, what: string): Place => ({
+      pointer: section === 'request' ? at.replace(/^\/params(?:\/arguments)?/, '/arguments') : at,
+      text: `${section}${at === '' ? '' : ` ${at}`} (${what})`,
+    })
     return [
-      ...pairs(redacted).map(
-        ([at, kind]) => `${section} ${at} (${kind === 'key' ? 'secret' : `secret: ${kind}`})`,
-      ),
-      ...pairs(cut).map(([at, what]) => `${section} ${at} (cut: ${what})`),
-      ...(withheld === true ? [`${section} (not kept)`] : []),
-      ...(failed.includes(section) ? [`${section} (could not be made safe)`] : []),
+      ...pairs(redacted).map(([at, kind]) => place(at, kind === 'key' ? 'secret' : `secret: ${kind}`)),
+      ...pairs(cut).map(([at, what]) => place(at, `cut: ${what}`)),
+      ...(withheld === true ? [place('', 'not kept')] : []),
+      ...(failed.includes(section) ? [place('', 'could not be made safe')] : []),
     ]
   })
 }

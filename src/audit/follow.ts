@@ -14,8 +14,15 @@ type Db = Pick<Pool, 'query'>
 /** How far a follower has read: the last `seq` seen of each writer. */
 export type Position = ReadonlyMap<string, string>
 
-/** What is looked at: rows whose call began within a day, or all, which costs a look at every day there is. */
-export type Reach = 'day' | 'all'
+/** Where following begins. */
+export interface Start {
+  readonly position: Position
+  /** A day before the start, by the database's clock. Does not move while one follows, so every row is on one side of it. */
+  readonly horizon: Date
+}
+
+/** Rows whose call began after the horizon, or those that began before: to look for the latter is to look at every day there is. */
+export type Side = 'recent' | 'old'
 
 /** One look. */
 export interface Followed {
@@ -29,31 +36,35 @@ export interface Followed {
 const FOLLOW_BATCH = 500
 
 /** Where every writer is now; a follower starts from here. */
-export async function currentPosition(db: Db): Promise<Position> {
-  const { rows } = await db.query<{ writer: string; seq: string }>(
-    `${writers('all')} select w.writer, (select max(seq) from audit_events e where e.writer = w.writer) as seq
-     from w where w.writer is not null`,
+export async function startNow(db: Db): Promise<Start> {
+  const { rows } = await db.query<{ writer: string | null; seq: string; horizon: Date }>(
+    `${writers('true')} select w.writer, (select max(seq) from audit_events e where e.writer = w.writer) as seq,
+       now() - interval '1 day' as horizon from w`,
   )
-  return new Map(rows.map(({ writer, seq }) => [writer, seq]))
+  const position = new Map<string, string>()
+  for (const { writer, seq } of rows) if (writer !== null) position.set(writer, seq)
+  // In an empty log everything is still to come, and recent.
+  return { position, horizon: rows[0]?.horizon ?? new Date(0) }
 }
 
-/** Rows stored since `position` that match, each once. */
+/** Rows of one side stored since `position` that match, each once. */
 export async function rowsSince(
   db: Db,
-  position: Position,
+  { position, horizon }: Start,
   filter: RowFilter,
-  reach: Reach = 'day',
+  side: Side = 'recent',
 ): Promise<Followed> {
-  const { sql, values } = toCondition(filter, 2)
+  const { sql, values } = toCondition(filter, 3)
+  const within = SIDES[side]
   const { rows } = await db.query<RowSummary & { wanted: boolean }>(
-    `${writers(reach)} select found.* from w
+    `${writers(within)} select found.* from w
      left join unnest($1::uuid[], $2::bigint[]) as seen (writer, seq) on seen.writer = w.writer
      cross join lateral (
        select ${SUMMARY}, (${sql}) as wanted from audit_events e
-       where e.writer = w.writer and e.seq > coalesce(seen.seq, 0) and ${REACHES[reach]}
+       where e.writer = w.writer and e.seq > coalesce(seen.seq, 0) and ${within}
        order by e.seq limit ${FOLLOW_BATCH}
      ) found where w.writer is not null`,
-    [[...position.keys()], [...position.values()], ...values],
+    [[...position.keys()], [...position.values()], horizon, ...values],
   )
   const next = new Map(position)
   const counts = new Map<string, number>()
@@ -69,11 +80,10 @@ export async function rowsSince(
   }
 }
 
-const REACHES = { day: "e.ts > now() - interval '1 day'", all: 'true' } as const
+const SIDES = { recent: 'e.ts > $3::timestamptz', old: 'e.ts <= $3::timestamptz' } as const
 
 /** Hops over the index from one writer to the next instead of reading their rows. */
-function writers(reach: Reach): string {
-  const within = REACHES[reach]
+function writers(within: string): string {
   return `with recursive w (writer) as (
   (select e.writer from audit_events e where ${within} order by e.writer limit 1)
   union all
@@ -95,30 +105,35 @@ export interface FollowOptions {
 }
 
 const POLL_MS = 500
-/** Rows of calls that began more than a day ago are rare: a spool that waited, a stream that has just ended. */
+/** Rows of calls that began more than a day before are rare: of a spool that waited, of a stream that has just ended. */
 const SWEEP_MS = 30_000
 
 /** Hands over what is stored from `start` on, until it is told to end. A database that goes away is waited for. */
-export async function follow(db: Db, start: Position, options: FollowOptions): Promise<void> {
+export async function follow(db: Db, start: Start, options: FollowOptions): Promise<void> {
   const { signal, monotonicMs } = options
-  let position = start
+  const { horizon } = start
+  // Each side has a position of its own: rows of the other one must not move it past what it has not seen.
+  const positions: Record<Side, Position> = { recent: start.position, old: start.position }
   let sweptAt = monotonicMs()
   let isDown = false
-  const look = async (): Promise<boolean> => {
-    const now = monotonicMs()
-    const reach = now - sweptAt >= SWEEP_MS ? 'all' : 'day'
-    const found = await rowsSince(db, position, options.filter, reach).catch(toTrouble)
+  const look = async (side: Side): Promise<boolean> => {
+    const found = await rowsSince(db, { position: positions[side], horizon }, options.filter, side).catch(
+      toTrouble,
+    )
     const trouble = found instanceof Error ? found : null
     if ((trouble !== null) !== isDown) options.onTrouble(trouble)
     isDown = trouble !== null
     if (found instanceof Error) return false
-    if (reach === 'all') sweptAt = now
-    position = found.position
+    positions[side] = found.position
     await options.onRows(found.rows)
     return found.more
   }
   while (!signal.aborted) {
-    const more = await look()
+    let more = await look('recent')
+    if (!isDown && monotonicMs() - sweptAt >= SWEEP_MS) {
+      more = (await look('old')) || more
+      if (!isDown) sweptAt = monotonicMs()
+    }
     if (!more) await options.pause(POLL_MS, signal)
   }
 }

@@ -2,8 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Argv } from 'yargs'
 import type { RowFilter } from '../audit/filter.ts'
-import type { Position } from '../audit/follow.ts'
-import { currentPosition, follow } from '../audit/follow.ts'
+import type { Start } from '../audit/follow.ts'
+import { follow, startNow } from '../audit/follow.ts'
 import type { RowSummary } from '../audit/query.ts'
 import { latestRows } from '../audit/query.ts'
 import { parseLimit } from './audit-arguments.ts'
@@ -42,7 +42,7 @@ async function tail(args: TailArgs, streams?: Streams): Promise<void> {
     async (context) => {
       const { out, pools } = context
       // Taken before the list is read: what is stored in between is shown by neither or both, and shown once.
-      const start = args.follow ? await currentPosition(pools.general) : null
+      const start = args.follow ? await startNow(pools.general) : null
       const rows = await latestRows(pools.general, filter, limit)
       showRows(out, rows, streams)
       if (start !== null) {
@@ -62,7 +62,7 @@ async function tail(args: TailArgs, streams?: Streams): Promise<void> {
 async function goOn(
   { out, pools }: Pick<DatabaseContext, 'out' | 'pools'>,
   filter: RowFilter,
-  from: { readonly start: Position; readonly shown: ReadonlySet<string> },
+  from: { readonly start: Start; readonly shown: ReadonlySet<string> },
   streams: Streams = process,
 ): Promise<void> {
   const stop = whenStopped()

@@ -70,10 +70,17 @@ describe('audit/as-case', () => {
   it('says so too when the arguments were cut or not kept at all', () => {
     const cut = tableOf(asked(INPUT, { message: toolsCall(`{"a":"${'y'.repeat(9000)}"}`) }))
     expect(cut.one.skip).to.include('request /params/arguments/a (cut: string:9000)')
+    expect(cut.one.arguments.a).to.match(/^FILL IN y+…$/)
     const withheld = tableOf(
       asked(INPUT, {}, { obligations: [{ kind: 'audit_payload', level: 'metadata' }] }),
     )
     expect(withheld.one.skip).to.include('request (not kept)').and.include('the arguments are not in the row')
+  })
+
+  it('leaves alone what a caller sent, whatever it looks like', () => {
+    const { one, fillIn } = tableOf(asked(INPUT, { message: toolsCall('{"a":"[redacted:key]"}') }))
+    expect(one.arguments).to.deep.equal({ a: '[redacted:key]' })
+    expect([one.skip, fillIn]).to.deep.equal([undefined, []])
   })
 
   it('takes targets of every kind', () => {
