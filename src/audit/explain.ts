@@ -1,8 +1,9 @@
 /** A row -> what a person reads to understand it: sentence, deciding rule, the line that made the difference, the tree. Pure. */
-import { parseExact } from '../json/exact.ts'
-import { parseTrace } from '../trace/shape.ts'
+import type { TraceRule, TraceStep } from '../trace/shape.ts'
+import { lineOf, parseTrace, ruleName } from '../trace/shape.ts'
 import type { ShownValue, TreeLine } from '../trace/tree.ts'
 import { decidingRules, decisiveStep, traceLines, valuesOf } from '../trace/tree.ts'
+import { factsOf } from './facts.ts'
 import type { StoredRow } from './query.ts'
 import type { StoredPolicy } from './revisions.ts'
 import type { DecisionFacts } from './sentence.ts'
@@ -15,19 +16,34 @@ export interface Explanation {
   readonly outcome: string
   readonly sentence: string
   /** The rule that decided; null when no single one did. */
-  readonly rule: { readonly name: string; readonly at: string; readonly title: string | null } | null
-  /** The line that made the difference. */
-  readonly line: {
+  readonly rule: {
+    readonly name: string
     readonly at: string
-    readonly expr: string
-    readonly ok: boolean
-    /** The evaluation ended in it. */
-    readonly aborted: boolean
-    readonly values: readonly ShownValue[]
+    readonly title: string | null
+    readonly role: RuleRole
   } | null
+  /** The line that made the difference. */
+  readonly line: DecisiveLine | null
   /** What stands between the row and the whole truth: cuts, redactions, a policy that is gone. */
   readonly notes: readonly string[]
   readonly tree: readonly TreeLine[]
+}
+
+/** What the rule did; `closest` = it would have allowed the call, and came furthest of all such rules. */
+export type RuleRole = 'denies' | 'allows' | 'closest' | 'ended'
+
+/** The line that made the difference. */
+export interface DecisiveLine {
+  readonly at: string
+  readonly expr: string
+  readonly ok: boolean
+  /** The evaluation ended in it. */
+  readonly aborted: boolean
+  readonly values: readonly ShownValue[]
+  /** The line as it stood in the policy of that time; null when that is not stored. */
+  readonly source: string | null
+  /** With {@link ExplainOptions.source}: the lines around it, itself among them. */
+  readonly around: readonly { readonly row: number; readonly text: string }[]
 }
 
 /** How much of it is wanted. */
@@ -47,18 +63,15 @@ export function explainRow(row: StoredRow, { policy, source, full }: ExplainOpti
   const verdict = { allow: facts.authz?.allow === true, failed: facts.authz?.failure !== undefined }
   const deciding = trace === null ? [] : decidingRules(trace.rules, verdict)
   const first = deciding[0] ?? null
-  const line = first === null ? null : decisiveStep(first)
+  const step = first === null ? null : decisiveStep(first)
   const known = trace?.truncated === true ? null : policy
   return {
     id: row.id,
     request_id: row.request_id,
     outcome: row.outcome,
     sentence: sentenceOf(row, facts),
-    rule: first === null ? null : { name: first.rule, at: first.at, title: first.title },
-    line:
-      line === null
-        ? null
-        : { at: line.at, expr: line.expr, ok: line.ok, aborted: line.aborted, values: valuesOf(line) },
+    rule: first === null ? null : { name: first.rule, at: first.at, title: first.title, role: roleOf(first) },
+    line: step === null ? null : toLine(step, policy, source),
     notes: notesOf(row, facts, trace?.truncated === true ? trace.dropped : null, source && policy === null),
     tree:
       trace === null
@@ -72,9 +85,29 @@ export function explainRow(row: StoredRow, { policy, source, full }: ExplainOpti
   }
 }
 
-function factsOf(row: StoredRow): DecisionFacts {
-  const decision = parseExact(row.decision)
-  return typeof decision === 'object' && decision !== null ? (decision as DecisionFacts) : {}
+function roleOf(rule: TraceRule): RuleRole {
+  if (rule.outcome === 'aborted') return 'ended'
+  if (rule.outcome !== 'defined') return 'closest'
+  return ruleName(rule) === 'deny' ? 'denies' : 'allows'
+}
+
+/** Lines before and behind. */
+const AROUND = 3
+
+function toLine(step: TraceStep, policy: StoredPolicy | null, around: boolean): DecisiveLine {
+  const { at, expr, ok, aborted } = step
+  const [file, row] = lineOf(at)
+  const lines = policy?.sources[file]?.split('\n')
+  const source = row === null ? undefined : lines?.[row - 1]
+  const from = Math.max(1, (row ?? 1) - AROUND)
+  const near =
+    !around || row === null || source === undefined ? [] : (lines?.slice(from - 1, row + AROUND) ?? [])
+  return {
+    ...{ at, expr, ok, aborted, values: valuesOf(step) },
+    // Of an expression over several lines the first one tells too little.
+    source: source === undefined || source.trim() === '' || expr.includes('\n') ? null : source.trim(),
+    around: near.map((text, index) => ({ row: from + index, text })),
+  }
 }
 
 function notesOf(

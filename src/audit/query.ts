@@ -1,6 +1,7 @@
 /** Reads rows back. JSON columns stay text, so numbers keep their digits. */
 import type { Pool } from 'pg'
-import type { Outcome } from '../errors.ts'
+import type { RowFilter } from './filter.ts'
+import { toCondition } from './filter.ts'
 import type { AuditRow } from './row.ts'
 
 type Db = Pick<Pool, 'query'>
@@ -11,6 +12,8 @@ export interface StoredRow extends Omit<AuditRow, 'ts' | 'core'> {
   readonly writer: string
   /** Decimal text. */
   readonly seq: string
+  /** Hex; the row's place in the hash chain of its writer, null without one. */
+  readonly leaf: string | null
 }
 
 /** What a list shows of a row. */
@@ -35,20 +38,13 @@ export type RowSummary = Pick<
   readonly denied_by: readonly string[] | null
 }
 
-/** Which rows; everything absent matches all. */
-export interface RowFilter {
-  readonly outcomes?: readonly Outcome[]
-  readonly principal?: string
-  readonly tool?: string
-  readonly tenant?: string
-  readonly since?: Date
-}
-
-const SUMMARY = `id, ts, writer, seq, request_id, outcome, status_code, reason, tenant, principal_id, method, server,
+/** The columns of a {@link RowSummary}. */
+export const SUMMARY = `id, ts, writer, seq, request_id, outcome, status_code, reason, tenant, principal_id, method, server,
   tool_name, latency_ms,
   case jsonb_typeof(decision #> '{authz,denied_by}') when 'array' then
     array(select jsonb_array_elements_text(decision #> '{authz,denied_by}')) end as denied_by`
-const FULL = `id, ts, writer, seq, request_id, tenant, principal_id, principal_kind, role, roles, api_key_id,
+/** The columns of a {@link StoredRow}. */
+export const FULL = `id, ts, writer, seq, encode(leaf, 'hex') as leaf, request_id, tenant, principal_id, principal_kind, role, roles, api_key_id,
   host(client_ip) as client_ip, client_name, client_version, protocol_version, session_hash, http_method, method, server,
   target_kind, tool_name, outcome, status_code, reason, error_message, latency_ms, upstream_ms, policy_revision,
   request_json::text as request_json, response_json::text as response_json, decision::text as decision,
@@ -56,60 +52,12 @@ const FULL = `id, ts, writer, seq, request_id, tenant, principal_id, principal_k
 
 /** The newest rows that match, oldest first. */
 export async function latestRows(db: Db, filter: RowFilter, limit: number): Promise<readonly RowSummary[]> {
-  const where = conditions(filter)
+  const { sql, values } = toCondition(filter)
   const { rows } = await db.query<RowSummary>(
-    `select ${SUMMARY} from audit_events ${where.sql} order by ts desc, id desc limit $${where.values.length + 1}`,
-    [...where.values, limit],
+    `select ${SUMMARY} from audit_events where ${sql} order by ts desc, id desc limit $${values.length + 1}`,
+    [...values, limit],
   )
   return rows.reverse()
-}
-
-/** How far a follower has read: the last `seq` seen of each writer. */
-export type Position = ReadonlyMap<string, string>
-
-/** Where every writer of the last day is now; a follower starts from here. */
-export async function currentPosition(db: Db): Promise<Position> {
-  const { rows } = await db.query<{ writer: string; seq: string }>(
-    `${WRITERS} select w.writer, (select max(seq) from audit_events e where e.writer = w.writer and ${RECENT}) as seq
-     from w where w.writer is not null`,
-  )
-  return new Map(rows.map(({ writer, seq }) => [writer, seq]))
-}
-
-const RECENT = "e.ts > now() - interval '1 day'"
-/** Hops over the index from one writer to the next instead of reading their rows. */
-const WRITERS = `with recursive w (writer) as (
-  (select e.writer from audit_events e where ${RECENT} order by e.writer limit 1)
-  union all
-  select (select e.writer from audit_events e where e.writer > w.writer and ${RECENT} order by e.writer limit 1)
-  from w where w.writer is not null)`
-const FOLLOW_BATCH = 500
-
-/**
- * Rows stored since `position` that match, and the position after them. A row is found in the order in which its writer
- * stored it, however long ago its call began (up to a day).
- */
-export async function rowsSince(
-  db: Db,
-  position: Position,
-  filter: RowFilter,
-): Promise<{ readonly rows: readonly RowSummary[]; readonly position: Position }> {
-  const { rows } = await db.query<RowSummary & { wanted: boolean }>(
-    `${WRITERS} select found.* from w
-     left join unnest($1::uuid[], $2::bigint[]) as seen (writer, seq) on seen.writer = w.writer
-     cross join lateral (
-       select ${SUMMARY}, (${matches(filter, 2)}) as wanted from audit_events e
-       where e.writer = w.writer and e.seq > coalesce(seen.seq, 0) and ${RECENT} order by e.seq limit ${FOLLOW_BATCH}
-     ) found where w.writer is not null`,
-    [[...position.keys()], [...position.values()], ...conditions(filter).values],
-  )
-  const next = new Map(position)
-  for (const row of rows) {
-    const last = next.get(row.writer)
-    if (last === undefined || BigInt(row.seq) > BigInt(last)) next.set(row.writer, row.seq)
-  }
-  const wanted = rows.filter((row) => row.wanted).map(({ wanted: _wanted, ...row }) => row)
-  return { rows: wanted.sort((left, right) => left.ts.getTime() - right.ts.getTime()), position: next }
 }
 
 /** Shortest beginning of an id that is looked for. */
@@ -171,24 +119,4 @@ function toUuid(digits: string): string {
 
 function secondsOf(digits: string): number {
   return Number.parseInt(digits.slice(0, 12), 16) / 1000
-}
-
-function conditions(filter: RowFilter): { readonly sql: string; readonly values: readonly unknown[] } {
-  const values = [filter.outcomes, filter.principal, filter.tool, filter.tenant, filter.since].filter(
-    (value) => value !== undefined,
-  )
-  const sql = matches(filter, 0)
-  return { sql: sql === 'true' ? '' : `where ${sql}`, values }
-}
-
-/** The filter as SQL whose parameters begin after `before`, in the order of {@link conditions}. */
-function matches(filter: RowFilter, before: number): string {
-  const parts = [
-    filter.outcomes === undefined ? null : (at: number) => `outcome = any($${at}::text[])`,
-    filter.principal === undefined ? null : (at: number) => `principal_id = $${at}`,
-    filter.tool === undefined ? null : (at: number) => `tool_name = $${at}`,
-    filter.tenant === undefined ? null : (at: number) => `tenant = $${at}`,
-    filter.since === undefined ? null : (at: number) => `ts >= $${at}::timestamptz`,
-  ].filter((part) => part !== null)
-  return parts.map((part, index) => part(before + index + 1)).join(' and ') || 'true'
 }

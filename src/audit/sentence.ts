@@ -22,6 +22,9 @@ export interface DecisionFacts {
       readonly consumed?: number
       readonly limit?: number
       readonly reset_ms?: number
+      readonly window_s?: number
+      readonly calendar?: string
+      readonly refused?: boolean
     }[]
   }
   readonly upstream?: {
@@ -45,28 +48,70 @@ type Sentence = (row: StoredRow, facts: DecisionFacts) => string
 const SENTENCES: Readonly<Record<Outcome, Sentence>> = {
   allowed: (row, facts) =>
     `Allowed: ${who(row)} ${did(row)}${because(facts.authz?.allowed_by)}${answered(facts)}.`,
-  denied_admit: (row) => `Refused at the door: a request from ${from(row)}${detail(row)}.`,
+  denied_admit: (row) =>
+    `Refused at the door: ${ADMIT[row.reason ?? ''] ?? 'a request was not let in'}, asked from ${from(row)}${detail(row)}.`,
   denied_auth: (row, facts) =>
     `Refused: the caller at ${from(row)} was not authenticated${colon(facts.auth?.why ?? row.error_message)}${tried(row)}.`,
   denied_authz: deniedSentence,
   killed: (row) => `Stopped: ${who(row)} may not ${may(row)}, because a kill switch is on${detail(row)}.`,
   rate_limited: limitedSentence,
-  invalid: (row) => `Invalid: ${who(row)} could not ${may(row)}: ${label(row.reason)}${detail(row)}.`,
-  overloaded: (row) => `Turned away: too many calls were in flight when ${who(row)} tried to ${may(row)}.`,
+  invalid: (row) => `Invalid: ${who(row)} could not ${may(row)}: ${mistake(row)}.`,
+  overloaded: (row) =>
+    `Turned away: ${who(row)} could not ${may(row)}: ${row.error_message === null ? 'too many calls were in flight' : plain(row.error_message)}.`,
   unavailable: (row) =>
-    `Not possible: ${who(row)} could not ${may(row)}: ${label(row.reason)}${detail(row)}.`,
+    `Not possible: ${who(row)} could not ${may(row)}: ${UNAVAILABLE[row.reason ?? ''] ?? label(row.reason)}${detail(row)}.`,
   upstream_error: (row) =>
     `Failed: ${who(row)} was allowed to ${may(row)}, but the upstream failed${detail(row)}.`,
   upstream_timeout: (row) =>
     `Failed: ${who(row)} was allowed to ${may(row)}, but the upstream did not answer in time${detail(row)}.`,
   client_closed: (row, facts) =>
-    `Given up: ${who(row)} hung up while trying to ${may(row)} (at stage ${facts.stage ?? 'unknown'}).`,
+    `Given up: ${who(row)} hung up while trying to ${may(row)} (at stage ${stage(facts)})${detail(row)}.`,
   interrupted: (row, facts) =>
-    `Interrupted: the gateway stopped while ${who(row)} tried to ${may(row)} (at stage ${facts.stage ?? 'unknown'}).`,
+    `Interrupted: the gateway stopped while ${who(row)} tried to ${may(row)} (at stage ${stage(facts)}); whether the upstream has done it is not known.`,
   internal_error: (row, facts) =>
-    `Fault: the gateway failed while ${who(row)} tried to ${may(row)} (at stage ${facts.stage ?? 'unknown'})${detail(row)}.`,
-  gap: (_row, { gap }) =>
-    `Gap: ${gap?.count ?? 'some'} refused calls between ${gap?.from ?? '?'} and ${gap?.to ?? '?'} could not be recorded one by one.`,
+    `Fault: the gateway failed while ${who(row)} tried to ${may(row)} (at stage ${stage(facts)})${detail(row)}.`,
+  gap: (row, { gap }) =>
+    `Gap: ${gap?.count ?? 'some'} refused calls between ${gap?.from ?? '?'} and ${gap?.to ?? '?'} could not be recorded one by one${row.reason === null ? '' : ` (${label(row.reason)})`}.`,
+}
+
+const ADMIT: Readonly<Record<string, string>> = {
+  host_refused: 'the Host header names no host of this gateway',
+  origin_refused: 'the Origin header names a site that may not use this gateway',
+}
+
+const UNAVAILABLE: Readonly<Record<string, string>> = {
+  auth_unavailable: 'it could not be made sure that the key and the kill switches are as known',
+  limiter_unavailable: 'its limits could not be counted',
+  audit_unavailable: 'its audit row could not be stored, so it was not let through',
+}
+
+const MISTAKES: Readonly<Record<string, string>> = {
+  ambiguous_credentials: 'its headers can be read in two ways',
+  body_too_large: 'its body is too large',
+  unsupported_media_type: 'its body is not JSON in UTF-8, sent plainly',
+  not_acceptable: 'it does not accept the answers that MCP has',
+  parse_error: 'its body is not JSON that can be read in one way only',
+  invalid_request: 'its body is no JSON-RPC message',
+  invalid_params: 'its params are not those of the method',
+  header_mismatch: 'a header says something else than the body',
+  unsupported_version: 'it speaks a version of MCP that the gateway does not',
+  missing_capability: 'it lacks a capability that the method needs',
+  session_unknown: 'its session is unknown, has ended, or is of somebody else',
+  mount_unknown: 'there is no upstream of that name',
+  method_not_allowed: 'its HTTP method is not used here',
+}
+
+/** What was wrong with a call that nobody had to decide about. */
+function mistake(row: StoredRow): string {
+  if (row.reason !== 'invalid_arguments')
+    return `${MISTAKES[row.reason ?? ''] ?? label(row.reason)}${detail(row)}`
+  const found = plain(row.error_message ?? '').replace(/^Invalid arguments(: )?/, '')
+  const broken = found.split('; ').map((one) => {
+    const [, path, rule] = /^(\/.*): ([A-Za-z$]+)$/.exec(one) ?? []
+    if (path === undefined || rule === undefined) return one
+    return `${path === '/' ? 'the arguments as a whole break' : `${path} breaks`} the rule "${rule}"`
+  })
+  return `its arguments do not fit the tool's own schema${colon(broken.join(', '))}`
 }
 
 function deniedSentence(row: StoredRow, facts: DecisionFacts): string {
@@ -93,13 +138,23 @@ const FAILURES: Readonly<Record<string, string>> = {
 function limitedSentence(row: StoredRow, facts: DecisionFacts): string {
   if (row.reason === 'address_throttled')
     return `Throttled: ${from(row)} keeps failing to authenticate${detail(row)}.`
-  const limit = facts.rate?.limits?.find(
-    (one) => (one.consumed ?? 0) > (one.limit ?? Number.POSITIVE_INFINITY),
-  )
-  const shown = limit ?? facts.rate?.limits?.[0]
+  const limits = facts.rate?.limits ?? []
+  const shown =
+    limits.find((one) => one.refused === true) ??
+    limits.find((one) => (one.consumed ?? 0) > (one.limit ?? Number.POSITIVE_INFINITY)) ??
+    limits[0]
   if (shown === undefined) return `Limited: ${who(row)} may not ${may(row)} so often${detail(row)}.`
-  const again = shown.reset_ms === undefined ? '' : `; again in ${Math.ceil(shown.reset_ms / 1000)} s`
-  return `Limited: ${who(row)} may not ${may(row)} now: limit ${shown.name ?? '?'} is ${shown.limit ?? '?'}, used ${shown.consumed ?? '?'}${again}.`
+  const window = shown.calendar ?? (shown.window_s === undefined ? null : `${shown.window_s} s`)
+  const per = window === null ? '' : ` per ${window}`
+  return `Limited: ${who(row)} may not ${may(row)} now: limit ${shown.name ?? '?'} is ${shown.limit ?? '?'}${per}, used ${shown.consumed ?? '?'}${resets(row, shown.reset_ms)}.`
+}
+
+/** When the window ends, by the clock and counted from the call. */
+function resets(row: StoredRow, resetMs: number | undefined): string {
+  if (resetMs === undefined) return ''
+  const at = new Date(row.ts.getTime() + resetMs)
+  const moment = Number.isNaN(at.getTime()) ? '' : ` at ${at.toISOString().replace(/\.\d+Z$/, 'Z')}`
+  return `; it resets${moment}, ${Math.ceil(resetMs / 1000)} s after the call`
 }
 
 function who(row: StoredRow): string {
@@ -156,7 +211,16 @@ function detail(row: StoredRow): string {
 }
 
 function colon(text: string | null | undefined): string {
-  return text === null || text === undefined || text === '' ? '' : `: ${text.replace(/\.$/, '')}`
+  return text === null || text === undefined || text === '' ? '' : `: ${plain(text)}`
+}
+
+/** Without the full stop: the sentence has its own. */
+function plain(text: string): string {
+  return text.replace(/\.$/, '')
+}
+
+function stage(facts: DecisionFacts): string {
+  return facts.stage ?? 'unknown'
 }
 
 function label(reason: string | null): string {

@@ -39,21 +39,27 @@ export function parseOutcomes(names: readonly string[]): readonly Outcome[] {
   })
 }
 
-/** `2h` (ago), `today` and `yesterday` (UTC), a day or a moment. */
-export function parseSince(text: string, nowMs: number): Date {
+/** `2h` (ago), `today` and `yesterday` (UTC), a day or a moment; `option` is what it was given for. */
+export function parseTime(option: string, text: string, nowMs: number): Date {
   if (text === 'today' || text === 'yesterday') {
     const midnight = Math.floor(nowMs / DAY_MS) * DAY_MS
     return new Date(text === 'today' ? midnight : midnight - DAY_MS)
   }
-  if (MOMENT.test(text)) {
+  if (MOMENT.test(text) && isDay(text.slice(0, 10))) {
     const moment = new Date(text)
     if (!Number.isNaN(moment.getTime())) return moment
   }
   if (/^\d{1,6}[smhdw]$/.test(text)) return new Date(nowMs - parseDuration(text))
   throw new UsageError(
     'usage',
-    `--since "${text}": write 2h, 7d, today, yesterday, 2027-01-31 or 2027-01-31T09:00:00Z.`,
+    `${option} "${text}": write 2h, 7d, today, yesterday, 2027-01-31 or 2027-01-31T09:00:00Z.`,
   )
+}
+
+/** Date takes 30 February for 2 March. */
+function isDay(text: string): boolean {
+  const day = new Date(`${text}T00:00:00Z`)
+  return !Number.isNaN(day.getTime()) && day.toISOString().startsWith(text)
 }
 
 /** 1 to 10000. */

@@ -121,7 +121,7 @@ async function askedOfRow(args: EvalArgs, id: string, streams?: Streams): Promis
 }
 
 async function rowQuestion({ config, pools, home }: DatabaseContext, id: string): Promise<Asked> {
-  const { findRow } = await import('./audit.ts')
+  const { findRow } = await import('./audit-row.ts')
   const row = await findRow(pools.general, id)
   const recorded = toRecordedQuestion(row)
   if (recorded === null) {

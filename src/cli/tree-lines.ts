@@ -24,7 +24,7 @@ export interface TreeLayout {
 const WORDS = { '+': 'true', x: 'false', '.': 'not reached' } as const
 
 /** The printed lines of one line of a trace: the line itself, and values that found no room beside it. Foreign text is escaped. */
-export function layoutTreeLine(line: TreeLine, layout: TreeLayout): readonly string[] {
+export function layoutTreeLine(line: TreeLine, layout: TreeLayout): string[] {
   const { full } = layout
   const indent = `${layout.indent ?? '  '}${'  '.repeat(Math.min(line.depth, 12))}`
   const gutter = line.kind === 'step' ? `${line.mark ?? ' '} ${(line.place ?? '').padStart(4)}  ` : ''

@@ -137,6 +137,7 @@ describe('gateway audit', () => {
         name: 'data.gateway.authz.deny',
         at: 'authz/tools.rego:24',
         title: 'Destructive tools need a second factor',
+        role: 'denies',
       },
     })
   })

@@ -5,16 +5,18 @@ import { explainRow } from '../../src/audit/explain.ts'
 import type { StoredRow } from '../../src/audit/query.ts'
 import type { StoredPolicy } from '../../src/audit/revisions.ts'
 import { gapRow, placeholder } from '../../src/audit/row.ts'
-import { layoutExplanation } from '../../src/cli/audit-explain.ts'
+import { layoutExplanation } from '../../src/cli/audit-explain-lines.ts'
 import { textWidth } from '../../src/cli/text.ts'
 import type { EndingKind } from '../../src/errors.ts'
 import { ENDINGS } from '../../src/errors.ts'
 import type { AuditEvent } from '../../src/gateway/types.ts'
 import { parseExact, stringifyExact } from '../../src/json/exact.ts'
+import { expectGoldenText } from '../support/golden.ts'
 import {
   allowed,
   answered,
   call,
+  DENY_TRACE,
   DICTIONARY,
   denied,
   evaluation,
@@ -47,7 +49,7 @@ deny contains "frozen" if {
 const POLICY: StoredPolicy = { sources: { 'authz/tools.rego': SOURCE }, dictionary: DICTIONARY }
 
 function store(row: ReturnType<typeof toAuditRow>): StoredRow {
-  return { ...row, ts: new Date(row.ts), writer: ID, seq: '1', id: ID, request_id: ID }
+  return { ...row, ts: new Date(row.ts), writer: ID, seq: '1', leaf: null, id: ID, request_id: ID }
 }
 
 const rowOf = (event: AuditEvent): StoredRow => store(toAuditRow(event))
@@ -56,7 +58,7 @@ const sentence = (row: StoredRow): string => explainRow(row, FOLDED).sentence
 
 function print(row: StoredRow, explanation: Explanation, full = false): string {
   const plain = { style: (_look: string, text: string) => text }
-  const lines = layoutExplanation(row, explanation, plain, { full, siblings: [] })
+  const lines = layoutExplanation(row, explanation, plain, { full, source: false, siblings: [] })
   if (!full) for (const line of lines) expect(textWidth(line), line).to.be.at.most(100)
   return lines.join('\n')
 }
@@ -104,87 +106,26 @@ const ALLOW_TRACE = {
 
 describe('audit/explain prints', () => {
   it('a denial: the rule that denied, what made it hold, the tree', () => {
-    expect(explain(denied())).to.equal(`\
-Denied: anna of acme may not call tool delete_repo on github, because of destructive-without-mfa.
-  rule      data.gateway.authz.deny  authz/tools.rego:24
-            Destructive tools need a second factor
-  holds     line 26: not input.principal.claims.mfa
-            input.principal.claims.mfa is undefined
-
-  when      2026-11-21T10:00:00.123Z   3.3 ms   HTTP 403
-  who       anna (user)   roles developer, oncall   key k3v9x2m4q8p1   from 10.1.2.3
-  row       019aa5f0-4a7b-7001-8abc-0123456789ab
-  policy    3f9c2a1b5d7e
-
-  data.gateway.authz.deny  authz/tools.rego:24              defined = ["destructive-without-mfa"]
-    Destructive tools need a second factor
-    +   25  input.target.annotations.destructiveHint == true
-    +   26  not input.principal.claims.mfa                  input.principal.claims.mfa is undefined
-
-  data.gateway.authz.allow  authz/tools.rego:12             defined = ["developers-may-call"]
-
-  data.gateway.authz.deny  authz/tools.rego:30              undefined
-    x   31  input.server.labels.env == "prod"               input.server.labels.env = "test"`)
+    expectGoldenText('audit/explain-denied', explain(denied()))
   })
 
   it('with --full also the insides of rules that did not decide, and what was not reached', () => {
     const row = rowOf(denied())
-    expect(print(row, explainRow(row, { policy: POLICY, source: false, full: true }))).to.include(`
-  data.gateway.authz.allow  authz/tools.rego:12             defined = ["developers-may-call"]
-    +   13  has_role("developer")
-
-  data.gateway.authz.deny  authz/tools.rego:30              undefined
-    x   31  input.server.labels.env == "prod"               input.server.labels.env = "test"
-    .   32  data.freeze.active`)
+    const whole = print(row, explainRow(row, { policy: POLICY, source: false, full: true }), true)
+    expectGoldenText('audit/explain-full', whole)
   })
 
   it('a denial because nothing allowed it: the rule that came furthest and the line that failed', () => {
     const none = evaluation({ allowedBy: [], deniedBy: [], trace: NO_ALLOW_TRACE })
-    expect(explain({ call: call({ evaluation: none }), ending: refused('policy_denied') })).to.equal(`\
-Denied: no rule allows anna of acme to call tool delete_repo on github.
-  rule      data.gateway.authz.allow  authz/tools.rego:12
-  fails     line 14: permits(role, input.target)
-            role = "readonly"
-            input.target = {"kind":"tool","name":"delete_repo"}
-
-  when      2026-11-21T10:00:00.123Z   3.3 ms   HTTP 403
-  who       anna (user)   roles developer, oncall   key k3v9x2m4q8p1   from 10.1.2.3
-  row       019aa5f0-4a7b-7001-8abc-0123456789ab
-  policy    3f9c2a1b5d7e
-
-  data.gateway.authz.allow  authz/tools.rego:12             undefined
-    +   13  some role in input.principal.roles              role = "readonly"
-    x   14  permits(role, input.target)
-              role = "readonly"
-              input.target = {"kind":"tool","name":"delete_repo"}
-      data.gateway.authz.permits  authz/tools.rego:40       undefined
-        role = "readonly"
-        target = {"kind":"tool","name":"delete_repo"}
-        x   41  target.annotations.readOnlyHint == true
-                  target.annotations.readOnlyHint is undefined
-
-  data.gateway.authz.allow  authz/tools.rego:5              undefined
-    x    6  "admin" in input.principal.roles                input.principal.roles = ["readonly"]`)
+    expectGoldenText(
+      'audit/explain-not-allowed',
+      explain({ call: call({ evaluation: none }), ending: refused('policy_denied') }),
+    )
   })
 
   it('an allowed call', () => {
     const trace = evaluation({ allow: true, deniedBy: [], trace: ALLOW_TRACE })
-    expect(explain(allowed({ evaluation: trace }))).to.equal(`\
-Allowed: anna of acme called tool delete_repo on github, because of developers-may-call.
-  rule      data.gateway.authz.allow  authz/tools.rego:12
-  holds     line 13: some role in input.principal.roles
-            role = "developer"
-
-  when      2026-11-21T10:00:00.123Z   43.5 ms   HTTP 200
-  who       anna (user)   roles developer, oncall   key k3v9x2m4q8p1   from 10.1.2.3
-  row       019aa5f0-4a7b-7001-8abc-0123456789ab
-  policy    3f9c2a1b5d7e
-
-  data.gateway.authz.allow  authz/tools.rego:12             defined = ["developers-may-call"]
-    +   13  some role in input.principal.roles              role = "developer"
-
-  data.gateway.authz.deny  authz/tools.rego:30              undefined
-    x   31  input.server.labels.env == "prod"               input.server.labels.env = "test"`)
+    expectGoldenText('audit/explain-allowed', explain(allowed({ evaluation: trace })))
   })
 
   it('a 401: why, and what the caller tried', () => {
@@ -196,16 +137,10 @@ Allowed: anna of acme called tool delete_repo on github, because of developers-m
       target: null,
       hint: { method: 'tools/call', name: 'delete_repo' },
     })
-    expect(
+    expectGoldenText(
+      'audit/explain-unauthenticated',
       explain({ call: unknown, ending: refused('unauthenticated', 'the key k3v9 has expired') }, null),
-    ).to.equal(`\
-Refused: the caller at 10.1.2.3 was not authenticated: the key k3v9 has expired (it tried tools/call
-delete_repo).
-
-  when      2026-11-21T10:00:00.123Z   3.3 ms   HTTP 401
-  who       nobody   from 10.1.2.3
-  row       019aa5f0-4a7b-7001-8abc-0123456789ab
-  note      The policy was not asked.`)
+    )
   })
 
   it('an exceeded budget: where the evaluation ended', () => {
@@ -230,39 +165,39 @@ delete_repo).
         ],
       },
     })
-    expect(
+    expectGoldenText(
+      'audit/explain-budget',
       explain({ call: call({ evaluation: exceeded }), ending: refused('policy_budget', 'fuel exhausted') }),
-    ).to.equal(`\
-Denied: the policy gave no decision when anna of acme tried to call tool delete_repo on github: it
-would have cost more than one evaluation may: fuel exhausted.
-  rule      data.gateway.authz.deny  authz/join.rego:4
-  ended     line 6: a[i].id == b[j].id
-
-  when      2026-11-21T10:00:00.123Z   3.3 ms   HTTP 403
-  who       anna (user)   roles developer, oncall   key k3v9x2m4q8p1   from 10.1.2.3
-  row       019aa5f0-4a7b-7001-8abc-0123456789ab
-  policy    3f9c2a1b5d7e
-  note      The trace was cut: 4210 of its rules and lines are not kept.
-
-  data.gateway.authz.deny  authz/join.rego:4                aborted
-    +    5  some i, j
-    x    6  a[i].id == b[j].id
-      the evaluation ended here`)
+    )
   })
 
-  it('the source lines of that policy', () => {
-    expect(explain(denied(), POLICY, true)).to.include(`
-  data.gateway.authz.deny  authz/tools.rego:24              defined = ["destructive-without-mfa"]
-    Destructive tools need a second factor
-        24  deny contains "destructive-without-mfa" if {
-    +   25    input.target.annotations.destructiveHint == true
-    +   26    not input.principal.claims.mfa                input.principal.claims.mfa is undefined
-`)
+  it('the source lines of that policy, around the line that decided and of each rule', () => {
+    expectGoldenText('audit/explain-source', explain(denied(), POLICY, true))
     const row = rowOf(denied())
     expect(print(row, explainRow(row, { policy: POLICY, source: true, full: true }))).to.include(`
     x   31    input.server.labels.env == "prod"             input.server.labels.env = "test"
     .   32    data.freeze.active`)
     expect(explain(denied(), null, true)).to.include('is not stored any more')
+  })
+
+  it('the line as the policy of that day has it, and without that the expression of the trace', () => {
+    const sources = { 'authz/tools.rego': SOURCE.replace('claims.mfa', 'claims.mfa # set at login') }
+    expect(explain(denied(), { ...POLICY, sources })).to.include(
+      'line 26: not input.principal.claims.mfa # set at login',
+    )
+    expect(explain(denied(), null)).to.include('line 26: not input.principal.claims.mfa\n')
+  })
+
+  it('one screen, however many rules there are', () => {
+    const others = Array.from({ length: 60 }, (_, at) => ({
+      ...DENY_TRACE.rules[2],
+      at: `authz/more.rego:${10 * at + 1}`,
+    }))
+    const trace = { ...DENY_TRACE, rules: [...DENY_TRACE.rules, ...others] }
+    const lines = explain(denied({ evaluation: evaluation({ trace }) })).split('\n')
+    expect(lines.length).to.be.within(24, 40)
+    expect(lines.at(-1)).to.match(/^ {2}note {6}\d+ more lines: --full$/)
+    expect(lines.join('\n')).to.include('holds     line 26')
   })
 })
 
@@ -289,14 +224,14 @@ describe('audit/explain', () => {
     const row = rowOf({ call: call({ stage: 'rate' }), ending: refused('rate_limited') })
     const rate = { limits: [{ name: 'per-tool', consumed: 31, limit: 30, reset_ms: 41_000, source: 'db' }] }
     expect(sentence({ ...row, decision: JSON.stringify({ ...JSON.parse(row.decision), rate }) })).to.equal(
-      'Limited: anna of acme may not call tool delete_repo on github now: limit per-tool is 30, used 31; again in 41 s.',
+      'Limited: anna of acme may not call tool delete_repo on github now: limit per-tool is 30, used 31; it resets at 2026-11-21T10:00:41Z, 41 s after the call.',
     )
   })
 
   it('explains gaps, placeholders and rows that were not made safe', () => {
     const gap = store(gapRow(ID, NOW_MS, { count: 12, fromMs: NOW_MS - 5000, toMs: NOW_MS }))
     expect(sentence(gap)).to.equal(
-      'Gap: 12 refused calls between 2026-11-21T09:59:55.123Z and 2026-11-21T10:00:00.123Z could not be recorded one by one.',
+      'Gap: 12 refused calls between 2026-11-21T09:59:55.123Z and 2026-11-21T10:00:00.123Z could not be recorded one by one (memory full).',
     )
     const bare = store(
       placeholder(toAuditRow(denied()), { why: 'refused by the database', sqlstate: '22P05' }),

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
-import { currentPosition, findRows, latestRows, rowsSince, siblings } from '../../src/audit/query.ts'
+import { rowsSince, startNow } from '../../src/audit/follow.ts'
+import { findRows, latestRows, siblings } from '../../src/audit/query.ts'
 import { createAuditRoom } from '../../src/audit/writer.ts'
 import type { AuditEvent } from '../../src/gateway/types.ts'
 import type { TestDatabase } from '../support/postgres.ts'
@@ -108,7 +109,7 @@ describe('audit/query', () => {
   it('follows all writers, also rows of calls that began long before they ended', async () => {
     const room = open()
     await room.end(denied({ startedMs: Date.now() }))
-    const start = await currentPosition(database.pool)
+    const start = await startNow(database.pool)
     expect((await rowsSince(database.pool, start, {})).rows).to.deep.equal([])
 
     const long = allowed({ startedMs: Date.now() - 3_600_000 })
@@ -121,7 +122,9 @@ describe('audit/query', () => {
     const filter = { principal: 'anna' }
     const first = await rowsSince(database.pool, start, filter)
     expect(idsOf(first.rows)).to.deep.equal([long.call.id, fresh.call.id])
-    expect((await rowsSince(database.pool, first.position, filter)).rows).to.deep.equal([])
+    expect(
+      (await rowsSince(database.pool, { ...start, position: first.position }, filter)).rows,
+    ).to.deep.equal([])
     await Promise.all([room.close(), other.close()])
   })
 })

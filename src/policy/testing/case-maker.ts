@@ -168,10 +168,10 @@ export class CaseMaker {
     used: Set<ExpectationEntry>,
   ): TestCase {
     const { principal, what } = pick
-    const server = this.#server(leaf, what, pick.server)
+    const { server, label } = this.#server(leaf, what, pick.server)
     const subject = this.#subject(leaf, what, server.name)
-    const labels = [principal.name, what.label, ...(pick.several ? [server.name] : [])]
-    const choice = { principal: principal.name, what: what.label, server: server.name }
+    const labels = [principal.name, what.label, ...(pick.several ? [label] : [])]
+    const choice = { principal: principal.name, what: what.label, server: label }
     const { expect, entry, clash } = expectationFor(leaf.expects, choice)
     if (clash !== null) {
       const message = `${labels.join(', ')}: another expectation is for this combination, too`
@@ -192,7 +192,7 @@ export class CaseMaker {
       facts: this.#facts(leaf, { principal, what, server, subject }),
       expect,
       skip: skip === undefined ? null : String(skip),
-      origins: this.#origins(leaf, principal, what, server.name),
+      origins: this.#origins(leaf, principal, what, label),
     }
   }
 
@@ -241,24 +241,30 @@ export class CaseMaker {
     return json
   }
 
-  #server(leaf: Leaf, what: What, named: string | null): CallFacts['server'] {
+  /** The upstream, and the name by which the table knows it. */
+  #server(
+    leaf: Leaf,
+    what: What,
+    named: string | null,
+  ): { readonly server: CallFacts['server']; readonly label: string } {
     const own = what.tool?.value['server']
-    const name = named ?? (own === undefined ? null : String(own))
-    if (name === null) {
+    const label = named ?? (own === undefined ? null : String(own))
+    if (label === null) {
       throw this.#problem(
         leaf.path,
         'the upstream is missing',
         'give server, here or in the fixture of the tool',
       )
     }
-    if (!this.#fixtures.has('servers')) return { name, labels: {} }
+    if (!this.#fixtures.has('servers')) return { server: { name: label, labels: {} }, label }
     const isNamedHere = named !== null || what.tool === null
     const document = isNamedHere ? this.#document : (what.tool?.document ?? this.#document)
     const path = isNamedHere
       ? (leaf.settings.server?.path ?? leaf.path)
       : [...(what.tool?.path ?? []), 'server']
-    const fixture = this.#fixture('servers', name, path, document)
-    return { name, labels: asObject(fixture.value['labels']) as Record<string, string> }
+    const { value } = this.#fixture('servers', label, path, document)
+    const labels = asObject(value['labels']) as Record<string, string>
+    return { server: { name: String(value['name'] ?? label), labels }, label }
   }
 
   #subject(leaf: Leaf, what: What, server: string): Subject {
@@ -281,7 +287,7 @@ export class CaseMaker {
   }
 
   /** Which part of the input stands where. */
-  #origins(leaf: Leaf, principal: Fixture, what: What, server: string): readonly Origin[] {
+  #origins(leaf: Leaf, principal: Fixture, what: What, serverLabel: string): readonly Origin[] {
     const { arguments: given, now, request, client } = leaf.settings
     const document = this.#document
     const ofFixture = (input: string, own: string, kind: string, fixture: Fixture): Origin => ({
@@ -295,7 +301,7 @@ export class CaseMaker {
       setting === undefined
         ? []
         : [{ input, own: null, document, path: setting.path, label: String(setting.path.at(-1)) }]
-    const labels = this.#fixtures.find('servers', server)
+    const labels = this.#fixtures.find('servers', serverLabel)
     return [
       ofFixture('principal', 'id', 'principals', principal),
       ...(what.tool === null
