@@ -1,5 +1,14 @@
 /** The `decision` column: what each stage found, readable without a join. Described by schemas/decision.schema.json. Pure. */
-import type { AuditEvent, Call, Ending, Evaluation, TargetVerdict, UpstreamReport } from '../gateway/types.ts'
+import type {
+  AuditEvent,
+  Call,
+  Ending,
+  Evaluation,
+  Mask,
+  TargetVerdict,
+  UpstreamReport,
+} from '../gateway/types.ts'
+import { masksAt, placeOf, placeOfTrace } from './mask.ts'
 import type { Notes } from './notes.ts'
 import type { Redactor } from './redact.ts'
 import { DECISION_BOUNDS } from './redact.ts'
@@ -35,11 +44,15 @@ const VALUES: ReadonlySet<string> = new Set(['vars', 'reads', 'value', 'args'])
 /** Sections by name -> JSON text; null = the call did not get that far. */
 type Sections = Record<string, string | null>
 
-/** The decision, and the same without the parts that hold what policies and callers wrote (`input`, `trace`). */
+/**
+ * The decision, and the same without the parts that hold what policies and callers wrote (`input`, `trace`).
+ * `masks` null: nobody knows what to mask.
+ */
 export function decisionSections(
   redactor: Redactor,
   notes: Notes,
   event: AuditEvent,
+  masks: readonly Mask[] | null,
 ): { decision: string; core: string } {
   const { call, ending } = event
   const stages = {
@@ -55,9 +68,9 @@ export function decisionSections(
     listed: listedSection(redactor, notes, call.listed),
     listed_total: call.listed === null ? null : JSON.stringify(call.listed.length),
     hint: hintSection(redactor, notes, call),
-    error: errorSection(redactor, notes, ending),
+    error: errorSection(redactor, notes, event),
   }
-  const authz = authzSections(redactor, notes, call, ending)
+  const authz = authzSections(redactor, notes, event, masks)
   return {
     decision: toObject({ ...stages, authz: authz === null ? null : toObject(authz), ...later }),
     core: toObject({
@@ -69,8 +82,12 @@ export function decisionSections(
 }
 
 function toObject(sections: Sections): string {
-  const members = Object.entries(sections).filter(([, json]) => json !== null)
-  return `{${members.map(([name, json]) => `${JSON.stringify(name)}:${json}`).join(',')}}`
+  let members = ''
+  for (const name in sections) {
+    const json = sections[name] ?? null
+    if (json !== null) members += `${members === '' ? '' : ','}"${name}":${json}`
+  }
+  return `{${members}}`
 }
 
 function authSection(redactor: Redactor, notes: Notes, call: Readonly<Call>, ending: Ending): string | null {
@@ -90,8 +107,8 @@ function authSection(redactor: Redactor, notes: Notes, call: Readonly<Call>, end
 function authzSections(
   redactor: Redactor,
   notes: Notes,
-  call: Readonly<Call>,
-  ending: Ending,
+  { call, ending }: AuditEvent,
+  masks: readonly Mask[] | null,
 ): Sections | null {
   const { evaluation } = call
   if (evaluation === null) {
@@ -104,12 +121,7 @@ function authzSections(
     now_ns: JSON.stringify(evaluation.nowNs),
     eval_us: JSON.stringify(Math.round(evaluation.evalUs)),
     fuel: JSON.stringify(evaluation.fuel),
-    input: notes.attempt('input', () =>
-      notes.walked(
-        'input',
-        redactor.json(evaluation.inputText, { bounds: DECISION_BOUNDS, own: INPUT_WORDS, learn: true }),
-      ),
-    ),
+    input: notes.attempt('input', () => inputJson(redactor, notes, evaluation, masks)),
     input_mac: JSON.stringify(evaluation.inputMac),
     trace: notes.attempt('trace', () => {
       const text = evaluation.traceText()
@@ -121,10 +133,24 @@ function authzSections(
           withhold: VALUES,
           trusted: true,
           parts: evaluation.traceParts(),
+          masks: placeOfTrace(masks ?? []),
         }),
       )
     }),
   }
+}
+
+/** The policy input without the arguments, which stand in the request. */
+function inputJson(
+  redactor: Redactor,
+  notes: Notes,
+  { inputText }: Evaluation,
+  masks: readonly Mask[] | null,
+): string | null {
+  if (masks === null) return notes.withheld('input', Buffer.byteLength(inputText))
+  const place = placeOf(masksAt(masks, ['arguments', 'result'], false))
+  const options = { bounds: DECISION_BOUNDS, own: INPUT_WORDS, learn: true, masks: place }
+  return notes.walked('input', redactor.json(inputText, options))
 }
 
 function verdict(redactor: Redactor, notes: Notes, evaluation: Evaluation): Sections {
@@ -140,8 +166,9 @@ function verdict(redactor: Redactor, notes: Notes, evaluation: Evaluation): Sect
         ? null
         : JSON.stringify({
             kind: failure.kind,
-            message: notes.column(redactor, failure.message, MAX_DETAIL) ?? '',
+            message: notes.column(redactor, sayable(redactor, evaluation, failure.message), MAX_DETAIL) ?? '',
           }),
+    mask_failure: evaluation.maskFailure === null ? null : JSON.stringify(evaluation.maskFailure),
     policy: JSON.stringify({
       revision: policy.revision,
       digest: policy.digest,
@@ -210,13 +237,13 @@ function hintSection(redactor: Redactor, notes: Notes, call: Readonly<Call>): st
   })
 }
 
-function errorSection(redactor: Redactor, notes: Notes, ending: Ending): string | null {
+function errorSection(redactor: Redactor, notes: Notes, { call, ending }: AuditEvent): string | null {
   const { error } = ending
   if (error === null) return null
-  const cause = error.cause instanceof Error ? `${error.cause.name}: ${error.cause.message}` : null
+  const cause = error.cause instanceof Error ? causeText(redactor, error.cause) : null
   return JSON.stringify({
     kind: error.kind,
-    detail: notes.column(redactor, error.detail, MAX_DETAIL),
+    detail: notes.column(redactor, sayable(redactor, call.evaluation, error.detail), MAX_DETAIL),
     cause: notes.column(redactor, cause, MAX_DETAIL),
   })
 }
@@ -224,3 +251,23 @@ function errorSection(redactor: Redactor, notes: Notes, ending: Ending): string 
 function reasons(redactor: Redactor, list: readonly string[]): string {
   return JSON.stringify(list.slice(0, MAX_REASONS).map((reason) => redactor.text(reason, MAX_NAME, true)))
 }
+
+/**
+ * What an error says about a call. The message of a policy that failed may quote its input, so it is said only when all
+ * that has to be hidden is known.
+ */
+export function sayable(
+  redactor: Redactor,
+  evaluation: Evaluation | null,
+  text: string | null | undefined,
+): string | null {
+  if ((text ?? null) === null) return null
+  return redactor.overflowed && evaluation?.failure?.kind === 'policy_error' ? WITHHELD : (text ?? null)
+}
+
+/** Others have written it, so it may quote anything. */
+function causeText(redactor: Redactor, { name, message }: Error): string {
+  return `${name}: ${redactor.overflowed ? WITHHELD : message}`
+}
+
+const WITHHELD = '[redacted:withheld]'

@@ -1,13 +1,18 @@
 /** One finished attempt -> its audit row. Pure, and it never throws: a row with less in it beats no row. */
 import { isIP } from 'node:net'
-import type { AuditEvent, Call, Ending, Principal } from '../gateway/types.ts'
-import { decisionSections } from './decision.ts'
+import { argumentsPath } from '../gateway/arguments.ts'
+import type { AuditEvent, Call, Ending, Mask, Principal } from '../gateway/types.ts'
+import { decisionSections, sayable } from './decision.ts'
+import type { MaskPlace } from './mask.ts'
+import { argumentMasks, findMasked, masksAt, placeOf } from './mask.ts'
 import type { Notes } from './notes.ts'
 import { createNotes, payloadLevel } from './notes.ts'
 import type { Redactor } from './redact.ts'
 import { createRedactor, PAYLOAD_BOUNDS } from './redact.ts'
 import type { AuditRow } from './row.ts'
 import { isoTime, placeholder } from './row.ts'
+import type { RowRules } from './rules.ts'
+import { masksOf } from './rules.ts'
 import { isSecretKey } from './secrets.ts'
 
 /** Longest text in a column. */
@@ -21,29 +26,29 @@ const MAX_ANSWER = 65_536
 /** Larger requests are looked at only as far as they are kept, unless a policy has seen them and may repeat them. */
 const MAX_UNSEEN = 65_536
 
-/** Makes the row of an attempt: columns, decision, payloads; redacted, sanitised and bounded. `redactKeys`: see {@link toKeySet}. */
-export function toAuditRow(event: AuditEvent, redactKeys: ReadonlySet<string> = NO_KEYS): AuditRow {
+/** Makes the row of an attempt: columns, decision, payloads; redacted, sanitised and bounded. */
+export function toAuditRow(event: AuditEvent, rules: RowRules = {}): AuditRow {
   try {
-    return build(event, redactKeys)
+    return build(event, rules)
   } catch (thrown) {
     return bareRow(event, thrown instanceof Error ? thrown.name : typeof thrown)
   }
 }
 
-const NO_KEYS: ReadonlySet<string> = new Set()
-
-function build(event: AuditEvent, redactKeys: ReadonlySet<string>): AuditRow {
-  const redactor = createRedactor(redactKeys)
+function build(event: AuditEvent, rules: RowRules): AuditRow {
+  const redactor = createRedactor(rules.keys, rules.hashKey)
   const notes = createNotes()
-  const { call, ending } = event
-  // The order matters: what the request teaches the redactor is used on everything after it.
+  const { call } = event
+  // The order matters: what is masked and what the request teaches the redactor is used on everything after it.
   notes.attempt('headers', () => learnCredentials(redactor, call))
-  const request = notes.attempt('request', () => requestJson(redactor, notes, call))
-  const { decision, core } = decisionSections(redactor, notes, event)
-  const response = notes.attempt('response', () => responseJson(redactor, notes, call, ending))
+  const masks = notes.attempt('masks', () => learnMasked(redactor, event, masksOf(call, rules)))
+  if (masks === null) redactor.withholds()
+  const request = notes.attempt('request', () => requestJson(redactor, notes, call, masks))
+  const { decision, core } = decisionSections(redactor, notes, event, masks)
+  const response = notes.attempt('response', () => responseJson(redactor, notes, event, masks))
   return {
     ...callColumns(redactor, notes, call),
-    ...endingColumns(redactor, notes, ending),
+    ...endingColumns(redactor, notes, event),
     upstream_ms: finite(call.upstream?.ms),
     request_json: request,
     response_json: response,
@@ -54,14 +59,10 @@ function build(event: AuditEvent, redactKeys: ReadonlySet<string>): AuditRow {
 }
 
 /** The row of an attempt that was still open when the gateway stopped. */
-export function toInterruptedRow(
-  call: Readonly<Call>,
-  nowMs: number,
-  redactKeys?: ReadonlySet<string>,
-): AuditRow {
+export function toInterruptedRow(call: Readonly<Call>, nowMs: number, rules?: RowRules): AuditRow {
   const latencyMs = nowMs - call.startedMs
   const open = { outcome: 'interrupted', status: 503, kind: null, error: null, response: null } as const
-  return toAuditRow({ call, ending: { ...open, latencyMs } }, redactKeys)
+  return toAuditRow({ call, ending: { ...open, latencyMs } }, rules)
 }
 
 /** Who did what is gone, that it happened is not. */
@@ -90,6 +91,34 @@ function learnCredentials(redactor: Redactor, call: Readonly<Call>): null {
     if (scheme !== null) redactor.learn(value.slice(scheme[0].length), 'credential')
   }
   return null
+}
+
+/** The masks, when all that they hide is known to the redactor. */
+function learnMasked(
+  redactor: Redactor,
+  { call, ending }: AuditEvent,
+  masks: readonly Mask[] | null,
+): readonly Mask[] | null {
+  if (masks === null || masks.length === 0) return masks
+  const learn = (json: string, { op }: Mask): void =>
+    redactor.learnMasked(json, op === 'hash' ? 'pointer' : 'mask')
+  const texts: readonly (readonly [string, MaskPlace | null])[] = [
+    [call.message?.argumentsText ?? '{}', placeOf(argumentMasks(masks, []))],
+    [call.evaluation?.inputText ?? '{}', placeOf(masksAt(masks, IN_MESSAGES, false))],
+    [answerText(ending), placeOf(masksAt(masks, ['result'], true))],
+  ]
+  // What is too long to be searched may repeat itself anywhere.
+  if (texts.some(([text, place]) => place !== null && text.length > MAX_SEARCHED)) return null
+  for (const [text, place] of texts) findMasked(text, place, learn)
+  return masks
+}
+
+/** Roots of masks that are no members of the policy's input as it is stored. */
+const IN_MESSAGES = ['arguments', 'result']
+const MAX_SEARCHED = 1_048_576
+
+function answerText({ kind, response }: Ending): string {
+  return kind !== null || response === null ? '{}' : response.toString('utf8', 0, MAX_SEARCHED + 1)
 }
 
 function callColumns(redactor: Redactor, notes: Notes, call: Readonly<Call>) {
@@ -128,35 +157,54 @@ function principalColumns(notes: Notes, redactor: Redactor, principal: Principal
   }
 }
 
-function endingColumns(redactor: Redactor, notes: Notes, ending: Ending) {
+function endingColumns(redactor: Redactor, notes: Notes, { call, ending }: AuditEvent) {
   return {
     outcome: ending.outcome,
     status_code: statusCode(ending.status),
     reason: ending.kind,
-    error_message: notes.column(redactor, ending.error?.detail, MAX_MESSAGE),
+    error_message: notes.column(
+      redactor,
+      sayable(redactor, call.evaluation, ending.error?.detail),
+      MAX_MESSAGE,
+    ),
     latency_ms: finite(ending.latencyMs) ?? 0,
   }
 }
 
 /** The JSON-RPC message as the client sent it; null for GET, DELETE and what could not be read. */
-function requestJson(redactor: Redactor, notes: Notes, call: Readonly<Call>): string | null {
-  const body = call.message?.body
-  if (body === undefined || body.length === 0) return null
+function requestJson(
+  redactor: Redactor,
+  notes: Notes,
+  call: Readonly<Call>,
+  masks: readonly Mask[] | null,
+): string | null {
+  const { message } = call
+  if (message === null || message.body.length === 0) return null
+  const { body } = message
+  if (masks === null) return notes.withheld('request', body.length)
   const learn = body.length <= MAX_UNSEEN || call.evaluation !== null
-  const walked = redactor.json(body.toString('utf8'), { bounds: PAYLOAD_BOUNDS, learn })
+  const place = placeOf(argumentMasks(masks, argumentsPath(message.method)))
+  const walked = redactor.json(body.toString('utf8'), { bounds: PAYLOAD_BOUNDS, learn, masks: place })
   if (payloadLevel(call) === 'metadata') return notes.withheld('request', body.length)
   return notes.walked('request', walked, body.length)
 }
 
 /** The error object of a refusal, or the upstream's message. */
-function responseJson(redactor: Redactor, notes: Notes, call: Readonly<Call>, ending: Ending): string | null {
+function responseJson(
+  redactor: Redactor,
+  notes: Notes,
+  { call, ending }: AuditEvent,
+  masks: readonly Mask[] | null,
+): string | null {
   const { response } = ending
   if (response === null || response.length === 0) return null
   if (ending.kind !== null) return refusalJson(redactor, notes, response)
   if (payloadLevel(call) !== 'full' || redactor.overflowed) return notes.withheld('response', response.length)
   const partial = response.length > MAX_ANSWER
   const text = response.toString('utf8', 0, MAX_ANSWER)
-  return notes.walked('response', redactor.json(text, { bounds: PAYLOAD_BOUNDS, partial }), response.length)
+  const place = placeOf(masksAt(masks ?? [], ['result'], true))
+  const walked = redactor.json(text, { bounds: PAYLOAD_BOUNDS, partial, masks: place })
+  return notes.walked('response', walked, response.length)
 }
 
 /** Our own answer to a refused call: `{code, message, data}`, or the result that reports invalid arguments. */

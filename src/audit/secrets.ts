@@ -205,21 +205,36 @@ function compounds(firsts: readonly string[], second: string): readonly string[]
 export const mayHoldSecret: WordFinder = createWordFinder(SECRET_WORDS)
 
 /**
- * The text with every secret in it replaced by `[redacted:<kind>]`; what stands around it stays. `onFound` gets each one.
+ * The text with every secret in it replaced by `[redacted:<kind>]` (or what `mark` says); what stands around it stays.
+ * `onFound` gets each one.
  */
-export function maskSecrets(text: string, onFound: (finding: Finding) => void): string {
+export function maskSecrets(
+  text: string,
+  onFound: (finding: Finding) => void,
+  mark: (finding: Finding) => string = plainMark,
+): string {
   if (!mayHoldSecret(text)) return text
   const lower = text.toLowerCase()
   let masked = text
   for (const detector of DETECTORS) {
     const { pattern, anchors } = detector
     const haystack = pattern.ignoreCase ? lower : text
-    if (anchors.some((anchor) => haystack.includes(anchor))) masked = applyDetector(detector, masked, onFound)
+    if (anchors.some((anchor) => haystack.includes(anchor)))
+      masked = applyDetector(detector, masked, onFound, mark)
   }
   return masked
 }
 
-function applyDetector(detector: Detector, text: string, onFound: (finding: Finding) => void): string {
+function plainMark({ kind }: Finding): string {
+  return `[redacted:${kind}]`
+}
+
+function applyDetector(
+  detector: Detector,
+  text: string,
+  onFound: (finding: Finding) => void,
+  mark: (finding: Finding) => string,
+): string {
   const { kind, pattern, accept } = detector
   return text.replace(pattern, (match: string, ...rest: unknown[]) => {
     const groups = rest.at(-1)
@@ -228,7 +243,7 @@ function applyDetector(detector: Detector, text: string, onFound: (finding: Find
     const secret = match.slice(keep.length)
     if (secret.startsWith('[redacted:') || accept?.(secret) === false) return match
     onFound({ kind, secret })
-    return `${keep}[redacted:${kind}]`
+    return `${keep}${mark({ kind, secret })}`
   })
 }
 
@@ -237,7 +252,8 @@ function isCredential(secret: string): boolean {
   return secret.length >= 16 || /[\d=]/.test(secret)
 }
 
-function escapePattern(literal: string): string {
+/** A text as a pattern that matches only itself. */
+export function escapePattern(literal: string): string {
   return literal.replace(/[.*+?^${}()|[\]\\/-]/g, '\\$&')
 }
 

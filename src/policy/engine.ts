@@ -14,6 +14,7 @@ import { createHost, DEFAULT_HOST_LIMITS } from './host.ts'
 import { PolicyFault, toPolicyFault } from './host-fault.ts'
 import type { PolicyInput } from './input.ts'
 import { nameAsSeen, targetBytes, toPolicyInput } from './input.ts'
+import { NO_MASKS } from './mask.ts'
 import type { TraceReader } from './trace.ts'
 import { createTraceReader } from './trace.ts'
 import type { RenderedTrace, TraceBounds } from './trace-render.ts'
@@ -63,6 +64,8 @@ export interface PolicyRoom {
   /** Evaluates `data.gateway.visible`, all on one revision, in the order given. Never rejects: trouble is a denial. */
   visible(call: Call, targets: readonly Target[]): Promise<readonly TargetVerdict[]>
   readonly revision: PolicyRevision
+  /** Whether it has `mask` rules: then nobody knows what to mask in a call that it was not asked about. */
+  readonly hasMasks: boolean
   /**
    * Puts another policy in force, between two evaluations. Rejects with a PolicyFault when it cannot be loaded; the one in
    * force then stays.
@@ -74,6 +77,7 @@ export interface PolicyRoom {
 
 const DECISION = 'gateway/decision'
 const VISIBLE = 'gateway/visible'
+const MASK_RULE = /^data\.gateway\.authz\.mask(?![\w])/
 const EMPTY_TRACE = { text: '{"v":1,"truncated":false,"dropped":0,"rules":[]}', values: '' }
 const BROKEN_TRACE = { text: '{"v":1,"truncated":true,"dropped":1,"rules":[]}', values: '' }
 
@@ -82,6 +86,7 @@ interface Loaded {
   readonly host: PolicyHost
   readonly trace: TraceReader
   readonly revision: PolicyRevision
+  readonly hasMasks: boolean
 }
 
 /**
@@ -108,7 +113,8 @@ async function load(policy: CompiledPolicy, limits: PolicyLimits): Promise<Loade
     throw new PolicyFault('error', `the policy module has no entrypoint ${missing.join(', ')}`)
   }
   const { revision, digest, opa } = policy
-  return { host, trace, revision: { revision, digest, opa } }
+  const hasMasks = policy.dictionary.rules.some(({ path }) => MASK_RULE.test(path))
+  return { host, trace, revision: { revision, digest, opa }, hasMasks }
 }
 
 type Failure = NonNullable<Evaluation['failure']>
@@ -129,6 +135,10 @@ class Room implements PolicyRoom {
 
   get revision(): PolicyRevision {
     return this.loaded.revision
+  }
+
+  get hasMasks(): boolean {
+    return this.loaded.hasMasks
   }
 
   decide(call: Call): Evaluation {
@@ -240,7 +250,7 @@ class Room implements PolicyRoom {
 
   private evaluation(loaded: Loaded, made: Made): Evaluation {
     const { input, run } = made
-    const decision = made.decision ?? NOTHING
+    const decision = made.decision ?? (loaded.hasMasks ? UNKNOWN_MASKS : NOTHING)
     let rendered: RenderedTrace | null = null
     const render = (): RenderedTrace => {
       rendered ??= input === null || run === null ? EMPTY_TRACE : this.renderTrace(loaded, input, run)
@@ -286,7 +296,8 @@ interface Made {
 }
 
 const DENIED: Verdict = { allow: false, allowedBy: [], deniedBy: [] }
-const NOTHING: Decision = { ...DENIED, limits: [], obligations: [] }
+const NOTHING: Decision = { ...DENIED, limits: [], obligations: [], ...NO_MASKS }
+const UNKNOWN_MASKS: Decision = { ...NOTHING, maskFailure: 'mask is not known without a decision' }
 
 /** @throws PolicyFault when there is no value */
 function resultOf(run: HostRun): unknown {

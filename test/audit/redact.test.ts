@@ -1,7 +1,8 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
+import { mayNameSecret } from '../../src/audit/glance.ts'
 import type { RedactOptions } from '../../src/audit/redact.ts'
-import { createRedactor, DECISION_BOUNDS, mayNameSecret, PAYLOAD_BOUNDS } from '../../src/audit/redact.ts'
+import { createRedactor, DECISION_BOUNDS, PAYLOAD_BOUNDS } from '../../src/audit/redact.ts'
 import { isSecretKey, maskSecrets, mayHoldSecret, toKeySet } from '../../src/audit/secrets.ts'
 import {
   ORDINARY_NAMES,
