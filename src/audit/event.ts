@@ -1,8 +1,8 @@
 /** One finished attempt -> its audit row. Pure, and it never throws: a row with less in it beats no row. */
 import { isIP } from 'node:net'
 import { argumentsPath } from '../gateway/arguments.ts'
-import type { AuditEvent, Call, Ending, Mask, Principal } from '../gateway/types.ts'
-import { decisionSections, sayable } from './decision.ts'
+import type { AuditEvent, Call, Ending, Mask } from '../gateway/types.ts'
+import { decisionSections, saidOf } from './decision.ts'
 import type { MaskPlace } from './mask.ts'
 import { argumentMasks, findMasked, masksAt, placeOf } from './mask.ts'
 import type { Notes } from './notes.ts'
@@ -46,16 +46,60 @@ function build(event: AuditEvent, rules: RowRules): AuditRow {
   const request = notes.attempt('request', () => requestJson(redactor, notes, call, masks))
   const { decision, core } = decisionSections(redactor, notes, event, masks)
   const response = notes.attempt('response', () => responseJson(redactor, notes, event, masks))
-  return {
-    ...callColumns(redactor, notes, call),
-    ...endingColumns(redactor, notes, event),
+  return withColumns(event, redactor, notes, { request, response, decision, core })
+}
+
+/** JSON texts of a row. */
+interface Documents {
+  readonly request: string | null
+  readonly response: string | null
+  readonly decision: string
+  readonly core: string
+}
+
+/** One literal with all members: objects put together by spreading cost ten times as much. */
+function withColumns(event: AuditEvent, redactor: Redactor, notes: Notes, documents: Documents): AuditRow {
+  const { call, ending } = event
+  const { message, principal, target, hint } = call
+  const text = (value: string | null | undefined) => notes.column(redactor, value, MAX_TEXT)
+  // The principal is the gateway's own knowledge, so nothing a caller sent is looked for in it.
+  const own = (value: string | null | undefined) => notes.column(redactor, value, MAX_TEXT, true)
+  const roles = principal?.roles.slice(0, MAX_ROLES).map((role) => own(role) ?? '') ?? null
+  const row = {
+    id: call.id,
+    ts: isoTime(call.startedMs),
+    request_id: call.requestId,
+    tenant: own(principal?.tenant),
+    principal_id: own(principal?.id),
+    principal_kind: own(principal?.kind),
+    role: roles?.[0] ?? null,
+    roles,
+    api_key_id: own(principal?.apiKeyId),
+    client_ip: address(call.clientIp),
+    client_name: text(message?.client?.name),
+    client_version: text(message?.client?.version),
+    protocol_version: text(message?.protocolVersion),
+    session_hash: text(message?.session?.hash),
+    http_method: text(call.head.httpMethod),
+    method: text(message?.method ?? hint?.method),
+    server: text(call.server?.name ?? call.head.mount),
+    target_kind: text(target?.kind),
+    tool_name: text(target?.name ?? hint?.name),
+    outcome: ending.outcome,
+    status_code: statusCode(ending.status),
+    reason: ending.kind,
+    error_message: notes.column(redactor, saidOf(redactor, event), MAX_MESSAGE),
+    latency_ms: finite(ending.latencyMs) ?? 0,
     upstream_ms: finite(call.upstream?.ms),
-    request_json: request,
-    response_json: response,
-    decision,
-    redaction: notes.json(),
-    core,
+    policy_revision: text(call.evaluation?.policy.revision),
+    request_json: documents.request,
+    response_json: documents.response,
+    decision: documents.decision,
+    redaction: null,
+    core: documents.core,
   }
+  // The columns are noted too.
+  return Object.assign(row, { redaction: notes.json() })
 }
 
 /** The row of an attempt that was still open when the gateway stopped. */
@@ -119,56 +163,6 @@ const MAX_SEARCHED = 1_048_576
 
 function answerText({ kind, response }: Ending): string {
   return kind !== null || response === null ? '{}' : response.toString('utf8', 0, MAX_SEARCHED + 1)
-}
-
-function callColumns(redactor: Redactor, notes: Notes, call: Readonly<Call>) {
-  const { message, principal, target } = call
-  const text = (value: string | null | undefined) => notes.column(redactor, value, MAX_TEXT)
-  return {
-    id: call.id,
-    ts: isoTime(call.startedMs),
-    request_id: call.requestId,
-    ...principalColumns(notes, redactor, principal),
-    client_ip: address(call.clientIp),
-    client_name: text(message?.client?.name),
-    client_version: text(message?.client?.version),
-    protocol_version: text(message?.protocolVersion),
-    session_hash: text(message?.session?.hash),
-    http_method: text(call.head.httpMethod),
-    method: text(message?.method ?? call.hint?.method),
-    server: text(call.server?.name ?? call.head.mount),
-    target_kind: text(target?.kind),
-    tool_name: text(target?.name ?? call.hint?.name),
-    policy_revision: text(call.evaluation?.policy.revision),
-  }
-}
-
-/** The principal is the gateway's own knowledge, so nothing a caller sent is looked for in it. */
-function principalColumns(notes: Notes, redactor: Redactor, principal: Principal | null) {
-  const text = (value: string | null | undefined) => notes.column(redactor, value, MAX_TEXT, true)
-  const roles = principal?.roles.slice(0, MAX_ROLES).map((role) => text(role) ?? '') ?? null
-  return {
-    tenant: text(principal?.tenant),
-    principal_id: text(principal?.id),
-    principal_kind: text(principal?.kind),
-    role: roles?.[0] ?? null,
-    roles,
-    api_key_id: text(principal?.apiKeyId),
-  }
-}
-
-function endingColumns(redactor: Redactor, notes: Notes, { call, ending }: AuditEvent) {
-  return {
-    outcome: ending.outcome,
-    status_code: statusCode(ending.status),
-    reason: ending.kind,
-    error_message: notes.column(
-      redactor,
-      sayable(redactor, call.evaluation, ending.error?.detail),
-      MAX_MESSAGE,
-    ),
-    latency_ms: finite(ending.latencyMs) ?? 0,
-  }
 }
 
 /** The JSON-RPC message as the client sent it; null for GET, DELETE and what could not be read. */
