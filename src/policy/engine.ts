@@ -14,7 +14,7 @@ import { createHost, DEFAULT_HOST_LIMITS } from './host.ts'
 import { PolicyFault, toPolicyFault } from './host-fault.ts'
 import type { PolicyInput } from './input.ts'
 import { nameAsSeen, targetBytes, toPolicyInput } from './input.ts'
-import { NO_MASKS } from './mask.ts'
+import { isMaskRule, NO_MASKS } from './mask.ts'
 import type { TraceReader } from './trace.ts'
 import { createTraceReader } from './trace.ts'
 import type { RenderedTrace, TraceBounds } from './trace-render.ts'
@@ -77,7 +77,6 @@ export interface PolicyRoom {
 
 const DECISION = 'gateway/decision'
 const VISIBLE = 'gateway/visible'
-const MASK_RULE = /^data\.gateway\.authz\.mask(?![\w])/
 const EMPTY_TRACE = { text: '{"v":1,"truncated":false,"dropped":0,"rules":[]}', values: '' }
 const BROKEN_TRACE = { text: '{"v":1,"truncated":true,"dropped":1,"rules":[]}', values: '' }
 
@@ -113,7 +112,7 @@ async function load(policy: CompiledPolicy, limits: PolicyLimits): Promise<Loade
     throw new PolicyFault('error', `the policy module has no entrypoint ${missing.join(', ')}`)
   }
   const { revision, digest, opa } = policy
-  const hasMasks = policy.dictionary.rules.some(({ path }) => MASK_RULE.test(path))
+  const hasMasks = policy.dictionary.rules.some(({ path }) => isMaskRule(path))
   return { host, trace, revision: { revision, digest, opa }, hasMasks }
 }
 
@@ -124,6 +123,7 @@ class Room implements PolicyRoom {
   private readonly limits: PolicyLimits
   private loaded: Loaded
   private closed = false
+  private readonly warned = new WeakSet<Loaded>()
   /** Exchanges happen one after the other, in the order they were asked for. */
   private exchange: Promise<void> = Promise.resolve()
 
@@ -154,6 +154,7 @@ class Room implements PolicyRoom {
       startedMs = this.options.monotonicMs()
       run = this.run(loaded, DECISION, input, nowNs, true)
       const decision = parseDecision(resultOf(run))
+      this.warnOfMasks(loaded, decision)
       return this.evaluation(loaded, { nowNs, input, run, startedMs, decision, failure: null })
     } catch (thrown) {
       const failure = toFailure(thrown)
@@ -182,6 +183,14 @@ class Room implements PolicyRoom {
 
   close(): void {
     this.closed = true
+  }
+
+  /** Once per policy: each row says it for itself. */
+  private warnOfMasks(loaded: Loaded, { maskFailure }: Decision): void {
+    if (maskFailure === null || this.warned.has(loaded)) return
+    this.warned.add(loaded)
+    const fields = { revision: loaded.revision.revision, detail: maskFailure }
+    this.options.log.warn(fields, 'a mask of the policy is malformed: rows go without payloads')
   }
 
   private refuseWhenClosed(): void {

@@ -43,10 +43,11 @@ export function parseMasks(value: unknown): Masks {
   return { masks, maskFailure: null }
 }
 
-/** What is wrong with a mask's path; null = nothing. */
-export function maskPathProblem(text: string): string | null {
-  const path = pathOf(text)
-  return typeof path === 'string' ? path : null
+const MASK_RULE = /^data\.gateway\.authz\.mask(?!\w)/
+
+/** Whether a rule of this path makes masks. */
+export function isMaskRule(path: string): boolean {
+  return MASK_RULE.test(path)
 }
 
 /** The mask, or what is wrong with it. */

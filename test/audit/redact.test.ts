@@ -10,7 +10,7 @@ import {
   SECRET_NAMES,
   SECRET_PHRASES,
   SECRET_VALUES,
-} from './secrets-corpus.ts'
+} from '../support/secrets-corpus.ts'
 
 const PAYLOAD: RedactOptions = { bounds: PAYLOAD_BOUNDS }
 
