@@ -160,19 +160,25 @@ const SHAPED: readonly Detector[] = [
   },
   {
     kind: 'authorization',
-    anchors: ['authorization', 'cookie'],
-    pattern:
-      /(?<keep>(?<![a-z])(?:authorization|set-cookie|cookie)\\?["']?\s{0,4}:\s{0,4}\\?["']?)[^\s"'][^\r\n"']{3,}/gi,
+    anchors: ['authorization'],
+    pattern: /(?<keep>(?<![a-z])authorization\\?["']?\s{0,4}:\s{0,4}\\?["']?)[^\s"'][^\r\n"']{3,}/gi,
+    // `Bearer $TOKEN` stands in every manual.
+    accept: (secret) => !/^(?:[a-z]{1,16}\s{1,4})?[$%<{]/i.test(secret),
+  },
+  {
+    kind: 'authorization',
+    anchors: ['cookie'],
+    pattern: /(?<keep>(?<![a-z])(?:set-)?cookie\\?["']?\s{0,4}:\s{0,4}\\?["']?)[^\s"'][^\r\n"']{3,}/gi,
+    accept: (secret) => secret.includes('='),
   },
   {
     kind: 'password',
     anchors: ['pass', 'pwd', 'secret', 'key', 'token', 'identified'],
     pattern: new RegExp(
-      `(?<keep>${ASSIGNED}\\\\?["']?(?:\\s{0,4}(?::?={1,2}|:)\\s{0,4}|(?<=by)\\s{1,4})\\\\?["']?)[^\\s"'\\\\,;&|)}\\]]{4,}`,
+      `(?<keep>(?<!:secretsmanager:[\\w-]{0,32}:\\d{0,16}:)${ASSIGNED}\\\\?["']?(?:\\s{0,4}(?::?={1,2}|:)\\s{0,4}|(?<=by)\\s{1,4})\\\\?["']?)[^\\s"'\\\\,;&|)}\\]]{4,}`,
       'gi',
     ),
-    accept: (secret) =>
-      !/^(?:\[redacted|[$%<{(]|null|true|false|none|undefined|string|input\.|data\.)/i.test(secret),
+    accept: (secret) => !isExpression(secret),
   },
 ]
 
@@ -245,6 +251,18 @@ function applyDetector(
     onFound({ kind, secret })
     return `${keep}${mark({ kind, secret })}`
   })
+}
+
+/** What stands for a value in code, templates and type declarations: a variable, a call, an index, another name of a secret. */
+function isExpression(text: string): boolean {
+  return (
+    /^(?:\[redacted|[$%<{(]|input\.|data\.)/i.test(text) ||
+    /^(?:null|true|false|none|undefined|string)[.?!]?$/i.test(text) ||
+    /^(?:process|self|this|os|env|config|settings|req|request)(?:\.[a-z_]\w{0,64}){1,6}$/i.test(text) ||
+    // Letters alone: passwords with a bracket in them have digits or other signs too.
+    /^(?:[a-z_]{2,64}(?:\.|::)){0,8}[a-z_]{2,64}[([][a-z_.]{0,64}$/i.test(text) ||
+    /^(?:[a-z]{1,32}_){1,4}(?:password|passwd|pwd|secret|key|token)$/.test(text)
+  )
 }
 
 /** A credential after `Bearer` or `Basic`, rather than a word of prose. */
