@@ -17,13 +17,38 @@ export interface MaskPlace {
 
 /** The root of a document in which these masks are at their paths; null = none is. */
 export function placeOf(masks: readonly Mask[]): MaskPlace | null {
-  if (masks.length === 0) return null
-  // Where several apply the one that says least wins.
-  const here = masks.filter(({ path }) => path.length === 0)
-  const mask = here.find(({ op }) => op === 'remove') ?? here[0] ?? null
-  return {
-    mask,
-    at: (name) => placeOf(masks.flatMap((one) => tailOf(one, (token) => token === name || token === ANY))),
+  return masks.length === 0 ? null : new Place(masks)
+}
+
+/** Members have few different places, which are made once: a document may have any number of members. */
+class Place implements MaskPlace {
+  readonly mask: Mask | null
+  readonly #masks: readonly Mask[]
+  readonly #named = new Map<string, MaskPlace | null>()
+  #any: MaskPlace | null | undefined = undefined
+
+  constructor(masks: readonly Mask[]) {
+    // Where several apply the one that says least wins.
+    const here = masks.filter(({ path }) => path.length === 0)
+    this.mask = here.find(({ op }) => op === 'remove') ?? here[0] ?? null
+    this.#masks = masks
+    for (const { path } of masks) if (path[0] !== undefined && path[0] !== ANY) this.#named.set(path[0], null)
+  }
+
+  at(name: string): MaskPlace | null {
+    const named = this.#named.get(name)
+    if (named === undefined) {
+      if (this.#any === undefined) this.#any = this.#below((token) => token === ANY)
+      return this.#any
+    }
+    if (named !== null) return named
+    const place = this.#below((token) => token === name || token === ANY)
+    this.#named.set(name, place)
+    return place
+  }
+
+  #below(fits: (token: string) => boolean): MaskPlace | null {
+    return placeOf(this.#masks.flatMap((mask) => tailOf(mask, fits)))
   }
 }
 
