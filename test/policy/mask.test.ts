@@ -102,8 +102,8 @@ describe('policy/mask: the room', function () {
     )
     const found = lintMasks(dictionary, sources)
     expect(found.map(({ row, message }) => [row, message])).to.deep.equal([
-      [5, 'this mask is malformed: path must be a JSON Pointer such as /arguments/ssn'],
-      [7, 'this mask is malformed: op must be "remove" or "upsert"'],
+      [5, 'path must be a JSON Pointer such as /arguments/ssn'],
+      [7, 'op must be "remove" or "upsert"'],
     ])
     expect(found[0]?.line).to.equal('mask contains "arguments/ssn"')
   })

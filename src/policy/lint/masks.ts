@@ -15,8 +15,8 @@ export function lintMasks(
     if (maskFailure === null) return []
     return [
       {
-        ...{ file, row, col, code: 'mask_warning', line: sources[file]?.split('\n')[row - 1] ?? null },
-        message: `this mask is malformed: ${maskFailure.replace(/^mask\[0\] /, '')}`,
+        ...{ file, row, col, code: 'malformed_mask', line: sources[file]?.split('\n')[row - 1] ?? null },
+        message: maskFailure.replace(/^mask\[0\] /, ''),
         hint: 'rows of calls it applies to are stored without payloads until it is mended',
       },
     ]
