@@ -37,6 +37,12 @@ interface Part {
   readonly word: RegExp | null
 }
 
+/** As it may stand in a text, in JSON inside a text, in a URL. */
+function spellingsOf(text: string): Iterable<string> {
+  if (/^[\w.~-]*$/.test(text)) return [text]
+  return new Set([text, JSON.stringify(text).slice(1, -1), encodeURIComponent(text)])
+}
+
 function wordOf(part: string): RegExp | null {
   return part.length >= MIN_PART ? null : new RegExp(`(?<!\\w)${escapePattern(part)}(?!\\w)`, 'g')
 }
@@ -133,8 +139,7 @@ export class Memory implements Masker {
     this.#kinds.set(text, kind)
     if (text.length < minPart) return
     if (/[^\w.+/=~-]/.test(text)) this.#hasPhrase = true
-    const spellings = new Set([text, JSON.stringify(text).slice(1, -1), encodeURIComponent(text)])
-    for (const part of spellings) this.#parts.push({ part, secret: text, kind, word: wordOf(part) })
+    for (const part of spellingsOf(text)) this.#parts.push({ part, secret: text, kind, word: wordOf(part) })
     this.#parts.sort((left, right) => right.part.length - left.part.length)
   }
 
@@ -167,7 +172,7 @@ export class Memory implements Masker {
   /** Whether a JSON text may repeat one of the secrets. */
   mayStandIn(json: string): boolean {
     for (const secret of this.#kinds.keys()) if (json.includes(secret)) return true
-    return this.#parts.some(({ part }) => json.includes(part))
+    return this.#parts.some(({ part, secret }) => part !== secret && json.includes(part))
   }
 
   #maskKnown(text: string, note: (kind: string) => void): string {

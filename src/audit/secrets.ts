@@ -290,12 +290,28 @@ const SECRET_KEY = new RegExp(
  * Whether the value of a member of this name is a secret. For a path, as traces name what they read
  * (`input.arguments.password`, `input.headers["x-api-key"]`), its last part decides. `more`: see {@link toKeySet}.
  */
-export function isSecretKey(name: string, more?: ReadonlySet<string>): boolean {
+export function isSecretKey(name: string, more: ReadonlySet<string> = NO_NAMES): boolean {
+  if (more.size > 0 || name.length > MAX_KNOWN_NAME) return judgeKey(name, more)
+  const known = NAMES.get(name)
+  if (known !== undefined) return known
+  if (NAMES.size >= MAX_KNOWN_NAMES) NAMES.clear()
+  const verdict = judgeKey(name, more)
+  NAMES.set(name, verdict)
+  return verdict
+}
+
+const NO_NAMES: ReadonlySet<string> = new Set()
+/** The same names come up in every call; forgetting them is harmless. */
+const NAMES = new Map<string, boolean>()
+const MAX_KNOWN_NAMES = 4096
+const MAX_KNOWN_NAME = 64
+
+function judgeKey(name: string, more: ReadonlySet<string>): boolean {
   const tail = name.length > MAX_KEY ? name.slice(-MAX_KEY) : name
   const last = tail.slice(Math.max(tail.lastIndexOf('.', tail.length - 2), tail.lastIndexOf('[')) + 1)
   // Nearly all names are plain already; the rest takes ten times as long.
   const plain = /^[a-z0-9]*$/.test(last) ? last : plainKey(last)
-  return SECRET_KEY.test(plain) || more?.has(plain) === true
+  return SECRET_KEY.test(plain) || more.has(plain)
 }
 
 /** Names from the configuration, in the form in which {@link isSecretKey} compares: letter case and separators do not count. */
