@@ -1,6 +1,6 @@
 /**
- * What making one audit row costs: the row of an allowed call on the shipped policy, with its record text, the row of a
- * denied one, and that of a call that was refused before anybody knew who sent it.
+ * What making one audit row costs: that of an allowed call on the shipped policy, with its record text, and that of a
+ * call that was refused before anybody knew who sent it.
  *
  *     node --import=tsx/esm scripts/bench/row.ts
  */

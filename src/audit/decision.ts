@@ -254,4 +254,5 @@ function causeText(redactor: Redactor, { name, message }: Error): string {
   return `${name}: ${redactor.overflowed ? WITHHELD : message}`
 }
 
-const WITHHELD = '[redacted:withheld]'
+/** In the place of a text that may hold what is masked. */
+export const WITHHELD = '[redacted:withheld]'

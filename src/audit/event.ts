@@ -2,7 +2,7 @@
 import { isIP } from 'node:net'
 import { argumentsPath } from '../gateway/arguments.ts'
 import type { AuditEvent, Call, Ending, Mask } from '../gateway/types.ts'
-import { decisionSections, saidOf } from './decision.ts'
+import { decisionSections, saidOf, WITHHELD } from './decision.ts'
 import type { MaskPlace } from './mask.ts'
 import { argumentMasks, findMasked, masksAt, placeOf } from './mask.ts'
 import type { Notes } from './notes.ts'
@@ -65,7 +65,9 @@ function withColumns(event: AuditEvent, redactor: Redactor, notes: Notes, docume
   // The principal is the gateway's own knowledge, so nothing a caller sent is looked for in it.
   const own = (value: string | null | undefined) => notes.column(redactor, value, MAX_TEXT, true)
   const roles = principal?.roles.slice(0, MAX_ROLES).map((role) => own(role) ?? '') ?? null
-  const row = {
+  // Masks may be about these, and nobody knows.
+  const asked = (value: string | null | undefined) => text(redactor.overflowed && value ? WITHHELD : value)
+  return {
     id: call.id,
     ts: isoTime(call.startedMs),
     request_id: call.requestId,
@@ -76,15 +78,15 @@ function withColumns(event: AuditEvent, redactor: Redactor, notes: Notes, docume
     roles,
     api_key_id: own(principal?.apiKeyId),
     client_ip: address(call.clientIp),
-    client_name: text(message?.client?.name),
-    client_version: text(message?.client?.version),
+    client_name: asked(message?.client?.name),
+    client_version: asked(message?.client?.version),
     protocol_version: text(message?.protocolVersion),
     session_hash: text(message?.session?.hash),
     http_method: text(call.head.httpMethod),
     method: text(message?.method ?? hint?.method),
     server: text(call.server?.name ?? call.head.mount),
     target_kind: text(target?.kind),
-    tool_name: text(target?.name ?? hint?.name),
+    tool_name: target?.kind.startsWith('resource') ? asked(target.name) : text(target?.name ?? hint?.name),
     outcome: ending.outcome,
     status_code: statusCode(ending.status),
     reason: ending.kind,
@@ -95,11 +97,10 @@ function withColumns(event: AuditEvent, redactor: Redactor, notes: Notes, docume
     request_json: documents.request,
     response_json: documents.response,
     decision: documents.decision,
-    redaction: null,
     core: documents.core,
+    // Behind the columns, which are noted too.
+    redaction: notes.json(),
   }
-  // The columns are noted too.
-  return Object.assign(row, { redaction: notes.json() })
 }
 
 /** The row of an attempt that was still open when the gateway stopped. */
@@ -154,7 +155,12 @@ function learnMasked(
   // What is too long to be searched may repeat itself anywhere.
   if (texts.some(([text, place]) => place !== null && text.length > MAX_SEARCHED)) return null
   for (const [text, place] of texts) findMasked(text, place, learn)
-  return masks
+  // What a policy puts in the place of a value it may have made from that value.
+  return masks.map((mask) =>
+    mask.json === undefined
+      ? mask
+      : { ...mask, json: redactor.json(mask.json, { bounds: PAYLOAD_BOUNDS }).json },
+  )
 }
 
 /** Roots of masks that are no members of the policy's input as it is stored. */

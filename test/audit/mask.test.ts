@@ -79,6 +79,25 @@ describe('audit/mask: in the request', () => {
     expect(request.params.arguments).to.deep.equal({ b: 1 })
   })
 
+  it('lets no replacement bring back what it hides, a secret, or what the database refuses', () => {
+    const upsert = (name: string, value: unknown): Mask => ({
+      op: 'upsert',
+      path: ['arguments', name],
+      json: JSON.stringify(value),
+    })
+    const masks = [
+      upsert('a', { same: 'Ann Miller', text: 'was Ann Miller' }),
+      upsert('b', 'Bearer 0123456789abcdef01234567'),
+      upsert('c', 'x\0y'),
+    ]
+    const { request } = rowOf(masked(masks, '{"a":"Ann Miller","b":"b-value","c":"c-value"}'))
+    expect(request.params.arguments).to.deep.equal({
+      a: { same: '[redacted:mask]', text: 'was [redacted:mask]' },
+      b: 'Bearer [redacted:authorization]',
+      c: 'x\u2400y',
+    })
+  })
+
   it('masks what stands beyond the bounds of a row as well', () => {
     const rows = Array.from({ length: 250 }, (_, index) => ({ name: `person-${index}` }))
     const trace = traceWith({ vars: { x: 'person-249' } })
@@ -241,6 +260,21 @@ describe('audit/mask: when nobody knows what to mask', () => {
     const { row } = expectNothingOf(killed, { policyMasks: () => true })
     expect(row.error_message).to.equal('switched off by ops')
     expect(rowOf(killed, { policyMasks: () => false }).text).to.include('Miller')
+  })
+
+  it('the address of a resource and the name of the client are withheld as well', () => {
+    const target = {
+      kind: 'resource',
+      name: 'file:///Ann%20Miller',
+      annotations: {},
+      schemaDigest: null,
+    } as const
+    const event = masked([], args, trace, {
+      target,
+      evaluation: evaluation({ maskFailure: 'mask must be a list', trace }),
+    })
+    const { row } = expectNothingOf(event)
+    expect(row).to.include({ tool_name: '[redacted:withheld]', client_name: '[redacted:withheld]' })
   })
 
   it('what a policy that failed says of its input is not stored', () => {
