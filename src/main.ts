@@ -55,6 +55,7 @@ import { createRateGate } from './rate/gate.ts'
 import { createLimiter } from './rate/room.ts'
 import type { ReadinessParts } from './readiness.ts'
 import { readiness } from './readiness.ts'
+import { openRowRules } from './row-rules.ts'
 import { deriveKey, parseSecret } from './secret.ts'
 import type { Upstreams } from './upstream/room.ts'
 import { createUpstreams } from './upstream/room.ts'
@@ -140,7 +141,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const policy = own(await openPolicyRoom(policyParts), (opened) => opened.close())
   await storeRevision(pools.general, { ...compiled, loadedAt: new Date(ground.clock.nowMs()) })
   const upstreams = openUpstreams(building, ground, (name, ms) => metrics.recordUpstreamWait(name, ms))
-  const audit = await openAudit(building, ground, pools)
+  const audit = await openAudit(building, ground, pools, openRowRules(config, secret, policy))
   const pressure = openPressure(building, ground)
   const http = openHttp(config, secret, pressure)
   const metrics = openMetrics(audit, compiled, {
@@ -308,6 +309,7 @@ async function openAudit(
   { config, options, own }: Building,
   ground: Ground,
   pools: Pools,
+  redaction: ReturnType<typeof openRowRules>,
 ): Promise<AuditWriter | null> {
   if (!config.audit.enabled) {
     options.log.warn({}, 'audit is off: attempts leave no row (audit.enabled: false)')
@@ -320,6 +322,7 @@ async function openAudit(
     clock: ground.clock,
     log: options.log,
     redactKeys: config.audit.redactKeys,
+    redaction,
   })
   await writer.start()
   return own(writer, async (opened) => {

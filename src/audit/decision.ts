@@ -1,5 +1,14 @@
 /** The `decision` column: what each stage found, readable without a join. Described by schemas/decision.schema.json. Pure. */
-import type { AuditEvent, Call, Ending, Evaluation, TargetVerdict, UpstreamReport } from '../gateway/types.ts'
+import type {
+  AuditEvent,
+  Call,
+  Ending,
+  Evaluation,
+  Mask,
+  TargetVerdict,
+  UpstreamReport,
+} from '../gateway/types.ts'
+import { masksAt, placeOf, placeOfTrace } from './mask.ts'
 import type { Notes } from './notes.ts'
 import type { Redactor } from './redact.ts'
 import { DECISION_BOUNDS } from './redact.ts'
@@ -32,45 +41,38 @@ function traceMembers(): ReadonlyMap<string, OwnWords> {
 
 const VALUES: ReadonlySet<string> = new Set(['vars', 'reads', 'value', 'args'])
 
-/** Sections by name -> JSON text; null = the call did not get that far. */
-type Sections = Record<string, string | null>
-
-/** The decision, and the same without the parts that hold what policies and callers wrote (`input`, `trace`). */
+/**
+ * The decision, and the same without the parts that hold what policies and callers wrote (`input`, `trace`).
+ * `masks` null: nobody knows what to mask.
+ */
 export function decisionSections(
   redactor: Redactor,
   notes: Notes,
   event: AuditEvent,
+  masks: readonly Mask[] | null,
 ): { decision: string; core: string } {
   const { call, ending } = event
-  const stages = {
-    stage: JSON.stringify(call.stage),
-    outcome: JSON.stringify(ending.outcome),
-    timings_us: JSON.stringify(call.timingsUs),
-    auth: authSection(redactor, notes, call, ending),
-  }
-  const later = {
-    rate: rateSection(redactor, notes, call, ending),
-    validate: validateSection(call, ending),
-    upstream: upstreamSection(redactor, call.upstream),
-    listed: listedSection(redactor, notes, call.listed),
-    listed_total: call.listed === null ? null : JSON.stringify(call.listed.length),
-    hint: hintSection(redactor, notes, call),
-    error: errorSection(redactor, notes, ending),
-  }
-  const authz = authzSections(redactor, notes, call, ending)
+  const before =
+    `{"stage":"${call.stage}","outcome":"${ending.outcome}","timings_us":${JSON.stringify(call.timingsUs)}` +
+    member('auth', authSection(redactor, notes, call, ending))
+  const after = `${
+    member('rate', rateSection(redactor, notes, call, ending)) +
+    member('validate', validateSection(call, ending)) +
+    member('upstream', upstreamSection(redactor, call.upstream)) +
+    listedSections(redactor, notes, call.listed) +
+    member('hint', hintSection(redactor, notes, call)) +
+    member('error', errorSection(redactor, notes, event))
+  }}`
+  const { decision, core } = authzSections(redactor, notes, event, masks)
   return {
-    decision: toObject({ ...stages, authz: authz === null ? null : toObject(authz), ...later }),
-    core: toObject({
-      ...stages,
-      authz: authz === null ? null : toObject({ ...authz, input: null, trace: null }),
-      ...later,
-    }),
+    decision: before + member('authz', decision) + after,
+    core: before + member('authz', core) + after,
   }
 }
 
-function toObject(sections: Sections): string {
-  const members = Object.entries(sections).filter(([, json]) => json !== null)
-  return `{${members.map(([name, json]) => `${JSON.stringify(name)}:${json}`).join(',')}}`
+/** A member behind others; nothing for null. */
+function member(name: string, json: string | null): string {
+  return json === null ? '' : `,"${name}":${json}`
 }
 
 function authSection(redactor: Redactor, notes: Notes, call: Readonly<Call>, ending: Ending): string | null {
@@ -90,65 +92,80 @@ function authSection(redactor: Redactor, notes: Notes, call: Readonly<Call>, end
 function authzSections(
   redactor: Redactor,
   notes: Notes,
-  call: Readonly<Call>,
-  ending: Ending,
-): Sections | null {
+  { call, ending }: AuditEvent,
+  masks: readonly Mask[] | null,
+): { decision: string | null; core: string | null } {
   const { evaluation } = call
   if (evaluation === null) {
-    return call.stage === 'authz'
-      ? { allow: 'false', ...(ending.kind === null ? {} : { refused: JSON.stringify(ending.kind) }) }
-      : null
+    const refused = `{"allow":false${member('refused', ending.kind === null ? null : `"${ending.kind}"`)}}`
+    const json = call.stage === 'authz' ? refused : null
+    return { decision: json, core: json }
   }
+  const before =
+    `${verdict(redactor, notes, evaluation)},"now_ns":"${evaluation.nowNs}"` +
+    `,"eval_us":${Math.round(evaluation.evalUs)},"fuel":${evaluation.fuel}`
+  const input = notes.attempt('input', () => inputJson(redactor, notes, evaluation, masks))
+  const mac = member('input_mac', JSON.stringify(evaluation.inputMac))
+  const trace = notes.attempt('trace', () => traceJson(redactor, notes, evaluation, masks))
   return {
-    ...verdict(redactor, notes, evaluation),
-    now_ns: JSON.stringify(evaluation.nowNs),
-    eval_us: JSON.stringify(Math.round(evaluation.evalUs)),
-    fuel: JSON.stringify(evaluation.fuel),
-    input: notes.attempt('input', () =>
-      notes.walked(
-        'input',
-        redactor.json(evaluation.inputText, { bounds: DECISION_BOUNDS, own: INPUT_WORDS, learn: true }),
-      ),
-    ),
-    input_mac: JSON.stringify(evaluation.inputMac),
-    trace: notes.attempt('trace', () => {
-      const text = evaluation.traceText()
-      return notes.walked(
-        'trace',
-        redactor.json(text, {
-          bounds: DECISION_BOUNDS,
-          own: TRACE_WORDS,
-          withhold: VALUES,
-          trusted: true,
-          parts: evaluation.traceParts(),
-        }),
-      )
-    }),
+    decision: `${before}${member('input', input)}${mac}${member('trace', trace)}}`,
+    core: `${before}${mac}}`,
   }
 }
 
-function verdict(redactor: Redactor, notes: Notes, evaluation: Evaluation): Sections {
+function traceJson(
+  redactor: Redactor,
+  notes: Notes,
+  evaluation: Evaluation,
+  masks: readonly Mask[] | null,
+): string {
+  const text = evaluation.traceText()
+  const walked = redactor.json(text, {
+    bounds: DECISION_BOUNDS,
+    own: TRACE_WORDS,
+    withhold: VALUES,
+    trusted: true,
+    parts: evaluation.traceParts(),
+    masks: placeOfTrace(masks ?? []),
+  })
+  return notes.walked('trace', walked)
+}
+
+/** The policy input without the arguments, which stand in the request. */
+function inputJson(
+  redactor: Redactor,
+  notes: Notes,
+  { inputText }: Evaluation,
+  masks: readonly Mask[] | null,
+): string | null {
+  if (masks === null) return notes.withheld('input', Buffer.byteLength(inputText))
+  const place = placeOf(masksAt(masks, ['arguments', 'result'], false))
+  const options = { bounds: DECISION_BOUNDS, own: INPUT_WORDS, learn: true, masks: place }
+  return notes.walked('input', redactor.json(inputText, options))
+}
+
+/** The beginning of the section. */
+function verdict(redactor: Redactor, notes: Notes, evaluation: Evaluation): string {
   const { failure, limits, obligations, policy } = evaluation
-  return {
-    allow: JSON.stringify(evaluation.allow && failure === null),
-    allowed_by: reasons(redactor, evaluation.allowedBy),
-    denied_by: reasons(redactor, evaluation.deniedBy),
-    limits: limits.length === 0 ? null : values(redactor, notes, 'limits', limits),
-    obligations: obligations.length === 0 ? null : values(redactor, notes, 'obligations', obligations),
-    failure:
-      failure === null
-        ? null
-        : JSON.stringify({
-            kind: failure.kind,
-            message: notes.column(redactor, failure.message, MAX_DETAIL) ?? '',
-          }),
-    policy: JSON.stringify({
-      revision: policy.revision,
-      digest: policy.digest,
-      entrypoint: policy.entrypoint,
-      opa: policy.opa,
-    }),
-  }
+  const { revision, digest, entrypoint, opa } = policy
+  const message = failure === null ? null : sayable(redactor, evaluation, failure.message)
+  const failed =
+    failure === null
+      ? null
+      : JSON.stringify({ kind: failure.kind, message: notes.column(redactor, message, MAX_DETAIL) ?? '' })
+  return (
+    `{"allow":${evaluation.allow && failure === null}` +
+    `,"allowed_by":${reasons(redactor, evaluation.allowedBy)}` +
+    `,"denied_by":${reasons(redactor, evaluation.deniedBy)}` +
+    member('limits', limits.length === 0 ? null : values(redactor, notes, 'limits', limits)) +
+    member(
+      'obligations',
+      obligations.length === 0 ? null : values(redactor, notes, 'obligations', obligations),
+    ) +
+    member('failure', failed) +
+    member('mask_failure', evaluation.maskFailure === null ? null : JSON.stringify(evaluation.maskFailure)) +
+    member('policy', JSON.stringify({ revision, digest, entrypoint, opa }))
+  )
 }
 
 /** Values that a policy computed, maybe from what the caller sent. */
@@ -187,19 +204,15 @@ function upstreamSection(redactor: Redactor, report: UpstreamReport | null): str
   })
 }
 
-function listedSection(
-  redactor: Redactor,
-  notes: Notes,
-  listed: readonly TargetVerdict[] | null,
-): string | null {
-  if (listed === null) return null
+function listedSections(redactor: Redactor, notes: Notes, listed: readonly TargetVerdict[] | null): string {
+  if (listed === null) return ''
   const targets = listed.slice(0, MAX_LISTED).map((target) => ({
     name: notes.column(redactor, target.name, MAX_NAME) ?? '',
     allow: target.allow,
     allowed_by: target.allowedBy.slice(0, MAX_REASONS),
     denied_by: target.deniedBy.slice(0, MAX_REASONS),
   }))
-  return JSON.stringify(targets)
+  return member('listed', JSON.stringify(targets)) + member('listed_total', String(listed.length))
 }
 
 function hintSection(redactor: Redactor, notes: Notes, call: Readonly<Call>): string | null {
@@ -210,13 +223,13 @@ function hintSection(redactor: Redactor, notes: Notes, call: Readonly<Call>): st
   })
 }
 
-function errorSection(redactor: Redactor, notes: Notes, ending: Ending): string | null {
-  const { error } = ending
+function errorSection(redactor: Redactor, notes: Notes, event: AuditEvent): string | null {
+  const { error } = event.ending
   if (error === null) return null
-  const cause = error.cause instanceof Error ? `${error.cause.name}: ${error.cause.message}` : null
+  const cause = error.cause instanceof Error ? causeText(redactor, error.cause) : null
   return JSON.stringify({
     kind: error.kind,
-    detail: notes.column(redactor, error.detail, MAX_DETAIL),
+    detail: notes.column(redactor, saidOf(redactor, event), MAX_DETAIL),
     cause: notes.column(redactor, cause, MAX_DETAIL),
   })
 }
@@ -224,3 +237,22 @@ function errorSection(redactor: Redactor, notes: Notes, ending: Ending): string 
 function reasons(redactor: Redactor, list: readonly string[]): string {
   return JSON.stringify(list.slice(0, MAX_REASONS).map((reason) => redactor.text(reason, MAX_NAME, true)))
 }
+
+/** What the error of a call says; null = nothing. */
+export function saidOf(redactor: Redactor, { call, ending }: AuditEvent): string | null {
+  const detail = ending.error?.detail ?? null
+  return detail === null ? null : sayable(redactor, call.evaluation, detail)
+}
+
+/** The message of a policy that failed may quote its input, so it is said only when all that has to be hidden is known. */
+function sayable(redactor: Redactor, evaluation: Evaluation | null, text: string): string {
+  return redactor.overflowed && evaluation?.failure?.kind === 'policy_error' ? WITHHELD : text
+}
+
+/** Others have written it, so it may quote anything. */
+function causeText(redactor: Redactor, { name, message }: Error): string {
+  return `${name}: ${redactor.overflowed ? WITHHELD : message}`
+}
+
+/** In the place of a text that may hold what is masked. */
+export const WITHHELD = '[redacted:withheld]'

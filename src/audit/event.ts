@@ -1,13 +1,18 @@
 /** One finished attempt -> its audit row. Pure, and it never throws: a row with less in it beats no row. */
 import { isIP } from 'node:net'
-import type { AuditEvent, Call, Ending, Principal } from '../gateway/types.ts'
-import { decisionSections } from './decision.ts'
+import { argumentsPath } from '../gateway/arguments.ts'
+import type { AuditEvent, Call, Ending, Mask } from '../gateway/types.ts'
+import { decisionSections, saidOf, WITHHELD } from './decision.ts'
+import type { MaskPlace } from './mask.ts'
+import { argumentMasks, findMasked, masksAt, placeOf } from './mask.ts'
 import type { Notes } from './notes.ts'
 import { createNotes, payloadLevel } from './notes.ts'
 import type { Redactor } from './redact.ts'
 import { createRedactor, PAYLOAD_BOUNDS } from './redact.ts'
 import type { AuditRow } from './row.ts'
 import { isoTime, placeholder } from './row.ts'
+import type { RowRules } from './rules.ts'
+import { masksOf } from './rules.ts'
 import { isSecretKey } from './secrets.ts'
 
 /** Longest text in a column. */
@@ -21,47 +26,88 @@ const MAX_ANSWER = 65_536
 /** Larger requests are looked at only as far as they are kept, unless a policy has seen them and may repeat them. */
 const MAX_UNSEEN = 65_536
 
-/** Makes the row of an attempt: columns, decision, payloads; redacted, sanitised and bounded. `redactKeys`: see {@link toKeySet}. */
-export function toAuditRow(event: AuditEvent, redactKeys: ReadonlySet<string> = NO_KEYS): AuditRow {
+/** Makes the row of an attempt: columns, decision, payloads; redacted, sanitised and bounded. */
+export function toAuditRow(event: AuditEvent, rules: RowRules = {}): AuditRow {
   try {
-    return build(event, redactKeys)
+    return build(event, rules)
   } catch (thrown) {
     return bareRow(event, thrown instanceof Error ? thrown.name : typeof thrown)
   }
 }
 
-const NO_KEYS: ReadonlySet<string> = new Set()
-
-function build(event: AuditEvent, redactKeys: ReadonlySet<string>): AuditRow {
-  const redactor = createRedactor(redactKeys)
+function build(event: AuditEvent, rules: RowRules): AuditRow {
+  const redactor = createRedactor(rules.keys, rules.hashKey)
   const notes = createNotes()
-  const { call, ending } = event
-  // The order matters: what the request teaches the redactor is used on everything after it.
+  const { call } = event
+  // The order matters: what is masked and what the request teaches the redactor is used on everything after it.
   notes.attempt('headers', () => learnCredentials(redactor, call))
-  const request = notes.attempt('request', () => requestJson(redactor, notes, call))
-  const { decision, core } = decisionSections(redactor, notes, event)
-  const response = notes.attempt('response', () => responseJson(redactor, notes, call, ending))
+  const masks = notes.attempt('masks', () => learnMasked(redactor, event, masksOf(call, rules)))
+  if (masks === null) redactor.withholds()
+  const request = notes.attempt('request', () => requestJson(redactor, notes, call, masks))
+  const { decision, core } = decisionSections(redactor, notes, event, masks)
+  const response = notes.attempt('response', () => responseJson(redactor, notes, event, masks))
+  return withColumns(event, redactor, notes, { request, response, decision, core })
+}
+
+/** JSON texts of a row. */
+interface Documents {
+  readonly request: string | null
+  readonly response: string | null
+  readonly decision: string
+  readonly core: string
+}
+
+/** One literal with all members: objects put together by spreading cost ten times as much. */
+function withColumns(event: AuditEvent, redactor: Redactor, notes: Notes, documents: Documents): AuditRow {
+  const { call, ending } = event
+  const { message, principal, target, hint } = call
+  const text = (value: string | null | undefined) => notes.column(redactor, value, MAX_TEXT)
+  // The principal is the gateway's own knowledge, so nothing a caller sent is looked for in it.
+  const own = (value: string | null | undefined) => notes.column(redactor, value, MAX_TEXT, true)
+  const roles = principal?.roles.slice(0, MAX_ROLES).map((role) => own(role) ?? '') ?? null
+  // Masks may be about these, and nobody knows.
+  const asked = (value: string | null | undefined) => text(redactor.overflowed && value ? WITHHELD : value)
   return {
-    ...callColumns(redactor, notes, call),
-    ...endingColumns(redactor, notes, ending),
+    id: call.id,
+    ts: isoTime(call.startedMs),
+    request_id: call.requestId,
+    tenant: own(principal?.tenant),
+    principal_id: own(principal?.id),
+    principal_kind: own(principal?.kind),
+    role: roles?.[0] ?? null,
+    roles,
+    api_key_id: own(principal?.apiKeyId),
+    client_ip: address(call.clientIp),
+    client_name: asked(message?.client?.name),
+    client_version: asked(message?.client?.version),
+    protocol_version: text(message?.protocolVersion),
+    session_hash: text(message?.session?.hash),
+    http_method: text(call.head.httpMethod),
+    method: text(message?.method ?? hint?.method),
+    server: text(call.server?.name ?? call.head.mount),
+    target_kind: text(target?.kind),
+    tool_name: target?.kind.startsWith('resource') ? asked(target.name) : text(target?.name ?? hint?.name),
+    outcome: ending.outcome,
+    status_code: statusCode(ending.status),
+    reason: ending.kind,
+    error_message: notes.column(redactor, saidOf(redactor, event), MAX_MESSAGE),
+    latency_ms: finite(ending.latencyMs) ?? 0,
     upstream_ms: finite(call.upstream?.ms),
-    request_json: request,
-    response_json: response,
-    decision,
+    policy_revision: text(call.evaluation?.policy.revision),
+    request_json: documents.request,
+    response_json: documents.response,
+    decision: documents.decision,
+    core: documents.core,
+    // Behind the columns, which are noted too.
     redaction: notes.json(),
-    core,
   }
 }
 
 /** The row of an attempt that was still open when the gateway stopped. */
-export function toInterruptedRow(
-  call: Readonly<Call>,
-  nowMs: number,
-  redactKeys?: ReadonlySet<string>,
-): AuditRow {
+export function toInterruptedRow(call: Readonly<Call>, nowMs: number, rules?: RowRules): AuditRow {
   const latencyMs = nowMs - call.startedMs
   const open = { outcome: 'interrupted', status: 503, kind: null, error: null, response: null } as const
-  return toAuditRow({ call, ending: { ...open, latencyMs } }, redactKeys)
+  return toAuditRow({ call, ending: { ...open, latencyMs } }, rules)
 }
 
 /** Who did what is gone, that it happened is not. */
@@ -92,71 +138,73 @@ function learnCredentials(redactor: Redactor, call: Readonly<Call>): null {
   return null
 }
 
-function callColumns(redactor: Redactor, notes: Notes, call: Readonly<Call>) {
-  const { message, principal, target } = call
-  const text = (value: string | null | undefined) => notes.column(redactor, value, MAX_TEXT)
-  return {
-    id: call.id,
-    ts: isoTime(call.startedMs),
-    request_id: call.requestId,
-    ...principalColumns(notes, redactor, principal),
-    client_ip: address(call.clientIp),
-    client_name: text(message?.client?.name),
-    client_version: text(message?.client?.version),
-    protocol_version: text(message?.protocolVersion),
-    session_hash: text(message?.session?.hash),
-    http_method: text(call.head.httpMethod),
-    method: text(message?.method ?? call.hint?.method),
-    server: text(call.server?.name ?? call.head.mount),
-    target_kind: text(target?.kind),
-    tool_name: text(target?.name ?? call.hint?.name),
-    policy_revision: text(call.evaluation?.policy.revision),
-  }
+/** The masks, when all that they hide is known to the redactor. */
+function learnMasked(
+  redactor: Redactor,
+  { call, ending }: AuditEvent,
+  masks: readonly Mask[] | null,
+): readonly Mask[] | null {
+  if (masks === null || masks.length === 0) return masks
+  const learn = (json: string, { op }: Mask): void =>
+    redactor.learnMasked(json, op === 'hash' ? 'pointer' : 'mask')
+  const texts: readonly (readonly [string, MaskPlace | null])[] = [
+    [call.message?.argumentsText ?? '{}', placeOf(argumentMasks(masks, []))],
+    [call.evaluation?.inputText ?? '{}', placeOf(masksAt(masks, IN_MESSAGES, false))],
+    [answerText(ending), placeOf(masksAt(masks, ['result'], true))],
+  ]
+  // What is too long to be searched may repeat itself anywhere.
+  if (texts.some(([text, place]) => place !== null && text.length > MAX_SEARCHED)) return null
+  for (const [text, place] of texts) findMasked(text, place, learn)
+  // What a policy puts in the place of a value it may have made from that value.
+  return masks.map((mask) =>
+    mask.json === undefined
+      ? mask
+      : { ...mask, json: redactor.json(mask.json, { bounds: PAYLOAD_BOUNDS }).json },
+  )
 }
 
-/** The principal is the gateway's own knowledge, so nothing a caller sent is looked for in it. */
-function principalColumns(notes: Notes, redactor: Redactor, principal: Principal | null) {
-  const text = (value: string | null | undefined) => notes.column(redactor, value, MAX_TEXT, true)
-  const roles = principal?.roles.slice(0, MAX_ROLES).map((role) => text(role) ?? '') ?? null
-  return {
-    tenant: text(principal?.tenant),
-    principal_id: text(principal?.id),
-    principal_kind: text(principal?.kind),
-    role: roles?.[0] ?? null,
-    roles,
-    api_key_id: text(principal?.apiKeyId),
-  }
-}
+/** Roots of masks that are no members of the policy's input as it is stored. */
+const IN_MESSAGES = ['arguments', 'result']
+const MAX_SEARCHED = 1_048_576
 
-function endingColumns(redactor: Redactor, notes: Notes, ending: Ending) {
-  return {
-    outcome: ending.outcome,
-    status_code: statusCode(ending.status),
-    reason: ending.kind,
-    error_message: notes.column(redactor, ending.error?.detail, MAX_MESSAGE),
-    latency_ms: finite(ending.latencyMs) ?? 0,
-  }
+function answerText({ kind, response }: Ending): string {
+  return kind !== null || response === null ? '{}' : response.toString('utf8', 0, MAX_SEARCHED + 1)
 }
 
 /** The JSON-RPC message as the client sent it; null for GET, DELETE and what could not be read. */
-function requestJson(redactor: Redactor, notes: Notes, call: Readonly<Call>): string | null {
-  const body = call.message?.body
-  if (body === undefined || body.length === 0) return null
+function requestJson(
+  redactor: Redactor,
+  notes: Notes,
+  call: Readonly<Call>,
+  masks: readonly Mask[] | null,
+): string | null {
+  const { message } = call
+  if (message === null || message.body.length === 0) return null
+  const { body } = message
+  if (masks === null) return notes.withheld('request', body.length)
   const learn = body.length <= MAX_UNSEEN || call.evaluation !== null
-  const walked = redactor.json(body.toString('utf8'), { bounds: PAYLOAD_BOUNDS, learn })
+  const place = placeOf(argumentMasks(masks, argumentsPath(message.method)))
+  const walked = redactor.json(body.toString('utf8'), { bounds: PAYLOAD_BOUNDS, learn, masks: place })
   if (payloadLevel(call) === 'metadata') return notes.withheld('request', body.length)
   return notes.walked('request', walked, body.length)
 }
 
 /** The error object of a refusal, or the upstream's message. */
-function responseJson(redactor: Redactor, notes: Notes, call: Readonly<Call>, ending: Ending): string | null {
+function responseJson(
+  redactor: Redactor,
+  notes: Notes,
+  { call, ending }: AuditEvent,
+  masks: readonly Mask[] | null,
+): string | null {
   const { response } = ending
   if (response === null || response.length === 0) return null
   if (ending.kind !== null) return refusalJson(redactor, notes, response)
   if (payloadLevel(call) !== 'full' || redactor.overflowed) return notes.withheld('response', response.length)
   const partial = response.length > MAX_ANSWER
   const text = response.toString('utf8', 0, MAX_ANSWER)
-  return notes.walked('response', redactor.json(text, { bounds: PAYLOAD_BOUNDS, partial }), response.length)
+  const place = placeOf(masksAt(masks ?? [], ['result'], true))
+  const walked = redactor.json(text, { bounds: PAYLOAD_BOUNDS, partial, masks: place })
+  return notes.walked('response', walked, response.length)
 }
 
 /** Our own answer to a refused call: `{code, message, data}`, or the result that reports invalid arguments. */

@@ -1,5 +1,6 @@
 /** The audit room's bounds, what it needs, and the shapes in which it tells how it is. */
 import type { Pool } from 'pg'
+import type { RowRules } from './rules.ts'
 import type { StoreCounters } from './store.ts'
 
 /** Bounds of the room. */
@@ -91,6 +92,7 @@ export interface AuditRoomOptions {
   readonly log: AuditLog
   /** Further names of members whose values are never stored. */
   readonly redactKeys?: readonly string[]
+  readonly redaction?: Omit<RowRules, 'keys'>
   readonly limits?: Partial<AuditLimits>
   /** Told of every change; for readiness. Must not throw. */
   readonly onState?: (state: AuditState) => void

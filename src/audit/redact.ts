@@ -4,13 +4,11 @@
  * One redactor serves one event. What it catches in the request it remembers, and replaces wherever that text comes up
  * again: in the trace (a policy may have copied it into a variable), in the answer, in an error message.
  */
-import { LRUCache } from 'lru-cache'
-import { isSecretKey, maskSecrets, mayHoldSecret, SECRET_WORDS } from './secrets.ts'
-import type { Masker } from './skip.ts'
+import { areCleanWords, isJsonWithin, looksPlain } from './glance.ts'
+import type { MaskPlace } from './mask.ts'
+import { Memory } from './memory.ts'
 import type { Bounds, OwnWords, Walked, WalkPlan } from './walk.ts'
 import { cutText, walkJson } from './walk.ts'
-import type { Words } from './word-finder.ts'
-import { createWordFinder } from './word-finder.ts'
 
 /** What is kept of a request or an answer. */
 export const PAYLOAD_BOUNDS: Bounds = {
@@ -47,8 +45,9 @@ export interface RedactOptions {
   readonly trusted?: boolean
   /** Of a trusted text: the fragments that came from outside, and all that the gateway's own words can contribute. */
   readonly parts?: { readonly values: string; readonly words: string }
-  /** Members to withhold when more secrets were met than can be remembered. */
+  /** Members to withhold when not everything that has to be hidden is known. */
   readonly withhold?: ReadonlySet<string>
+  readonly masks?: MaskPlace | null
 }
 
 /** The redactor of one event. */
@@ -59,74 +58,25 @@ export interface Redactor {
   text(text: string, maxLength: number, own?: boolean): string
   /** Remembers a secret known from elsewhere, such as the credential of the request. */
   learn(secret: string, kind: string): void
-  /** More secrets were met than can be remembered: texts that may repeat them have to be withheld. */
+  /** Remembers every leaf of a masked JSON value, however short. */
+  learnMasked(json: string, kind: string): void
+  /** Not everything that has to be hidden is known: texts that may hold or repeat it have to be withheld. */
+  withholds(): void
+  /** {@link Redactor.withholds} was called, or more secrets were met than can be remembered. */
   readonly overflowed: boolean
 }
 
-/** More secrets than this in one request are hostile; see {@link RedactOptions.withhold}. */
-const MAX_SECRETS = 256
-/** Longest text that is searched for secrets beyond what is kept of it; takes some 30 ms at worst. */
-const MAX_LEARN = 1_048_576
-/** Shorter ones would blot out ordinary text; they are replaced where they are the whole value. */
-const MIN_PART = 6
-const MIN_WHOLE = 3
+const NO_KEYS: ReadonlySet<string> = new Set()
 
-/** What PostgreSQL refuses in a text, and what is worth a closer look. */
-const UNUSUAL = /[^\x20-\x7e]|\d{3}(?<=\d[eE][+-]?\d{3})/
-/** Names of secret members in lower-case text, wherever they may stand; says yes too often rather than too seldom. */
-const SECRET_NAMES =
-  /passw|passphrase|passcode|pwd|secret|token|authoriz|cookie|credential|key(?<=(?:api|private|access|signing|encryption|ssh|master|hmac)[^a-z]{0,2}key)|(?:auth|pass|pin|sid|otp)(?![_. -]{0,4}[a-z0-9])|auth[^a-z]?(?:header|code)|dsn|conn(?:ection)?[^a-z]?str|session[^a-z]?id|jwt|assertion|code[^a-z]?verifier|webhook[^a-z]?url|(?:otp|mfa|pin)[^a-z]?code|cvv|cvc|ssn|social[^a-z]?security|card[^a-z]?n|sas[^a-z]?url|keystore[^a-z]?pass/
-
-/** A word of each of them. Short and common ones only where a name ends. */
-const NAME_WORDS: Words = {
-  exact: [],
-  anyCase: [
-    ...[
-      'passw',
-      'passphrase',
-      'passcode',
-      'pwd',
-      'secret',
-      'token',
-      'authoriz',
-      'cookie',
-      'credential',
-      'dsn',
-      'jwt',
-    ],
-    ...['assertion', 'verifier', 'cvv', 'cvc', 'ssn', 'social', 'card', 'session'],
-    ...[
-      'auth',
-      'pass',
-      'pin',
-      'sid',
-      'otp',
-      'key',
-      'keys',
-      'keyid',
-      'code',
-      'url',
-      'string',
-      'str',
-      'header',
-    ].flatMap((word) => ['"', "'", '\\', ']'].map((end) => word + end)),
-  ],
-}
-const hasNameWord = createWordFinder(NAME_WORDS)
-/** One pass instead of two over texts that nearly always hold neither. */
-const hasAnyWord = createWordFinder({
-  exact: SECRET_WORDS.exact,
-  anyCase: [...SECRET_WORDS.anyCase, ...NAME_WORDS.anyCase],
-})
-
-/** Whether a JSON text may name a secret member; no false negatives for names of ASCII characters as they are usually spelt. */
-export function mayNameSecret(text: string): boolean {
-  return hasNameWord(text) && SECRET_NAMES.test(text.toLowerCase())
-}
-
-/** Makes a redactor; use a fresh one for every event. `moreKeys`: further names of secret members, see {@link toKeySet}. */
-export function createRedactor(moreKeys: ReadonlySet<string> = new Set()): Redactor {
-  const memory = new Memory(moreKeys)
+/**
+ * Makes a redactor; use a fresh one for every event. `moreKeys`: further names of secret members, see {@link toKeySet}.
+ * `hashKey`: markers of secrets that are long enough carry an HMAC-SHA-256 of them, so that rows can be correlated.
+ */
+export function createRedactor(
+  moreKeys: ReadonlySet<string> = NO_KEYS,
+  hashKey: Buffer | null = null,
+): Redactor {
+  const memory = new Memory(moreKeys, hashKey)
   return {
     json(text, options) {
       if (isPlain(text, memory, options)) return { json: text, ...NOTHING_CHANGED }
@@ -140,15 +90,38 @@ export function createRedactor(moreKeys: ReadonlySet<string> = new Set()): Redac
     },
     text(text, maxLength, own = false) {
       const looked = text.length > maxLength + 1024 ? text.slice(0, maxLength + 1024) : text
-      const masked = memory.mask(looked, own, () => undefined)
+      const masked = memory.maskColumn(looked, own)
       return masked.length <= maxLength ? masked : `${cutText(masked, maxLength - 1)}…`
     },
     learn: (secret, kind) => memory.learn(secret, kind),
+    learnMasked: (json, kind) => memory.learnMasked(json, kind),
+    withholds() {
+      memory.overflowed = true
+    },
     get overflowed() {
       return memory.overflowed
     },
   }
 }
+
+/**
+ * Whether nothing in a text has to change. Texts that the gateway has assembled itself (`trusted`) are surely JSON and
+ * within their bounds; of others that is found out.
+ */
+function isPlain(text: string, memory: Memory, options: RedactOptions): boolean {
+  if (memory.moreKeys.size > 0 || memory.overflowed || (options.masks ?? null) !== null) return false
+  if (options.trusted !== true) {
+    return text.length <= MAX_GLANCE && looksPlain(text, memory) && isJsonWithin(text, options.bounds)
+  }
+  if (text.length > options.bounds.totalLength) return false
+  const { parts } = options
+  return parts === undefined
+    ? looksPlain(text, memory)
+    : areCleanWords(parts.words) && looksPlain(parts.values, memory)
+}
+
+/** Texts of strangers up to this length are looked at as a whole before they are walked. */
+const MAX_GLANCE = 4096
 
 const NOTHING_CHANGED = { redacted: [], redactedCount: 0, cut: [], cutCount: 0 } as const
 
@@ -159,157 +132,6 @@ function toPlan(options: RedactOptions, memory: Memory): WalkPlan {
     partial: options.partial ?? false,
     own: options.own ?? null,
     withhold: memory.overflowed ? (options.withhold ?? null) : null,
+    masks: options.masks ?? null,
   }
-}
-
-/**
- * One look over a whole text, which nearly always shows that nothing in it has to change. Only for texts the gateway has
- * assembled itself (`trusted`): it does not check that they are JSON.
- */
-function isPlain(text: string, memory: Memory, options: RedactOptions): boolean {
-  if (options.trusted !== true || memory.moreKeys.size > 0 || memory.overflowed) return false
-  if (text.length > options.bounds.totalLength) return false
-  const { parts } = options
-  return parts === undefined
-    ? looksPlain(text, memory)
-    : areCleanWords(parts.words) && looksPlain(parts.values, memory)
-}
-
-function looksPlain(text: string, memory: Memory): boolean {
-  return (
-    !UNUSUAL.test(text) &&
-    // Escapes could hide a secret from a look at raw JSON.
-    !text.includes('\\u') &&
-    !text.includes('\\/') &&
-    !(hasAnyWord(text) && (mayNameSecret(text) || mayHoldSecret(text))) &&
-    !memory.mayStandIn(text)
-  )
-}
-
-/** The words of the policies looked at last, and whether something in them has to be masked. */
-const WORDS = new LRUCache<string, boolean>({ max: 16 })
-
-/** Whether a policy's own words hold no secret. They are the same for every row, so they are looked through once. */
-function areCleanWords(words: string): boolean {
-  const known = WORDS.get(words)
-  if (known !== undefined) return known
-  const clean = !words.includes('\\u') && maskSecrets(words, () => undefined) === words
-  WORDS.set(words, clean)
-  return clean
-}
-
-/**
- * Words of the gateway's own in which there was nothing to mask. A policy's rules and expressions come up in every trace.
- * Only saves time: forgetting is harmless.
- */
-const CLEAN = new Set<string>()
-const MAX_CLEAN = 4096
-const MAX_CLEAN_LENGTH = 512
-
-function rememberClean(text: string): void {
-  if (text.length > MAX_CLEAN_LENGTH) return
-  if (CLEAN.size >= MAX_CLEAN) CLEAN.clear()
-  CLEAN.add(text)
-}
-
-/** The secrets met so far. */
-class Memory implements Masker {
-  overflowed = false
-  readonly moreKeys: ReadonlySet<string>
-  /** Whether what is caught now is remembered. */
-  #learning = false
-  readonly #kinds = new Map<string, string>()
-  /** The secrets that are looked for inside other texts, as they may be spelt there, the longest first. */
-  #parts: (readonly [part: string, kind: string])[] = []
-
-  constructor(moreKeys: ReadonlySet<string>) {
-    this.moreKeys = moreKeys
-  }
-
-  isSecretKey(name: string): boolean {
-    return isSecretKey(name, this.moreKeys)
-  }
-
-  mask(text: string, own: boolean, note: (kind: string) => void): string {
-    if (own && CLEAN.has(text)) return text
-    const masked = maskSecrets(sanitise(text), ({ kind, secret }) => {
-      note(kind)
-      if (this.#learning) this.learn(secret, kind)
-    })
-    if (!own) return this.#maskKnown(masked, note)
-    if (masked === text) rememberClean(text)
-    return masked
-  }
-
-  known(text: string): string | null {
-    return this.#kinds.get(text) ?? null
-  }
-
-  learn(secret: string, kind: string): void {
-    const text = sanitise(secret).trim()
-    if (text.length < MIN_WHOLE || this.#kinds.has(text)) return
-    if (this.#kinds.size >= MAX_SECRETS) {
-      this.overflowed = true
-      return
-    }
-    this.#kinds.set(text, kind)
-    if (text.length < MIN_PART) return
-    const spellings = new Set([text, JSON.stringify(text).slice(1, -1), encodeURIComponent(text)])
-    for (const spelling of spellings) this.#parts.push([spelling, kind])
-    this.#parts.sort((left, right) => right[0].length - left[0].length)
-  }
-
-  get size(): number {
-    return this.#kinds.size
-  }
-
-  /** Whether a text has anything to teach. One that is too long to learn from counts as full of secrets. */
-  mayLearnFrom(text: string): boolean {
-    if (this.moreKeys.size === 0 && !/[^\x20-\x7e]|\\[u/]/.test(text) && !hasAnyWord(text)) return false
-    if (text.length <= MAX_LEARN) return true
-    this.overflowed = true
-    return false
-  }
-
-  /** Runs a walk and remembers what it masks. */
-  learnFromWalk(walk: () => Walked): Walked {
-    this.#learning = true
-    try {
-      return walk()
-    } finally {
-      this.#learning = false
-    }
-  }
-
-  learnFrom(text: string): void {
-    maskSecrets(text, ({ kind, secret }) => this.learn(secret, kind))
-  }
-
-  /** Whether a JSON text may repeat one of the secrets. */
-  mayStandIn(json: string): boolean {
-    for (const secret of this.#kinds.keys()) if (json.includes(secret)) return true
-    return this.#parts.some(([part]) => json.includes(part))
-  }
-
-  #maskKnown(text: string, note: (kind: string) => void): string {
-    if (this.#kinds.size === 0) return text
-    const kind = this.known(text.trim())
-    if (kind !== null) {
-      note(kind)
-      return `[redacted:${kind}]`
-    }
-    let masked = text
-    for (const [part, partKind] of this.#parts) {
-      if (!masked.includes(part)) continue
-      masked = masked.replaceAll(part, () => `[redacted:${partKind}]`)
-      note(partKind)
-    }
-    return masked
-  }
-}
-
-/** Without what PostgreSQL refuses in text: NUL becomes U+2400, half of a pair U+FFFD. */
-function sanitise(text: string): string {
-  const whole = /[\ud800-\udfff]/.test(text) ? text.replace(/\p{Surrogate}/gu, '\ufffd') : text
-  return whole.includes('\0') ? whole.replaceAll('\0', '\u2400') : whole
 }

@@ -83,11 +83,21 @@ select ${NAMES} from jsonb_to_recordset($1::jsonb) as r(${Object.entries(COLUMNS
   .join(', ')})
 on conflict (ts, id) do nothing`
 
+const JSON_COLUMNS = ['request_json', 'response_json', 'decision', 'redaction'] as const
+const PLAIN_COLUMNS = (Object.keys(COLUMNS) as readonly (keyof typeof COLUMNS)[]).filter(
+  (name): name is Exclude<keyof typeof COLUMNS, 'writer' | 'seq' | (typeof JSON_COLUMNS)[number]> =>
+    name !== 'writer' && name !== 'seq' && !JSON_COLUMNS.some((json) => json === name),
+)
+
 /** The row as JSON text for {@link INSERT_ROWS}: JSON columns are spliced in as they are, never parsed again. */
 export function toRecord(row: AuditRow, writer: string, seq: number): string {
-  const { request_json, response_json, decision, redaction, core: _core, ...plain } = row
-  const head = JSON.stringify({ ...plain, writer, seq })
-  return `${head.slice(0, -1)},"request_json":${request_json},"response_json":${response_json},"decision":${decision},"redaction":${redaction}}`
+  let record = `{"writer":${JSON.stringify(writer)},"seq":${seq}`
+  for (const name of PLAIN_COLUMNS) {
+    const value = row[name]
+    record += value === null ? `,"${name}":null` : `,"${name}":${JSON.stringify(value)}`
+  }
+  for (const name of JSON_COLUMNS) record += `,"${name}":${row[name]}`
+  return `${record}}`
 }
 
 /** Why a row is not stored as it was made. */

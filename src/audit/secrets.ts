@@ -160,19 +160,25 @@ const SHAPED: readonly Detector[] = [
   },
   {
     kind: 'authorization',
-    anchors: ['authorization', 'cookie'],
-    pattern:
-      /(?<keep>(?<![a-z])(?:authorization|set-cookie|cookie)\\?["']?\s{0,4}:\s{0,4}\\?["']?)[^\s"'][^\r\n"']{3,}/gi,
+    anchors: ['authorization'],
+    pattern: /(?<keep>(?<![a-z])authorization\\?["']?\s{0,4}:\s{0,4}\\?["']?)[^\s"'][^\r\n"']{3,}/gi,
+    // `Bearer $TOKEN` stands in every manual.
+    accept: (secret) => !/^(?:[a-z]{1,16}\s{1,4})?[$%<{]/i.test(secret),
+  },
+  {
+    kind: 'authorization',
+    anchors: ['cookie'],
+    pattern: /(?<keep>(?<![a-z])(?:set-)?cookie\\?["']?\s{0,4}:\s{0,4}\\?["']?)[^\s"'][^\r\n"']{3,}/gi,
+    accept: (secret) => secret.includes('='),
   },
   {
     kind: 'password',
     anchors: ['pass', 'pwd', 'secret', 'key', 'token', 'identified'],
     pattern: new RegExp(
-      `(?<keep>${ASSIGNED}\\\\?["']?(?:\\s{0,4}(?::?={1,2}|:)\\s{0,4}|(?<=by)\\s{1,4})\\\\?["']?)[^\\s"'\\\\,;&|)}\\]]{4,}`,
+      `(?<keep>(?<!:secretsmanager:[\\w-]{0,32}:\\d{0,16}:)${ASSIGNED}\\\\?["']?(?:\\s{0,4}(?::?={1,2}|:)\\s{0,4}|(?<=by)\\s{1,4})\\\\?["']?)[^\\s"'\\\\,;&|)}\\]]{4,}`,
       'gi',
     ),
-    accept: (secret) =>
-      !/^(?:\[redacted|[$%<{(]|null|true|false|none|undefined|string|input\.|data\.)/i.test(secret),
+    accept: (secret) => !isExpression(secret),
   },
 ]
 
@@ -205,21 +211,36 @@ function compounds(firsts: readonly string[], second: string): readonly string[]
 export const mayHoldSecret: WordFinder = createWordFinder(SECRET_WORDS)
 
 /**
- * The text with every secret in it replaced by `[redacted:<kind>]`; what stands around it stays. `onFound` gets each one.
+ * The text with every secret in it replaced by `[redacted:<kind>]` (or what `mark` says); what stands around it stays.
+ * `onFound` gets each one.
  */
-export function maskSecrets(text: string, onFound: (finding: Finding) => void): string {
+export function maskSecrets(
+  text: string,
+  onFound: (finding: Finding) => void,
+  mark: (finding: Finding) => string = plainMark,
+): string {
   if (!mayHoldSecret(text)) return text
   const lower = text.toLowerCase()
   let masked = text
   for (const detector of DETECTORS) {
     const { pattern, anchors } = detector
     const haystack = pattern.ignoreCase ? lower : text
-    if (anchors.some((anchor) => haystack.includes(anchor))) masked = applyDetector(detector, masked, onFound)
+    if (anchors.some((anchor) => haystack.includes(anchor)))
+      masked = applyDetector(detector, masked, onFound, mark)
   }
   return masked
 }
 
-function applyDetector(detector: Detector, text: string, onFound: (finding: Finding) => void): string {
+function plainMark({ kind }: Finding): string {
+  return `[redacted:${kind}]`
+}
+
+function applyDetector(
+  detector: Detector,
+  text: string,
+  onFound: (finding: Finding) => void,
+  mark: (finding: Finding) => string,
+): string {
   const { kind, pattern, accept } = detector
   return text.replace(pattern, (match: string, ...rest: unknown[]) => {
     const groups = rest.at(-1)
@@ -228,8 +249,20 @@ function applyDetector(detector: Detector, text: string, onFound: (finding: Find
     const secret = match.slice(keep.length)
     if (secret.startsWith('[redacted:') || accept?.(secret) === false) return match
     onFound({ kind, secret })
-    return `${keep}[redacted:${kind}]`
+    return `${keep}${mark({ kind, secret })}`
   })
+}
+
+/** What stands for a value in code, templates and type declarations: a variable, a call, an index, another name of a secret. */
+function isExpression(text: string): boolean {
+  return (
+    /^(?:\[redacted|[$%<{(]|input\.|data\.)/i.test(text) ||
+    /^(?:null|true|false|none|undefined|string)[.?!]?$/i.test(text) ||
+    /^(?:process|self|this|os|env|config|settings|req|request)(?:\.[a-z_]\w{0,64}){1,6}$/i.test(text) ||
+    // Letters alone: passwords with a bracket in them have digits or other signs too.
+    /^(?:[a-z_]{2,64}(?:\.|::)){0,8}[a-z_]{2,64}[([][a-z_.]{0,64}$/i.test(text) ||
+    /^(?:[a-z]{1,32}_){1,4}(?:password|passwd|pwd|secret|key|token)$/.test(text)
+  )
 }
 
 /** A credential after `Bearer` or `Basic`, rather than a word of prose. */
@@ -237,7 +270,8 @@ function isCredential(secret: string): boolean {
   return secret.length >= 16 || /[\d=]/.test(secret)
 }
 
-function escapePattern(literal: string): string {
+/** A text as a pattern that matches only itself. */
+export function escapePattern(literal: string): string {
   return literal.replace(/[.*+?^${}()|[\]\\/-]/g, '\\$&')
 }
 
@@ -256,12 +290,28 @@ const SECRET_KEY = new RegExp(
  * Whether the value of a member of this name is a secret. For a path, as traces name what they read
  * (`input.arguments.password`, `input.headers["x-api-key"]`), its last part decides. `more`: see {@link toKeySet}.
  */
-export function isSecretKey(name: string, more?: ReadonlySet<string>): boolean {
+export function isSecretKey(name: string, more: ReadonlySet<string> = NO_NAMES): boolean {
+  if (more.size > 0 || name.length > MAX_KNOWN_NAME) return judgeKey(name, more)
+  const known = NAMES.get(name)
+  if (known !== undefined) return known
+  if (NAMES.size >= MAX_KNOWN_NAMES) NAMES.clear()
+  const verdict = judgeKey(name, more)
+  NAMES.set(name, verdict)
+  return verdict
+}
+
+const NO_NAMES: ReadonlySet<string> = new Set()
+/** The same names come up in every call; forgetting them is harmless. */
+const NAMES = new Map<string, boolean>()
+const MAX_KNOWN_NAMES = 4096
+const MAX_KNOWN_NAME = 64
+
+function judgeKey(name: string, more: ReadonlySet<string>): boolean {
   const tail = name.length > MAX_KEY ? name.slice(-MAX_KEY) : name
   const last = tail.slice(Math.max(tail.lastIndexOf('.', tail.length - 2), tail.lastIndexOf('[')) + 1)
   // Nearly all names are plain already; the rest takes ten times as long.
   const plain = /^[a-z0-9]*$/.test(last) ? last : plainKey(last)
-  return SECRET_KEY.test(plain) || more?.has(plain) === true
+  return SECRET_KEY.test(plain) || more.has(plain)
 }
 
 /** Names from the configuration, in the form in which {@link isSecretKey} compares: letter case and separators do not count. */

@@ -9,9 +9,14 @@ export interface Masker {
   isSecretKey(name: string): boolean
   /** Remembers a secret of the caller. */
   learn(secret: string, kind: string): void
+  /** What stands in the place of a secret. */
+  mark(kind: string, secret: string | null): string
   /** Remembers the secrets by shape in a text that is not kept. */
   learnFrom(text: string): void
 }
+
+/** What a skip tells of what it steps over. */
+export type Learner = Pick<Masker, 'learn' | 'learnFrom' | 'isSecretKey'>
 
 /** The text is not JSON. The message holds no part of it. */
 export class RedactionFault extends Error {
@@ -42,7 +47,7 @@ export function skipJson(
   at: number,
   level: 0 | 1,
   secret: boolean,
-  masker: Masker | null,
+  masker: Learner | null,
 ): Skipped {
   const skip = new Skip(text, level, secret, masker)
   const token = new RegExp(TOKEN)
@@ -61,13 +66,13 @@ export function skipJson(
 
 class Skip {
   readonly #text: string
-  readonly #masker: Masker | null
+  readonly #masker: Learner | null
   depth: number
   commas = 0
   /** All leaves at this depth or deeper are secrets; Infinity = none is. */
   #secretFrom: number
 
-  constructor(text: string, level: 0 | 1, secret: boolean, masker: Masker | null) {
+  constructor(text: string, level: 0 | 1, secret: boolean, masker: Learner | null) {
     this.#text = text
     this.#masker = masker
     this.depth = level
@@ -98,7 +103,7 @@ class Skip {
     if (this.#secretFrom !== -1) this.#secretFrom = Number.POSITIVE_INFINITY
   }
 
-  #leaf(masker: Masker, token: string, start: number, end: number): void {
+  #leaf(masker: Learner, token: string, start: number, end: number): void {
     const secret = this.depth >= this.#secretFrom
     if (token !== '"') {
       if (secret && !/^[a-z]/.test(token)) masker.learn(token, 'key')

@@ -2,6 +2,8 @@
  * JSON text in, redacted and bounded JSON text of the same shape out, in one pass and without building values: digits of
  * numbers stay as they are, `__proto__` is a name like any other, and the depth of the text costs no stack.
  */
+import { toPointer } from '../json/pointer.ts'
+import type { MaskPlace } from './mask.ts'
 import type { Masker } from './skip.ts'
 import { decode, RedactionFault, skipJson, stringEnd } from './skip.ts'
 
@@ -37,6 +39,7 @@ export interface WalkPlan {
   readonly own: OwnWords | null
   /** Members whose value is withheld whole. */
   readonly withhold: ReadonlySet<string> | null
+  readonly masks: MaskPlace | null
 }
 
 /** What became of a text: JSON, and where and why it differs. Lists hold at most 50 entries; the counts are complete. */
@@ -89,7 +92,8 @@ class Walk {
   }
 
   run(): Walked {
-    if (!this.#value(0, this.#plan.own)) this.#out = 'null'
+    const { own, masks } = this.#plan
+    if (!this.#value(0, own, masks)) this.#out = 'null'
     if (!this.#ended && !Number.isNaN(this.#peek())) throw new RedactionFault(this.#at)
     return {
       json: this.#out,
@@ -118,15 +122,20 @@ class Walk {
   }
 
   /** Whether a value was written. Nothing is written where the text ends before it. */
-  #value(depth: number, own: OwnWords | null): boolean {
+  #value(depth: number, own: OwnWords | null, masks: MaskPlace | null): boolean {
     const code = this.#peek()
     this.#nodes += 1
     if (code === QUOTE) return this.#string(own)
     if (code === OPEN_BRACE || code === OPEN_BRACKET) {
-      if (depth >= this.#plan.bounds.depth) return this.#replace('[cut:depth]', () => this.#noteCut('depth'))
+      if (depth >= this.#plan.bounds.depth)
+        return this.#hide(
+          () => '"[cut:depth]"',
+          () => this.#noteCut('depth'),
+          false,
+        )
       this.#at += 1
-      if (code === OPEN_BRACE) this.#object(depth + 1, own)
-      else this.#array(depth + 1, own)
+      if (code === OPEN_BRACE) this.#object(depth + 1, own, masks)
+      else this.#array(depth + 1, own, masks)
       return true
     }
     return this.#scalar(own)
@@ -146,7 +155,7 @@ class Walk {
     }
     const kind = own?.own === true ? null : this.#masker.known(number)
     if (kind !== null) this.#noteRedacted(kind)
-    this.#out += kind !== null ? JSON.stringify(`[redacted:${kind}]`) : this.#numberText(number)
+    this.#out += kind !== null ? JSON.stringify(this.#masker.mark(kind, number)) : this.#numberText(number)
     return true
   }
 
@@ -197,7 +206,7 @@ class Walk {
     return { raw: this.#text.slice(start, end - 1), closed: true }
   }
 
-  #object(depth: number, own: OwnWords | null): void {
+  #object(depth: number, own: OwnWords | null, masks: MaskPlace | null): void {
     const { bounds } = this.#plan
     this.#out += '{'
     let written = 0
@@ -208,14 +217,14 @@ class Walk {
       }
       const before = this.#out
       if (written > 0) this.#out += ','
-      if (this.#member(depth, own)) written += 1
+      if (this.#member(depth, own, masks)) written += 1
       else this.#out = before
     }
     this.#out += '}'
   }
 
   /** One `"key": value`. Whether it was written. */
-  #member(depth: number, own: OwnWords | null): boolean {
+  #member(depth: number, own: OwnWords | null, masks: MaskPlace | null): boolean {
     if (this.#peek() !== QUOTE) return this.#missing()
     const { raw, closed } = this.#rawString()
     if (!closed || this.#peek() !== COLON) return this.#missing()
@@ -224,7 +233,9 @@ class Walk {
     const name = this.#keyText(key, own)
     this.#path.push(name)
     this.#out += `${JSON.stringify(name)}:`
-    const written = this.#secretMember(key) || this.#value(depth, this.#ownOf(key, own))
+    const place = masks?.at(key) ?? null
+    const hidden = this.#masked(place) ?? (this.#secretMember(key) ? true : null)
+    const written = hidden ?? this.#value(depth, this.#ownOf(key, own), place)
     this.#path.pop()
     return written
   }
@@ -256,18 +267,38 @@ class Walk {
     if (Number.isNaN(code) || code === LOWER_T || code === LOWER_F || code === LOWER_N) return false
     if (code === QUOTE && this.#text.charCodeAt(this.#at + 1) === QUOTE) return false
     const kind = withheld ? 'withheld' : 'key'
-    return this.#replace(`[redacted:${kind}]`, () => this.#noteRedacted(kind), !withheld)
+    const note = (): void => this.#noteRedacted(kind)
+    return this.#hide(
+      (raw) => JSON.stringify(this.#masker.mark(kind, withheld ? null : scalarOf(raw))),
+      note,
+      !withheld,
+    )
   }
 
-  /** Writes `text` in the place of the value that comes next. */
-  #replace(text: string, note: () => void, secret = false): boolean {
+  /** Applies the mask of the value that comes next. Whether it left something in its place; null = none applies. */
+  #masked(place: MaskPlace | null): boolean | null {
+    const mask = place?.mask ?? null
+    if (mask === null || Number.isNaN(this.#peek())) return null
+    const kind = mask.op === 'hash' ? 'pointer' : 'mask'
+    const note = (): void => this.#noteRedacted(kind)
+    if (mask.op === 'hash') {
+      return this.#hide((raw) => JSON.stringify(this.#masker.mark(kind, scalarOf(raw))), note, false)
+    }
+    this.#hide(() => mask.json ?? '', note, false)
+    return mask.op === 'upsert'
+  }
+
+  /** Writes what `text` makes of the value that comes next in its place. */
+  #hide(text: (raw: string) => string, note: () => void, secret: boolean): true {
     note()
+    this.#peek()
+    const from = this.#at
     this.#skip(0, secret)
-    this.#out += JSON.stringify(text)
+    this.#out += text(this.#text.slice(from, this.#at))
     return true
   }
 
-  #array(depth: number, own: OwnWords | null): void {
+  #array(depth: number, own: OwnWords | null, masks: MaskPlace | null): void {
     const { bounds } = this.#plan
     this.#out += '['
     let written = 0
@@ -279,7 +310,8 @@ class Walk {
       const before = this.#out
       if (written > 0) this.#out += ','
       this.#path.push(String(seen))
-      if (this.#value(depth, own)) written += 1
+      const place = masks?.at(String(seen)) ?? null
+      if (this.#masked(place) ?? this.#value(depth, own, place)) written += 1
       else this.#out = before
       this.#path.pop()
     }
@@ -318,7 +350,7 @@ class Walk {
   }
 
   #pointer(): string {
-    const pointer = this.#path.map((part) => `/${part.replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
+    const pointer = toPointer(this.#path)
     return pointer.length <= MAX_POINTER ? pointer : `${cutText(pointer, MAX_POINTER)}…`
   }
 
@@ -331,6 +363,12 @@ class Walk {
     this.#cutCount += 1
     if (this.#cut.length < MAX_NOTES) this.#cut.push([this.#pointer(), what])
   }
+}
+
+/** What a digest is made of: the text of a string or number; null of anything else. */
+function scalarOf(raw: string): string | null {
+  if (raw.startsWith('{') || raw.startsWith('[')) return null
+  return raw.startsWith('"') && raw.endsWith('"') && raw.length > 1 ? decode(raw.slice(1, -1), false) : raw
 }
 
 const QUOTE = 0x22

@@ -12,7 +12,8 @@ import type { AuditCounters, AuditGauges, AuditLimits, AuditRoomOptions, AuditSt
 import { AUDIT_LIMITS } from './limits.ts'
 import type { AuditRow, Gap } from './row.ts'
 import { gapRow, withoutPayload } from './row.ts'
-import { toKeySet } from './secrets.ts'
+import type { RowRules } from './rules.ts'
+import { toRowRules } from './rules.ts'
 import type { Entry, Store } from './store.ts'
 import { createStore, reasonOf, sqlState } from './store.ts'
 
@@ -64,7 +65,7 @@ class BlockingWriter {
   readonly #options: AuditRoomOptions
   readonly #limits: AuditLimits
   readonly #store: Store
-  readonly #redactKeys: ReadonlySet<string>
+  readonly #rules: RowRules
   readonly #open = new Map<string, Call>()
   readonly #onPoolError = () => void this.#confirm().catch(() => undefined)
   /** In order of `seq`. */
@@ -92,7 +93,7 @@ class BlockingWriter {
     this.#options = options
     this.#limits = { ...AUDIT_LIMITS, ...options.limits }
     this.#store = createStore(options)
-    this.#redactKeys = toKeySet(options.redactKeys ?? [])
+    this.#rules = toRowRules(options)
     // An idle connection that breaks is how one hears first that the server has gone.
     options.pool.on('error', this.#onPoolError)
   }
@@ -118,7 +119,7 @@ class BlockingWriter {
       this.#overflow()
       throw unavailable('too many rows wait to be stored')
     }
-    const waiting = this.#accept(toAuditRow(event, this.#redactKeys))
+    const waiting = this.#accept(toAuditRow(event, this.#rules))
     if (!begun && this.state !== 'up') throw unavailable(`the audit log is ${this.state}; the row waits`)
     await this.#committedInTime(waiting)
   }
@@ -164,7 +165,7 @@ class BlockingWriter {
   async close(): Promise<{ readonly unwritten: number }> {
     if (this.#stopped) return { unwritten: this.#queue.length }
     const now = this.#options.clock.nowMs()
-    for (const call of this.#open.values()) this.#accept(toInterruptedRow(call, now, this.#redactKeys))
+    for (const call of this.#open.values()) this.#accept(toInterruptedRow(call, now, this.#rules))
     this.#open.clear()
     this.#declareGap()
     this.#stopped = true

@@ -63,7 +63,9 @@ export interface UpstreamSettings {
   readonly max_wait_ms: number
   readonly probe_interval_ms: number | null
   readonly breaker: { readonly failures: number; readonly open_ms: number }
-  readonly tools: Readonly<Record<string, { readonly timeout_ms: number | null }>>
+  readonly tools: Readonly<
+    Record<string, { readonly timeout_ms: number | null; readonly redact: readonly string[] }>
+  >
   readonly max_answer_bytes: number
   readonly max_input_bytes: number | null
 }
@@ -139,7 +141,10 @@ function toUpstream(settings: UpstreamSettings): UpstreamConfig {
     probeIntervalMs: settings.probe_interval_ms,
     breaker: { failures: settings.breaker.failures, openMs: settings.breaker.open_ms },
     tools: Object.fromEntries(
-      Object.entries(settings.tools).map(([name, tool]) => [name, { timeoutMs: tool.timeout_ms }]),
+      Object.entries(settings.tools).map(([name, tool]) => [
+        name,
+        { timeoutMs: tool.timeout_ms, redact: tool.redact },
+      ]),
     ),
     maxAnswerBytes: settings.max_answer_bytes,
     maxInputBytes: settings.max_input_bytes,

@@ -64,11 +64,18 @@ export interface UpstreamConfig {
   /** null = no probes. */
   readonly probeIntervalMs: number | null
   readonly breaker: { readonly failures: number; readonly openMs: number }
-  /** Settings of single tools by the upstream's own names; `timeoutMs` null = as for the upstream. */
-  readonly tools: Readonly<Record<string, { readonly timeoutMs: number | null }>>
+  /** Settings of single tools by the upstream's own names. */
+  readonly tools: Readonly<Record<string, ToolConfig>>
   readonly maxAnswerBytes: number
   /** Overrides `limits.max_input_bytes` for calls to this upstream; null = not. */
   readonly maxInputBytes: number | null
+}
+
+export interface ToolConfig {
+  /** null = as for the upstream. */
+  readonly timeoutMs: number | null
+  /** JSON Pointers into the arguments and the result of its calls, whose values no row holds. */
+  readonly redact: readonly string[]
 }
 
 export interface LimitsConfig {

@@ -14,6 +14,11 @@ const ARGUMENT_MEMBERS: ReadonlyMap<string, readonly string[]> = new Map([
 /** Methods whose `params` have a member `arguments`. */
 const WITH_ARGUMENTS: ReadonlySet<string> = new Set(['tools/call', 'prompts/get'])
 
+/** Where the members of a request's arguments stand in its message. */
+export function argumentsPath(method: string): readonly string[] {
+  return WITH_ARGUMENTS.has(method) ? ['params', 'arguments'] : ['params']
+}
+
 /**
  * The arguments of a request.
  *

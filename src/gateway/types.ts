@@ -211,6 +211,16 @@ export interface Obligation {
   readonly [member: string]: unknown
 }
 
+/** A part of the payloads that the row must not hold, wherever its value comes up again. */
+export interface Mask {
+  /** `remove` leaves the member or element out, `upsert` puts `json` in its place, `hash` a marker with a keyed digest. */
+  readonly op: 'remove' | 'upsert' | 'hash'
+  /** From the input document on: `arguments` is the call's, `result` that of the answer. `*` = every member or element. */
+  readonly path: readonly string[]
+  /** JSON text, of `upsert` only. */
+  readonly json?: string
+}
+
 export interface PolicyRevision {
   /** Label of the source, e.g. a short digest or the bundle's revision. */
   readonly revision: string
@@ -227,6 +237,9 @@ export interface Evaluation {
   readonly deniedBy: readonly string[]
   readonly limits: readonly Limit[]
   readonly obligations: readonly Obligation[]
+  readonly masks: readonly Mask[]
+  /** Why it is not known what the policy wants masked, so that the row must not hold payloads; null = it is known. */
+  readonly maskFailure: string | null
   /** Why there is no usable decision; the call is denied with this kind. */
   readonly failure: {
     readonly kind: 'policy_error' | 'policy_budget' | 'policy_malformed'

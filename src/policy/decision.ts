@@ -3,9 +3,11 @@
  * Anything else is no decision, and the call is denied.
  */
 import type { Calendar, KeyPart, Limit, Obligation } from '../gateway/types.ts'
+import type { Masks } from './mask.ts'
+import { parseMasks } from './mask.ts'
 
 /** A decision that has passed the check. Lists are sorted, so equal decisions are equal. */
-export interface Decision {
+export interface Decision extends Masks {
   readonly allow: boolean
   readonly allowedBy: readonly string[]
   readonly deniedBy: readonly string[]
@@ -42,13 +44,15 @@ const LEVELS: ReadonlySet<unknown> = new Set(['metadata', 'request', 'full'])
  */
 export function parseDecision(value: unknown): Decision {
   const names = ['allow', 'allowed_by', 'denied_by', 'limits', 'obligations']
-  const decision = parseObject(value, 'decision', names)
+  const decision = parseObject(value, 'decision', names, ['mask'])
   return {
     ...parseVerdictMembers(decision, 'decision'),
     limits: parseLimits(decision['limits']),
     obligations: parseList(decision['obligations'], 'obligations', MAX_OBLIGATIONS)
       .map(parseObligation)
       .sort(byText),
+    // What is wrong with them is no reason to deny: the row goes without payloads.
+    ...parseMasks(decision['mask'] ?? []),
   }
 }
 

@@ -14,6 +14,7 @@ import { createHost, DEFAULT_HOST_LIMITS } from './host.ts'
 import { PolicyFault, toPolicyFault } from './host-fault.ts'
 import type { PolicyInput } from './input.ts'
 import { nameAsSeen, targetBytes, toPolicyInput } from './input.ts'
+import { isMaskRule, NO_MASKS } from './mask.ts'
 import type { TraceReader } from './trace.ts'
 import { createTraceReader } from './trace.ts'
 import type { RenderedTrace, TraceBounds } from './trace-render.ts'
@@ -63,6 +64,8 @@ export interface PolicyRoom {
   /** Evaluates `data.gateway.visible`, all on one revision, in the order given. Never rejects: trouble is a denial. */
   visible(call: Call, targets: readonly Target[]): Promise<readonly TargetVerdict[]>
   readonly revision: PolicyRevision
+  /** Whether it has `mask` rules: then nobody knows what to mask in a call that it was not asked about. */
+  readonly hasMasks: boolean
   /**
    * Puts another policy in force, between two evaluations. Rejects with a PolicyFault when it cannot be loaded; the one in
    * force then stays.
@@ -82,6 +85,7 @@ interface Loaded {
   readonly host: PolicyHost
   readonly trace: TraceReader
   readonly revision: PolicyRevision
+  readonly hasMasks: boolean
 }
 
 /**
@@ -108,7 +112,8 @@ async function load(policy: CompiledPolicy, limits: PolicyLimits): Promise<Loade
     throw new PolicyFault('error', `the policy module has no entrypoint ${missing.join(', ')}`)
   }
   const { revision, digest, opa } = policy
-  return { host, trace, revision: { revision, digest, opa } }
+  const hasMasks = policy.dictionary.rules.some(({ path }) => isMaskRule(path))
+  return { host, trace, revision: { revision, digest, opa }, hasMasks }
 }
 
 type Failure = NonNullable<Evaluation['failure']>
@@ -118,6 +123,7 @@ class Room implements PolicyRoom {
   private readonly limits: PolicyLimits
   private loaded: Loaded
   private closed = false
+  private readonly warned = new WeakSet<Loaded>()
   /** Exchanges happen one after the other, in the order they were asked for. */
   private exchange: Promise<void> = Promise.resolve()
 
@@ -129,6 +135,10 @@ class Room implements PolicyRoom {
 
   get revision(): PolicyRevision {
     return this.loaded.revision
+  }
+
+  get hasMasks(): boolean {
+    return this.loaded.hasMasks
   }
 
   decide(call: Call): Evaluation {
@@ -144,6 +154,7 @@ class Room implements PolicyRoom {
       startedMs = this.options.monotonicMs()
       run = this.run(loaded, DECISION, input, nowNs, true)
       const decision = parseDecision(resultOf(run))
+      this.warnOfMasks(loaded, decision)
       return this.evaluation(loaded, { nowNs, input, run, startedMs, decision, failure: null })
     } catch (thrown) {
       const failure = toFailure(thrown)
@@ -172,6 +183,14 @@ class Room implements PolicyRoom {
 
   close(): void {
     this.closed = true
+  }
+
+  /** Once per policy: each row says it for itself. */
+  private warnOfMasks(loaded: Loaded, { maskFailure }: Decision): void {
+    if (maskFailure === null || this.warned.has(loaded)) return
+    this.warned.add(loaded)
+    const fields = { revision: loaded.revision.revision, detail: maskFailure }
+    this.options.log.warn(fields, 'a mask of the policy is malformed: rows go without payloads')
   }
 
   private refuseWhenClosed(): void {
@@ -240,7 +259,7 @@ class Room implements PolicyRoom {
 
   private evaluation(loaded: Loaded, made: Made): Evaluation {
     const { input, run } = made
-    const decision = made.decision ?? NOTHING
+    const decision = made.decision ?? (loaded.hasMasks ? UNKNOWN_MASKS : NOTHING)
     let rendered: RenderedTrace | null = null
     const render = (): RenderedTrace => {
       rendered ??= input === null || run === null ? EMPTY_TRACE : this.renderTrace(loaded, input, run)
@@ -286,7 +305,8 @@ interface Made {
 }
 
 const DENIED: Verdict = { allow: false, allowedBy: [], deniedBy: [] }
-const NOTHING: Decision = { ...DENIED, limits: [], obligations: [] }
+const NOTHING: Decision = { ...DENIED, limits: [], obligations: [], ...NO_MASKS }
+const UNKNOWN_MASKS: Decision = { ...NOTHING, maskFailure: 'mask is not known without a decision' }
 
 /** @throws PolicyFault when there is no value */
 function resultOf(run: HostRun): unknown {

@@ -48,6 +48,7 @@ const KINDS: readonly KindRule[] = [
   { id: 'P120', title: 'data file', code: 'data_error' },
   { id: 'P121', title: 'file', code: 'source_error' },
   { id: 'P201', title: 'true without arguments', code: 'list_phase' },
+  { id: 'P202', title: 'malformed mask', code: 'malformed_mask' },
   { id: 'P301', title: 'YAML', code: 'yaml_error' },
   { id: 'P302', title: 'unknown key', code: 'unknown_key' },
   { id: 'P303', title: 'wrong value', code: 'wrong_value' },

@@ -17,7 +17,7 @@ export const OWNED_PACKAGE = 'gateway'
 export const AUTHOR_PACKAGES = ['authz', 'server'] as const
 
 /** The author's rules that the decision is made of. Each is a set; all but `allow` may be left out. */
-export const DECISION_RULES = ['allow', 'deny', 'limits', 'obligations'] as const
+export const DECISION_RULES = ['allow', 'deny', 'limits', 'obligations', 'mask'] as const
 
 /**
  * Default deny, deny wins, an allow needs at least one reason. A rule that the author left out is an undefined reference,
@@ -33,6 +33,7 @@ decision := {
 	"denied_by": denied_by,
 	"limits": limits,
 	"obligations": obligations,
+	"mask": mask,
 }
 
 # METADATA
@@ -64,4 +65,6 @@ denied_by contains reason if some reason in data.gateway.authz.deny
 limits contains limit if some limit in data.gateway.authz.limits
 
 obligations contains obligation if some obligation in data.gateway.authz.obligations
+
+mask contains masked if some masked in data.gateway.authz.mask
 `

@@ -47,6 +47,9 @@ export function createReloadableRoom({ first, open }: ReloadableRoomOptions): Po
     get revision() {
       return current.revision
     },
+    get hasMasks() {
+      return current.hasMasks
+    },
     replace(policy) {
       const replaced = exchange.then(() => exchangeFor(policy))
       exchange = replaced.catch(() => undefined)

@@ -5,6 +5,7 @@ import { toAuditRow, toInterruptedRow } from '../../src/audit/event.ts'
 import type { AuditRow } from '../../src/audit/row.ts'
 import { gapRow, placeholder, redated, toRecord, withoutPayload } from '../../src/audit/row.ts'
 import type { AuditEvent } from '../../src/gateway/types.ts'
+import { SECRET_VALUES } from '../support/secrets-corpus.ts'
 import {
   allowed,
   answered,
@@ -18,7 +19,6 @@ import {
   refused,
   toolsCall,
 } from './fixtures.ts'
-import { SECRET_VALUES } from './secrets-corpus.ts'
 
 const schema = JSON.parse(
   readFileSync(new URL('../../schemas/decision.schema.json', import.meta.url), 'utf8'),

@@ -162,6 +162,8 @@ export function evaluation(changes: Partial<Evaluation> & { readonly trace?: unk
     deniedBy: ['destructive-without-mfa'],
     limits: [],
     obligations: [],
+    masks: [],
+    maskFailure: null,
     failure: null,
     policy: {
       revision: '3f9c2a1b5d7e',

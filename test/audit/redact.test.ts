@@ -1,7 +1,8 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
+import { mayNameSecret } from '../../src/audit/glance.ts'
 import type { RedactOptions } from '../../src/audit/redact.ts'
-import { createRedactor, DECISION_BOUNDS, mayNameSecret, PAYLOAD_BOUNDS } from '../../src/audit/redact.ts'
+import { createRedactor, DECISION_BOUNDS, PAYLOAD_BOUNDS } from '../../src/audit/redact.ts'
 import { isSecretKey, maskSecrets, mayHoldSecret, toKeySet } from '../../src/audit/secrets.ts'
 import {
   ORDINARY_NAMES,
@@ -9,7 +10,7 @@ import {
   SECRET_NAMES,
   SECRET_PHRASES,
   SECRET_VALUES,
-} from './secrets-corpus.ts'
+} from '../support/secrets-corpus.ts'
 
 const PAYLOAD: RedactOptions = { bounds: PAYLOAD_BOUNDS }
 

@@ -10,8 +10,8 @@ import type { Rooms } from '../../src/gateway/call.ts'
 import type { AuditEvent } from '../../src/gateway/types.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
+import { SECRET_VALUES } from '../support/secrets-corpus.ts'
 import { allowed, call, denied, evaluation, newId, refused, toolsCall } from './fixtures.ts'
-import { SECRET_VALUES } from './secrets-corpus.ts'
 
 const DAY_MS = 86_400_000
 

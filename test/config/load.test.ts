@@ -67,9 +67,30 @@ describe('configuration', () => {
         maxWaitMs: 1000,
         probeIntervalMs: 30_000,
         breaker: { failures: 2, openMs: 30_000 },
-        tools: { 'run.query': { timeoutMs: 5 }, plain: { timeoutMs: null } },
+        tools: { 'run.query': { timeoutMs: 5, redact: [] }, plain: { timeoutMs: null, redact: [] } },
       })
       expect(config.limits.maxDelayMs, 'nothing is refused for want of time').to.equal(null)
+    })
+
+    it('takes pointers to what no row may hold, into arguments and results alone', () => {
+      const withPointers = (...pointers: readonly string[]) =>
+        load(
+          `upstreams: { a: { url: "http://a/", tools: { t: { redact: ${JSON.stringify(pointers)} } } } }\n`,
+        )
+      const good = ['/arguments/ssn', '/arguments/a~1b/*/c~0d', '/result', '/result/structuredContent/x']
+      expect(withPointers(...good).config.upstreams['a']?.tools['t']?.redact).to.deep.equal(good)
+      for (const wrong of [
+        'ssn',
+        '',
+        '/',
+        '/ssn',
+        '/argumentsx',
+        '/arguments/a~2',
+        '/principal/id',
+        '$.arguments',
+      ]) {
+        expect(() => withPointers(wrong), wrong).to.throw()
+      }
     })
 
     it('switches bounds off with null, and only where that is meant', () => {

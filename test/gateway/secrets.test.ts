@@ -1,8 +1,8 @@
 import { expect } from 'chai'
-import { SECRET_VALUES } from '../audit/secrets-corpus.ts'
 import type { TestGateway } from '../support/gateway.ts'
 import { SECRET, startTestGateway } from '../support/gateway.ts'
 import { call, legacy, post } from '../support/rpc.ts'
+import { SECRET_VALUES } from '../support/secrets-corpus.ts'
 import type { ScriptedUpstream } from '../support/upstreams.ts'
 import { startScriptedUpstream } from '../support/upstreams.ts'
 

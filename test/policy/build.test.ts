@@ -370,6 +370,7 @@ describe('building policies', function () {
         denied_by: [],
         limits: [],
         obligations: [],
+        mask: [],
       })
     })
 
@@ -380,6 +381,7 @@ describe('building policies', function () {
         denied_by: [],
         limits: [],
         obligations: [],
+        mask: [],
       })
     })
 
@@ -400,6 +402,7 @@ obligations contains {"kind": "log"} if input.principal.id == "ann"
         denied_by: ['by-name'],
         limits: [{ name: 'per-tool', key: ['ann'], limit: 3, window_s: 60, cost: 1 }],
         obligations: [{ kind: 'log' }],
+        mask: [],
       })
       expect(await evaluate(policy, 'gateway/decision', CALL)).to.include({ allow: true })
     })

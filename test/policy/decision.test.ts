@@ -9,6 +9,7 @@ describe('decision', () => {
     const obligations = [{ kind: 'audit_payload', level: 'request' }]
     expect(parseDecision({ ...GOOD, obligations })).to.deep.equal({
       ...{ allow: true, allowedBy: ['ok'], deniedBy: [], limits: [LIMIT], obligations },
+      ...{ masks: [], maskFailure: null },
     })
   })
 

@@ -8,6 +8,7 @@ import { readTables } from '../testing/table-reader.ts'
 import { loadTableCheck } from '../testing/table-schema.ts'
 import { loadTestFiles } from '../testing/test-files.ts'
 import { lintListPhase } from './list-phase.ts'
+import { lintMasks } from './masks.ts'
 
 /** What a check needs. */
 export interface CheckOptions {
@@ -45,7 +46,10 @@ export async function checkPolicies({ folder, compiler, cacheDir }: CheckOptions
   if (errors.length > 0) throw new PolicyBuildError(errors)
   return {
     policy,
-    warnings: lintListPhase(policy.dictionary, policy.sources),
+    warnings: [
+      ...lintMasks(policy.dictionary, policy.sources),
+      ...lintListPhase(policy.dictionary, policy.sources),
+    ],
     files: Object.keys(sources.rego).length + names.length + Object.keys(tests.tables).length,
   }
 }

@@ -82,6 +82,12 @@ export const SECRET_PHRASES: readonly (readonly [text: string, secret: string])[
   ['export API_KEY=zz99yy88xx77', 'zz99yy88xx77'],
   ['{"client_secret": "q8w7e6r5t4y3"}', 'q8w7e6r5t4y3'],
   ['https://x.blob.core.windows.net/c?sv=2024&sig=abc%2Bdef123456789012%3D', 'abc%2Bdef123456789012%3D'],
+  ['password=aB3(kd9!xQ', 'aB3(kd9!xQ'],
+  ['db_password: string-horse-battery', 'string-horse-battery'],
+  ['password=config.Xk29!z', 'config.Xk29!z'],
+  ['PASSWORD=supersecret npm start', 'supersecret'],
+  ['authorization: Token 9f8e7d6c5b4a', '9f8e7d6c5b4a'],
+  ['Set-Cookie: auth=ojf93ma0rj2; HttpOnly', 'ojf93ma0rj2'],
   ['AccountKey=Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4==;EndpointSuffix=x', 'Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4'],
 ]
 
