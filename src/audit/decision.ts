@@ -1,11 +1,16 @@
 /** The `decision` column: what each stage found, readable without a join. Described by schemas/decision.schema.json. Pure. */
 import type { AuditEvent, Call, Ending, Evaluation, TargetVerdict, UpstreamReport } from '../gateway/types.ts'
+import { compactTrace } from './compact-trace.ts'
 import type { Notes } from './notes.ts'
+import type { PayloadLevel } from './payload.ts'
+import { withoutKeys, withoutValues } from './payload.ts'
 import type { Redactor } from './redact.ts'
 import { DECISION_BOUNDS } from './redact.ts'
 import type { OwnWords } from './walk.ts'
 
 const MAX_LISTED = 500
+/** Characters of all of them. */
+const MAX_LISTED_LENGTH = 131_072
 const MAX_REASONS = 32
 const MAX_NAME = 256
 const MAX_DETAIL = 1024
@@ -35,11 +40,18 @@ const VALUES: ReadonlySet<string> = new Set(['vars', 'reads', 'value', 'args'])
 /** Sections by name -> JSON text; null = the call did not get that far. */
 type Sections = Record<string, string | null>
 
+/** How much of an evaluation is kept, and in which form. */
+interface Keeping {
+  readonly level: PayloadLevel
+  readonly compact: boolean
+}
+
 /** The decision, and the same without the parts that hold what policies and callers wrote (`input`, `trace`). */
 export function decisionSections(
   redactor: Redactor,
   notes: Notes,
   event: AuditEvent,
+  keeping: Keeping,
 ): { decision: string; core: string } {
   const { call, ending } = event
   const stages = {
@@ -57,7 +69,7 @@ export function decisionSections(
     hint: hintSection(redactor, notes, call),
     error: errorSection(redactor, notes, ending),
   }
-  const authz = authzSections(redactor, notes, call, ending)
+  const authz = authzSections(redactor, notes, event, keeping)
   return {
     decision: toObject({ ...stages, authz: authz === null ? null : toObject(authz), ...later }),
     core: toObject({
@@ -90,8 +102,8 @@ function authSection(redactor: Redactor, notes: Notes, call: Readonly<Call>, end
 function authzSections(
   redactor: Redactor,
   notes: Notes,
-  call: Readonly<Call>,
-  ending: Ending,
+  { call, ending }: AuditEvent,
+  keeping: Keeping,
 ): Sections | null {
   const { evaluation } = call
   if (evaluation === null) {
@@ -100,7 +112,7 @@ function authzSections(
       : null
   }
   return {
-    ...verdict(redactor, notes, evaluation),
+    ...verdict(redactor, notes, evaluation, keeping),
     now_ns: JSON.stringify(evaluation.nowNs),
     eval_us: JSON.stringify(Math.round(evaluation.evalUs)),
     fuel: JSON.stringify(evaluation.fuel),
@@ -111,24 +123,33 @@ function authzSections(
       ),
     ),
     input_mac: JSON.stringify(evaluation.inputMac),
-    trace: notes.attempt('trace', () => {
-      const text = evaluation.traceText()
-      return notes.walked(
-        'trace',
-        redactor.json(text, {
-          bounds: DECISION_BOUNDS,
-          own: TRACE_WORDS,
-          withhold: VALUES,
-          trusted: true,
-          parts: evaluation.traceParts(),
-        }),
-      )
-    }),
+    trace: notes.attempt('trace', () => traceSection(redactor, notes, evaluation, keeping)),
   }
 }
 
-function verdict(redactor: Redactor, notes: Notes, evaluation: Evaluation): Sections {
-  const { failure, limits, obligations, policy } = evaluation
+function traceSection(
+  redactor: Redactor,
+  notes: Notes,
+  evaluation: Evaluation,
+  { level, compact }: Keeping,
+): string {
+  const text = evaluation.traceText()
+  const walked = redactor.json(text, {
+    bounds: DECISION_BOUNDS,
+    own: TRACE_WORDS,
+    withhold: VALUES,
+    trusted: true,
+    parts: evaluation.traceParts(),
+  })
+  const redacted = notes.walked('trace', walked)
+  const reasons = [...evaluation.allowedBy, ...evaluation.deniedBy]
+  const kept = level === 'metadata' ? withoutValues(redacted, reasons) : redacted
+  return compact ? compactTrace(kept, evaluation.traceDictionary) : kept
+}
+
+function verdict(redactor: Redactor, notes: Notes, evaluation: Evaluation, { level }: Keeping): Sections {
+  const { failure, obligations, policy } = evaluation
+  const limits = level === 'metadata' ? withoutKeys(evaluation.limits) : evaluation.limits
   return {
     allow: JSON.stringify(evaluation.allow && failure === null),
     allowed_by: reasons(redactor, evaluation.allowedBy),
@@ -164,7 +185,7 @@ function rateSection(redactor: Redactor, notes: Notes, call: Readonly<Call>, end
   if (call.timingsUs.rate === undefined) return null
   if (call.rate !== null) return JSON.stringify({ limits: call.rate.limits })
   if (ending.kind !== 'limiter_unavailable') return JSON.stringify({ limits: [] })
-  const asked = (call.evaluation?.limits ?? []).map(({ key, ...facts }) => facts)
+  const asked = withoutKeys(call.evaluation?.limits ?? [])
   const limits = values(redactor, notes, 'limits', asked) ?? '[]'
   return `{"limits":${limits},"refused":"limiter_unavailable"}`
 }
@@ -193,13 +214,20 @@ function listedSection(
   listed: readonly TargetVerdict[] | null,
 ): string | null {
   if (listed === null) return null
-  const targets = listed.slice(0, MAX_LISTED).map((target) => ({
-    name: notes.column(redactor, target.name, MAX_NAME) ?? '',
-    allow: target.allow,
-    allowed_by: target.allowedBy.slice(0, MAX_REASONS),
-    denied_by: target.deniedBy.slice(0, MAX_REASONS),
-  }))
-  return JSON.stringify(targets)
+  const targets: string[] = []
+  let length = 0
+  for (const target of listed.slice(0, MAX_LISTED)) {
+    const text = JSON.stringify({
+      name: notes.column(redactor, target.name, MAX_NAME) ?? '',
+      allow: target.allow,
+      allowed_by: target.allowedBy.slice(0, MAX_REASONS),
+      denied_by: target.deniedBy.slice(0, MAX_REASONS),
+    })
+    length += text.length
+    if (length > MAX_LISTED_LENGTH) break
+    targets.push(text)
+  }
+  return `[${targets.join(',')}]`
 }
 
 function hintSection(redactor: Redactor, notes: Notes, call: Readonly<Call>): string | null {

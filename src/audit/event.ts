@@ -3,7 +3,9 @@ import { isIP } from 'node:net'
 import type { AuditEvent, Call, Ending, Principal } from '../gateway/types.ts'
 import { decisionSections } from './decision.ts'
 import type { Notes } from './notes.ts'
-import { createNotes, payloadLevel } from './notes.ts'
+import { createNotes } from './notes.ts'
+import type { KeptPayload, RowPlan } from './payload.ts'
+import { keptPayload, WHOLE_ROWS } from './payload.ts'
 import type { Redactor } from './redact.ts'
 import { createRedactor, PAYLOAD_BOUNDS } from './redact.ts'
 import type { AuditRow } from './row.ts'
@@ -22,9 +24,13 @@ const MAX_ANSWER = 65_536
 const MAX_UNSEEN = 65_536
 
 /** Makes the row of an attempt: columns, decision, payloads; redacted, sanitised and bounded. `redactKeys`: see {@link toKeySet}. */
-export function toAuditRow(event: AuditEvent, redactKeys: ReadonlySet<string> = NO_KEYS): AuditRow {
+export function toAuditRow(
+  event: AuditEvent,
+  redactKeys: ReadonlySet<string> = NO_KEYS,
+  plan: RowPlan = WHOLE_ROWS,
+): AuditRow {
   try {
-    return build(event, redactKeys)
+    return build(event, redactKeys, plan)
   } catch (thrown) {
     return bareRow(event, thrown instanceof Error ? thrown.name : typeof thrown)
   }
@@ -32,15 +38,20 @@ export function toAuditRow(event: AuditEvent, redactKeys: ReadonlySet<string> = 
 
 const NO_KEYS: ReadonlySet<string> = new Set()
 
-function build(event: AuditEvent, redactKeys: ReadonlySet<string>): AuditRow {
+function build(event: AuditEvent, redactKeys: ReadonlySet<string>, plan: RowPlan): AuditRow {
   const redactor = createRedactor(redactKeys)
   const notes = createNotes()
   const { call, ending } = event
+  const kept = keptPayload(call, plan.payload)
+  notes.kept(kept)
   // The order matters: what the request teaches the redactor is used on everything after it.
   notes.attempt('headers', () => learnCredentials(redactor, call))
-  const request = notes.attempt('request', () => requestJson(redactor, notes, call))
-  const { decision, core } = decisionSections(redactor, notes, event)
-  const response = notes.attempt('response', () => responseJson(redactor, notes, call, ending))
+  const request = notes.attempt('request', () => requestJson(redactor, notes, call, kept))
+  const { decision, core } = decisionSections(redactor, notes, event, {
+    level: kept.level,
+    compact: plan.compact,
+  })
+  const response = notes.attempt('response', () => responseJson(redactor, notes, ending, kept))
   return {
     ...callColumns(redactor, notes, call),
     ...endingColumns(redactor, notes, ending),
@@ -58,10 +69,11 @@ export function toInterruptedRow(
   call: Readonly<Call>,
   nowMs: number,
   redactKeys?: ReadonlySet<string>,
+  plan?: RowPlan,
 ): AuditRow {
   const latencyMs = nowMs - call.startedMs
   const open = { outcome: 'interrupted', status: 503, kind: null, error: null, response: null } as const
-  return toAuditRow({ call, ending: { ...open, latencyMs } }, redactKeys)
+  return toAuditRow({ call, ending: { ...open, latencyMs } }, redactKeys, plan)
 }
 
 /** Who did what is gone, that it happened is not. */
@@ -139,21 +151,26 @@ function endingColumns(redactor: Redactor, notes: Notes, ending: Ending) {
 }
 
 /** The JSON-RPC message as the client sent it; null for GET, DELETE and what could not be read. */
-function requestJson(redactor: Redactor, notes: Notes, call: Readonly<Call>): string | null {
+function requestJson(
+  redactor: Redactor,
+  notes: Notes,
+  call: Readonly<Call>,
+  kept: KeptPayload,
+): string | null {
   const body = call.message?.body
   if (body === undefined || body.length === 0) return null
   const learn = body.length <= MAX_UNSEEN || call.evaluation !== null
   const walked = redactor.json(body.toString('utf8'), { bounds: PAYLOAD_BOUNDS, learn })
-  if (payloadLevel(call) === 'metadata') return notes.withheld('request', body.length)
+  if (kept.level === 'metadata') return notes.withheld('request', body.length)
   return notes.walked('request', walked, body.length)
 }
 
 /** The error object of a refusal, or the upstream's message. */
-function responseJson(redactor: Redactor, notes: Notes, call: Readonly<Call>, ending: Ending): string | null {
+function responseJson(redactor: Redactor, notes: Notes, ending: Ending, kept: KeptPayload): string | null {
   const { response } = ending
   if (response === null || response.length === 0) return null
   if (ending.kind !== null) return refusalJson(redactor, notes, response)
-  if (payloadLevel(call) !== 'full' || redactor.overflowed) return notes.withheld('response', response.length)
+  if (kept.level !== 'full' || redactor.overflowed) return notes.withheld('response', response.length)
   const partial = response.length > MAX_ANSWER
   const text = response.toString('utf8', 0, MAX_ANSWER)
   return notes.walked('response', redactor.json(text, { bounds: PAYLOAD_BOUNDS, partial }), response.length)

@@ -111,10 +111,15 @@ function redactionNotes(redaction: string | null): readonly string[] {
   const told: readonly (readonly [string, readonly string[]])[] = [
     ['Secrets were replaced in', having('redacted_count')],
     ['Cut to size', having('cut_count')],
-    ['Not kept, as the policy asks', having('withheld')],
+    [`Not kept, as ${withheldBy(redaction)} asks`, having('withheld')],
     ['Left out, because it could not be made safe', redactionFailures(redaction)],
   ]
   return told.filter(([, names]) => names.length > 0).map(([text, names]) => `${text}: ${names.join(', ')}.`)
+}
+
+function withheldBy(redaction: string): string {
+  const { payload } = JSON.parse(redaction) as { payload?: { by?: unknown } }
+  return payload?.by === 'configuration' ? 'the configuration' : 'the policy'
 }
 
 function redactionFailures(redaction: string): readonly string[] {

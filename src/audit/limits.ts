@@ -1,5 +1,6 @@
 /** The audit room's bounds, what it needs, and the shapes in which it tells how it is. */
 import type { Pool } from 'pg'
+import type { RowPlan } from './payload.ts'
 import type { StoreCounters } from './store.ts'
 
 /** Bounds of the room. */
@@ -91,6 +92,10 @@ export interface AuditRoomOptions {
   readonly log: AuditLog
   /** Further names of members whose values are never stored. */
   readonly redactKeys?: readonly string[]
+  /** How much of a row is kept, and in which form; absent = everything, readable. */
+  readonly plan?: RowPlan | undefined
+  /** Told the size of every row taken in, in bytes of JSON. Must not throw. */
+  readonly onRow?: (bytes: number) => void
   readonly limits?: Partial<AuditLimits>
   /** Told of every change; for readiness. Must not throw. */
   readonly onState?: (state: AuditState) => void

@@ -118,7 +118,7 @@ class BlockingWriter {
       this.#overflow()
       throw unavailable('too many rows wait to be stored')
     }
-    const waiting = this.#accept(toAuditRow(event, this.#redactKeys))
+    const waiting = this.#accept(toAuditRow(event, this.#redactKeys, this.#options.plan))
     if (!begun && this.state !== 'up') throw unavailable(`the audit log is ${this.state}; the row waits`)
     await this.#committedInTime(waiting)
   }
@@ -164,7 +164,8 @@ class BlockingWriter {
   async close(): Promise<{ readonly unwritten: number }> {
     if (this.#stopped) return { unwritten: this.#queue.length }
     const now = this.#options.clock.nowMs()
-    for (const call of this.#open.values()) this.#accept(toInterruptedRow(call, now, this.#redactKeys))
+    for (const call of this.#open.values())
+      this.#accept(toInterruptedRow(call, now, this.#redactKeys, this.#options.plan))
     this.#open.clear()
     this.#declareGap()
     this.#stopped = true
@@ -201,6 +202,7 @@ class BlockingWriter {
     const waiting: Waiting = { entry, length: entry.record.length, acceptedMs, settle: null }
     this.#queue.push(waiting)
     this.#length += waiting.length
+    this.#options.onRow?.(Buffer.byteLength(entry.record))
     this.#pump()
     return waiting
   }

@@ -9,6 +9,7 @@ import type { Call, Evaluation, PolicyRevision, Target, TargetVerdict } from '..
 import type { CompiledPolicy } from './build.ts'
 import type { Decision, Verdict } from './decision.ts'
 import { MalformedDecision, parseDecision, parseVerdicts } from './decision.ts'
+import type { Dictionary } from './dictionary.ts'
 import type { HostLimits, HostRun, PolicyHost } from './host.ts'
 import { createHost, DEFAULT_HOST_LIMITS } from './host.ts'
 import { PolicyFault, toPolicyFault } from './host-fault.ts'
@@ -82,6 +83,7 @@ interface Loaded {
   readonly host: PolicyHost
   readonly trace: TraceReader
   readonly revision: PolicyRevision
+  readonly dictionary: Dictionary
 }
 
 /**
@@ -108,7 +110,7 @@ async function load(policy: CompiledPolicy, limits: PolicyLimits): Promise<Loade
     throw new PolicyFault('error', `the policy module has no entrypoint ${missing.join(', ')}`)
   }
   const { revision, digest, opa } = policy
-  return { host, trace, revision: { revision, digest, opa } }
+  return { host, trace, revision: { revision, digest, opa }, dictionary: policy.dictionary }
 }
 
 type Failure = NonNullable<Evaluation['failure']>
@@ -257,6 +259,7 @@ class Room implements PolicyRoom {
       inputMac: this.mac(input?.bytes ?? new Uint8Array()),
       traceText: () => render().text,
       traceParts: () => ({ values: render().values, words: loaded.trace.words }),
+      traceDictionary: loaded.dictionary,
     }
   }
 

@@ -10,17 +10,16 @@ import type { Migration } from './migration.ts'
 const WORDS = `
 create function %1$I.audit_trace_words(dictionary jsonb) returns jsonb
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $body$
-  select jsonb_agg(coalesce(probe.words, 'null') order by ids.id)
-  from (
-    select (one ->> 'id')::int as id, jsonb_build_object(
-      'rule', jsonb_build_object('rule', one -> 'path', 'at', (one ->> 'file') || ':' || (one ->> 'row'))
+  with probes as (
+    select (one ->> 'id')::int as id, one, (one ->> 'file') || ':' || (one ->> 'row') as place
+    from (select jsonb_path_query(dictionary, '$.rules[*]') union all select jsonb_path_query(dictionary, '$.exprs[*]')) as all_of (one)
+  )
+  select jsonb_agg(case when id is not null then jsonb_build_object(
+      'rule', jsonb_build_object('rule', one -> 'path', 'at', place)
         || case jsonb_typeof(one -> 'title') when 'string' then jsonb_build_object('title', one -> 'title') else '{}' end,
-      'step', jsonb_build_object('at', (one ->> 'file') || ':' || (one ->> 'row'), 'expr', one -> 'text'),
-      'reads', jsonb_path_query_array(one, '$.reads[*].text')) as words
-    from jsonb_path_query(dictionary, '$.rules[*], $.exprs[*]') as one
-  ) probe
-  right join generate_series(0, coalesce((select max((one ->> 'id')::int)
-    from jsonb_path_query(dictionary, '$.rules[*], $.exprs[*]') as one), 0)) as ids (id) on ids.id = probe.id
+      'step', jsonb_build_object('at', place, 'expr', one -> 'text'),
+      'reads', jsonb_path_query_array(one, '$.reads[*].text')) end order by number)
+  from generate_series(0, (select max(id) from probes)) as number left join probes on id = number
 $body$;
 `
 
