@@ -55,6 +55,8 @@ import { createRateGate } from './rate/gate.ts'
 import { createLimiter } from './rate/room.ts'
 import type { ReadinessParts } from './readiness.ts'
 import { readiness } from './readiness.ts'
+import { openRetention } from './retention.ts'
+import { toRowPlan } from './row-plan.ts'
 import { deriveKey, parseSecret } from './secret.ts'
 import type { Upstreams } from './upstream/room.ts'
 import { createUpstreams } from './upstream/room.ts'
@@ -140,7 +142,8 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const policy = own(await openPolicyRoom(policyParts), (opened) => opened.close())
   await storeRevision(pools.general, { ...compiled, loadedAt: new Date(ground.clock.nowMs()) })
   const upstreams = openUpstreams(building, ground, (name, ms) => metrics.recordUpstreamWait(name, ms))
-  const audit = await openAudit(building, ground, pools)
+  const audit = await openAudit(building, ground, pools, (bytes) => metrics.recordAuditRow(bytes))
+  keepAuditDays(building, ground, database)
   const pressure = openPressure(building, ground)
   const http = openHttp(config, secret, pressure)
   const metrics = openMetrics(audit, compiled, {
@@ -308,6 +311,7 @@ async function openAudit(
   { config, options, own }: Building,
   ground: Ground,
   pools: Pools,
+  onRow: (bytes: number) => void,
 ): Promise<AuditWriter | null> {
   if (!config.audit.enabled) {
     options.log.warn({}, 'audit is off: attempts leave no row (audit.enabled: false)')
@@ -320,6 +324,8 @@ async function openAudit(
     clock: ground.clock,
     log: options.log,
     redactKeys: config.audit.redactKeys,
+    plan: toRowPlan(config),
+    onRow,
   })
   await writer.start()
   return own(writer, async (opened) => {
@@ -327,6 +333,24 @@ async function openAudit(
     if (unwritten > 0)
       options.log.error({ rows: unwritten }, 'audit rows could not be written before the end')
   })
+}
+
+/** Days that are older than they have to be kept are removed, by the role that may. */
+function keepAuditDays(
+  { config, options, own }: Building,
+  { clock }: Ground,
+  { owner }: OpenedDatabase,
+): void {
+  const { retentionDays, archiveDir } = config.audit
+  if (retentionDays === null) return
+  const parts = {
+    owner,
+    keepDays: retentionDays,
+    archiveFolder: archiveDir,
+    nowMs: clock.nowMs,
+    log: options.log,
+  }
+  own(openRetention(parts), (opened) => opened.close())
 }
 
 type Recording = Pick<Rooms, 'audit' | 'http' | 'clock' | 'newId' | 'observe'>

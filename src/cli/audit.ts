@@ -10,6 +10,7 @@ import { UsageError } from '../errors.ts'
 import { parseExact, stringifyExact } from '../json/exact.ts'
 import { OUTCOMES, parseLimit, parseOutcomes, parseSince } from './audit-arguments.ts'
 import { layoutExplanation } from './audit-explain.ts'
+import { prune, pruneOptions } from './audit-prune.ts'
 import type { CommandArgs, CommandGroup, DatabaseContext } from './context.ts'
 import { withDatabase } from './context.ts'
 import type { Output, Streams } from './output.ts'
@@ -43,7 +44,8 @@ export const auditCommands: CommandGroup = (parser, streams) =>
       .command('explain <id>', 'Why an attempt was allowed or not', explainOptions, (args) =>
         explain(args, streams),
       )
-      .demandCommand(1, 'Name a command: tail, show or explain.'),
+      .command('prune', 'Remove days that are old enough', pruneOptions, (args) => prune(args, streams))
+      .demandCommand(1, 'Name a command: tail, show, explain or prune.'),
   )
 
 function tailOptions(command: Argv<CommandArgs>): Argv<TailArgs> {

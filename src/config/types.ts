@@ -65,7 +65,11 @@ export interface UpstreamConfig {
   readonly probeIntervalMs: number | null
   readonly breaker: { readonly failures: number; readonly openMs: number }
   /** Settings of single tools by the upstream's own names; `timeoutMs` null = as for the upstream. */
-  readonly tools: Readonly<Record<string, { readonly timeoutMs: number | null }>>
+  readonly tools: Readonly<
+    Record<string, { readonly timeoutMs: number | null; readonly auditPayload: AuditPayload | null }>
+  >
+  /** Overrides `audit.payload`; null = not. So does that of a tool. */
+  readonly auditPayload: AuditPayload | null
   readonly maxAnswerBytes: number
   /** Overrides `limits.max_input_bytes` for calls to this upstream; null = not. */
   readonly maxInputBytes: number | null
@@ -93,6 +97,15 @@ export interface AuditConfig {
   readonly mode: 'blocking'
   readonly onFailure: 'deny'
   readonly redactKeys: readonly string[]
+  readonly payload: AuditPayload
+  readonly traceEncoding: 'readable' | 'compact'
+  /** null = rows are kept for ever. */
+  readonly retentionDays: number | null
+  /** Absolute path; null = days are removed without an archive. */
+  readonly archiveDir: string | null
 }
+
+/** How much a row keeps of what was sent. */
+export type AuditPayload = 'full' | 'request' | 'metadata'
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
