@@ -7,7 +7,7 @@ import { createReadStream } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { link, mkdir, open, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Readable, Transform } from 'node:stream'
+import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGunzip, createGzip } from 'node:zlib'
 import type { ClientBase } from 'pg'
@@ -80,14 +80,13 @@ async function writeRows(db: Pick<ClientBase, 'query'>, table: string, handle: F
       }),
     ),
     createGzip({ level: 6 }),
-    new Transform({
-      transform(chunk: Buffer, _encoding, done) {
+    async (chunks: AsyncIterable<Buffer>) => {
+      for await (const chunk of chunks) {
         count.bytes += chunk.length
         file.update(chunk)
-        done(null, chunk)
-      },
-    }),
-    handle.createWriteStream({ autoClose: false, flush: true }),
+        await handle.writeFile(chunk)
+      }
+    },
   )
   await db.query('close archived_rows')
   await handle.sync()
@@ -115,12 +114,12 @@ async function verifyFile(file: string, written: Written): Promise<void> {
   const raw = createHash('sha256')
   await pipeline(
     createReadStream(file),
-    new Transform({
-      transform(chunk: Buffer, _encoding, done) {
+    async function* (chunks: AsyncIterable<Buffer>) {
+      for await (const chunk of chunks) {
         raw.update(chunk)
-        done(null, chunk)
-      },
-    }),
+        yield chunk
+      }
+    },
     createGunzip(),
     async (chunks: AsyncIterable<Buffer>) => {
       for await (const chunk of chunks) lines.update(chunk)
