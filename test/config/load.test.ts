@@ -57,7 +57,7 @@ describe('configuration', () => {
 
     it('fills in what an upstream may take, also in sections that are named in part', () => {
       const { config } = load(
-        'upstreams:\n  a:\n    url: http://a/\n    breaker: { failures: 2 }\n    tools: { "run.query": { timeout_ms: 5 }, plain: {} }\n',
+        'upstreams:\n  a:\n    url: http://a/\n    breaker: { failures: 2 }\n    tools: { "run.query": { timeout_ms: 5 }, plain: { audit_payload: metadata } }\n    audit_payload: request\n',
       )
       expect(config.upstreams['a']).to.deep.include({
         timeoutMs: 30_000,
@@ -67,7 +67,11 @@ describe('configuration', () => {
         maxWaitMs: 1000,
         probeIntervalMs: 30_000,
         breaker: { failures: 2, openMs: 30_000 },
-        tools: { 'run.query': { timeoutMs: 5 }, plain: { timeoutMs: null } },
+        tools: {
+          'run.query': { timeoutMs: 5, auditPayload: null },
+          plain: { timeoutMs: null, auditPayload: 'metadata' },
+        },
+        auditPayload: 'request',
       })
       expect(config.limits.maxDelayMs, 'nothing is refused for want of time').to.equal(null)
     })
