@@ -53,6 +53,8 @@ describe('configuration', () => {
       expect(config.auth.anonymous).to.equal(false)
       expect(config.upstreams['github']).to.deep.include({ timeoutMs: 30_000, headers: {}, labels: {} })
       expect(config.audit).to.deep.include({ enabled: true, mode: 'blocking', onFailure: 'deny' })
+      const kept = { payload: 'full', traceEncoding: 'readable', retentionDays: 90, archiveDir: null }
+      expect(config.audit).to.deep.include(kept)
     })
 
     it('fills in what an upstream may take, also in sections that are named in part', () => {
@@ -91,6 +93,14 @@ describe('configuration', () => {
       expect(problem('breaker: { failure: 1 }')).to.include({ hint: 'Did you mean failures?' })
       expect(problem('tools: { t: { timeout_ms: 0 } }').path).to.equal('upstreams.a.tools.t.timeout_ms')
       expect(problem('tools: { t: { timeout_m: 5 } }')).to.include({ hint: 'Did you mean timeout_ms?' })
+    })
+
+    it('keeps rows for a while or for ever, but not for less than a day', () => {
+      const audit = (settings: string) => load(`${UPSTREAM}audit: { ${settings} }\n`).config.audit
+      expect(audit('retention_days: null').retentionDays).to.equal(null)
+      expect(audit('archive_dir: old').archiveDir).to.equal(join(folder, 'old'))
+      expect(only(`${UPSTREAM}audit: { retention_days: 0 }\n`).path).to.equal('audit.retention_days')
+      expect(only(`${UPSTREAM}audit: { payload: none }\n`).path).to.equal('audit.payload')
     })
 
     it('cannot be changed afterwards', () => {
