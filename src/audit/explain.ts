@@ -96,9 +96,16 @@ function notesOf(
     notes.push('The policy was not asked.')
   else if (authz !== undefined && authz.trace === undefined && authz.policy !== undefined)
     notes.push('The row holds no trace.')
+  else if (isCompact(authz?.trace))
+    notes.push('The trace is stored compactly, and the policy it refers to is not stored any more.')
   if (sourceGone)
     notes.push('The policy of that time is not stored any more; these are the lines of the trace.')
   return notes
+}
+
+/** Those that could be expanded are, before they come here. */
+function isCompact(trace: unknown): boolean {
+  return typeof trace === 'object' && trace !== null && 'compact' in trace
 }
 
 function redactionNotes(redaction: string | null): readonly string[] {

@@ -233,6 +233,16 @@ describe('a compact trace', function () {
     expect(form()).to.include('compact').and.not.include('rules')
   })
 
+  it('that was tampered with is shown, not refused: one bad row must not hide the others', async () => {
+    const odd =
+      '{"v":1,"truncated":false,"dropped":0,"compact":[[99999,1,[[99999,0,{"reads":[99,1],"missing":[99]}]]]]}'
+    const { rows } = await database.pool.query<{ trace: { rules: unknown } }>(
+      'select audit_trace($1::jsonb) as trace',
+      [decisionOf(special, odd)],
+    )
+    expect(rows[0]?.trace).to.have.property('rules')
+  })
+
   it('stays as it is when its policy is gone', async () => {
     const code = createTraceCoder(special.dictionary)
     const decision = decisionOf(

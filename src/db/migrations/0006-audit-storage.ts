@@ -23,9 +23,10 @@ language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $b
 $body$;
 `
 
+/** A plan made for one call would copy all words into itself. */
 const EXPAND = `
 create function %1$I.audit_expand_rules(compact jsonb, words jsonb) returns jsonb
-language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp as $body$
+language plpgsql immutable parallel safe set plan_cache_mode = force_generic_plan as $body$
 begin
   return (select coalesce(jsonb_agg(
       case jsonb_typeof(rule -> 0) when 'number' then words -> (rule ->> 0)::int -> 'rule' else rule -> 0 end
@@ -42,7 +43,7 @@ end
 $body$;
 
 create function %1$I.audit_expand_steps(compact jsonb, words jsonb) returns jsonb
-language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp as $body$
+language plpgsql immutable parallel safe set plan_cache_mode = force_generic_plan as $body$
 begin
   return (select coalesce(jsonb_agg(
       case jsonb_typeof(step -> 0) when 'number' then word -> 'step' else step -> 0 end
@@ -52,7 +53,7 @@ begin
       || case jsonb_typeof(more -> 'reads') when 'array' then jsonb_build_object('reads', (
            select coalesce(jsonb_object_agg(
              case jsonb_typeof(more #> array['reads', (2 * pair)::text]) when 'number'
-               then word -> 'reads' ->> (more #>> array['reads', (2 * pair)::text])::int
+               then coalesce(word -> 'reads' ->> (more #>> array['reads', (2 * pair)::text])::int, '?')
                else more #>> array['reads', (2 * pair)::text] end,
              more #> array['reads', (2 * pair + 1)::text]), '{}')
            from generate_series(0, jsonb_array_length(more -> 'reads') / 2 - 1) as pair)) else '{}' end
@@ -73,13 +74,14 @@ end
 $body$;
 
 create function %1$I.audit_trace(decision jsonb) returns jsonb
-language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $body$
+language plpgsql stable parallel safe as $body$
 declare
   trace constant jsonb := decision #> '{authz,trace}';
   words jsonb;
 begin
   if trace is null or not trace ? 'compact' then return trace; end if;
-  select known.trace_words into words from %1$I.policy_revisions known
+  -- With nothing added the value is in memory as it is; without it every single look-up would decompress the stored one.
+  select known.trace_words || '[]' into words from %1$I.policy_revisions known
     where known.digest = decision #>> '{authz,policy,digest}' and known.revision = decision #>> '{authz,policy,revision}';
   -- Without its policy the row keeps what it has; names of rules cannot be made up.
   if words is null then return trace; end if;
@@ -89,7 +91,7 @@ $body$;
 comment on function %1$I.audit_trace(jsonb) is 'the trace of a decision in its readable form, however it is stored';
 
 create function %1$I.audit_decision(decision jsonb) returns jsonb
-language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $body$
+language plpgsql stable parallel safe as $body$
 begin
   if not coalesce(decision #> '{authz,trace}' ? 'compact', false) then return decision; end if;
   return jsonb_set(decision, '{authz,trace}', %1$I.audit_trace(decision));
