@@ -1,5 +1,7 @@
+import { readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { createTraceCoder } from '../../src/audit/compact-trace.ts'
@@ -17,6 +19,9 @@ import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 import { denied, evaluation, NOW_MS, newId } from './fixtures.ts'
 
+const matchesSchema = new Ajv2020({ strict: true, allowUnionTypes: true }).compile(
+  JSON.parse(readFileSync(new URL('../../schemas/decision.schema.json', import.meta.url), 'utf8')) as object,
+)
 const COMPACT = { ...WHOLE_ROWS, compact: true }
 
 /** Policies of which an evaluation shows every member a trace can have. */
@@ -202,6 +207,8 @@ describe('a compact trace', function () {
     const compact = toAuditRow(event, undefined, COMPACT)
     const size = (row: { decision: string }) => traceOf(row.decision).length
     expect(size(compact)).to.be.lessThan(size(readable) / 2)
+    for (const { decision } of [readable, compact])
+      expect(matchesSchema(JSON.parse(decision)), JSON.stringify(matchesSchema.errors)).to.equal(true)
     const store = createStore({ pool: database.pool, writerId: newId(NOW_MS), newId })
     const other = { ...readable, id: newId(NOW_MS), request_id: newId(NOW_MS) }
     await store.store([store.entry(compact, 1), store.entry(other, 2)], () => undefined)
