@@ -10,6 +10,7 @@ import type { Admin } from './admin/admin.ts'
 import { createAdmin } from './admin/admin.ts'
 import type { Metrics, MetricsOptions } from './admin/metrics.ts'
 import { createMetrics } from './admin/metrics.ts'
+import type { AuditRoomOptions } from './audit/limits.ts'
 import { createNoAudit } from './audit/none.ts'
 import { storeRevision } from './audit/revisions.ts'
 import type { AuditWriter } from './audit/writer.ts'
@@ -55,6 +56,7 @@ import { createRateGate } from './rate/gate.ts'
 import { createLimiter } from './rate/room.ts'
 import type { ReadinessParts } from './readiness.ts'
 import { readiness } from './readiness.ts'
+import { openRetention } from './retention.ts'
 import { openRowRules } from './row-rules.ts'
 import { deriveKey, parseSecret } from './secret.ts'
 import type { Upstreams } from './upstream/room.ts'
@@ -141,7 +143,11 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const policy = own(await openPolicyRoom(policyParts), (opened) => opened.close())
   await storeRevision(pools.general, { ...compiled, loadedAt: new Date(ground.clock.nowMs()) })
   const upstreams = openUpstreams(building, ground, (name, ms) => metrics.recordUpstreamWait(name, ms))
-  const audit = await openAudit(building, ground, pools, openRowRules(config, secret, policy))
+  const audit = await openAudit(building, ground, pools, {
+    redaction: openRowRules(config, secret, policy),
+    onRow: (bytes) => metrics.recordAuditRow(bytes),
+  })
+  keepAuditDays(building, ground, database)
   const pressure = openPressure(building, ground)
   const http = openHttp(config, secret, pressure)
   const metrics = openMetrics(audit, compiled, {
@@ -309,7 +315,7 @@ async function openAudit(
   { config, options, own }: Building,
   ground: Ground,
   pools: Pools,
-  redaction: ReturnType<typeof openRowRules>,
+  parts: Pick<AuditRoomOptions, 'redaction' | 'onRow'>,
 ): Promise<AuditWriter | null> {
   if (!config.audit.enabled) {
     options.log.warn({}, 'audit is off: attempts leave no row (audit.enabled: false)')
@@ -322,7 +328,7 @@ async function openAudit(
     clock: ground.clock,
     log: options.log,
     redactKeys: config.audit.redactKeys,
-    redaction,
+    ...parts,
   })
   await writer.start()
   return own(writer, async (opened) => {
@@ -330,6 +336,24 @@ async function openAudit(
     if (unwritten > 0)
       options.log.error({ rows: unwritten }, 'audit rows could not be written before the end')
   })
+}
+
+/** Days that are older than they have to be kept are removed, by the role that may. */
+function keepAuditDays(
+  { config, options, own }: Building,
+  { clock }: Ground,
+  { owner }: OpenedDatabase,
+): void {
+  const { retentionDays, archiveDir } = config.audit
+  if (retentionDays === null) return
+  const parts = {
+    owner,
+    keepDays: retentionDays,
+    archiveFolder: archiveDir,
+    nowMs: clock.nowMs,
+    log: options.log,
+  }
+  own(openRetention(parts), (opened) => opened.close())
 }
 
 type Recording = Pick<Rooms, 'audit' | 'http' | 'clock' | 'newId' | 'observe'>

@@ -66,6 +66,8 @@ export interface Metrics {
   ): void
   /** How long a request has waited for its turn at an upstream, ms. */
   recordUpstreamWait(server: string, ms: number): void
+  /** Size of an audit row as it is handed over, in bytes of JSON. */
+  recordAuditRow(bytes: number): void
   readonly contentType: string
   /** Text in the Prometheus exposition format. */
   text(): Promise<string>
@@ -77,6 +79,7 @@ const OPERATION_BUCKETS = [
 ]
 const EVAL_BUCKETS = [0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]
 
+const ROW_BUCKETS = [512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288]
 const WAIT_BUCKETS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]
 
 /** Methods that may be a label. What callers make up becomes `other`: labels must stay bounded. */
@@ -156,6 +159,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
     buckets: WAIT_BUCKETS,
     registers,
   })
+  const rowBytes = new Histogram({
+    name: 'gateway_audit_row_bytes',
+    help: 'Size of audit rows in bytes of JSON, before the database compresses them.',
+    buckets: ROW_BUCKETS,
+    registers,
+  })
   if (options.audit !== null) addAuditMetrics(registers, options.audit)
   if (options.upstreams !== undefined) addUpstreamMetrics(registers, options.upstreams)
   if (options.pressure !== undefined) addPressureMetrics(registers, options.pressure)
@@ -173,6 +182,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     },
     ...addPolicyMetrics(registers),
     recordUpstreamWait: (server, ms) => waits.observe({ server }, ms / 1000),
+    recordAuditRow: (bytes) => rowBytes.observe(bytes),
     contentType: registry.contentType,
     text: () => registry.metrics(),
   }

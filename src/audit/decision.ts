@@ -8,13 +8,18 @@ import type {
   TargetVerdict,
   UpstreamReport,
 } from '../gateway/types.ts'
+import { compactTrace } from './compact-trace.ts'
 import { masksAt, placeOf, placeOfTrace } from './mask.ts'
 import type { Notes } from './notes.ts'
+import type { PayloadLevel } from './payload.ts'
+import { withoutKeys, withoutValues } from './payload.ts'
 import type { Redactor } from './redact.ts'
 import { DECISION_BOUNDS } from './redact.ts'
 import type { OwnWords } from './walk.ts'
 
 const MAX_LISTED = 500
+/** Characters of all of them. */
+const MAX_LISTED_LENGTH = 131_072
 const MAX_REASONS = 32
 const MAX_NAME = 256
 const MAX_DETAIL = 1024
@@ -41,15 +46,20 @@ function traceMembers(): ReadonlyMap<string, OwnWords> {
 
 const VALUES: ReadonlySet<string> = new Set(['vars', 'reads', 'value', 'args'])
 
-/**
- * The decision, and the same without the parts that hold what policies and callers wrote (`input`, `trace`).
- * `masks` null: nobody knows what to mask.
- */
+/** How much of an evaluation is kept, and in which form. */
+export interface Keeping {
+  readonly level: PayloadLevel
+  readonly compact: boolean
+  /** null: nobody knows what to mask. */
+  readonly masks: readonly Mask[] | null
+}
+
+/** The decision, and the same without the parts that hold what policies and callers wrote (`input`, `trace`). */
 export function decisionSections(
   redactor: Redactor,
   notes: Notes,
   event: AuditEvent,
-  masks: readonly Mask[] | null,
+  keeping: Keeping,
 ): { decision: string; core: string } {
   const { call, ending } = event
   const before =
@@ -63,7 +73,7 @@ export function decisionSections(
     member('hint', hintSection(redactor, notes, call)) +
     member('error', errorSection(redactor, notes, event))
   }}`
-  const { decision, core } = authzSections(redactor, notes, event, masks)
+  const { decision, core } = authzSections(redactor, notes, event, keeping)
   return {
     decision: before + member('authz', decision) + after,
     core: before + member('authz', core) + after,
@@ -93,7 +103,7 @@ function authzSections(
   redactor: Redactor,
   notes: Notes,
   { call, ending }: AuditEvent,
-  masks: readonly Mask[] | null,
+  keeping: Keeping,
 ): { decision: string | null; core: string | null } {
   const { evaluation } = call
   if (evaluation === null) {
@@ -102,11 +112,11 @@ function authzSections(
     return { decision: json, core: json }
   }
   const before =
-    `${verdict(redactor, notes, evaluation)},"now_ns":"${evaluation.nowNs}"` +
+    `${verdict(redactor, notes, evaluation, keeping.level)},"now_ns":"${evaluation.nowNs}"` +
     `,"eval_us":${Math.round(evaluation.evalUs)},"fuel":${evaluation.fuel}`
-  const input = notes.attempt('input', () => inputJson(redactor, notes, evaluation, masks))
+  const input = notes.attempt('input', () => inputJson(redactor, notes, evaluation, keeping.masks))
   const mac = member('input_mac', JSON.stringify(evaluation.inputMac))
-  const trace = notes.attempt('trace', () => traceJson(redactor, notes, evaluation, masks))
+  const trace = notes.attempt('trace', () => traceJson(redactor, notes, evaluation, keeping))
   return {
     decision: `${before}${member('input', input)}${mac}${member('trace', trace)}}`,
     core: `${before}${mac}}`,
@@ -117,7 +127,7 @@ function traceJson(
   redactor: Redactor,
   notes: Notes,
   evaluation: Evaluation,
-  masks: readonly Mask[] | null,
+  { level, compact, masks }: Keeping,
 ): string {
   const text = evaluation.traceText()
   const walked = redactor.json(text, {
@@ -128,7 +138,10 @@ function traceJson(
     parts: evaluation.traceParts(),
     masks: placeOfTrace(masks ?? []),
   })
-  return notes.walked('trace', walked)
+  const redacted = notes.walked('trace', walked)
+  const reasons = [...evaluation.allowedBy, ...evaluation.deniedBy]
+  const kept = level === 'metadata' ? withoutValues(redacted, reasons) : redacted
+  return compact ? compactTrace(kept, evaluation.traceDictionary) : kept
 }
 
 /** The policy input without the arguments, which stand in the request. */
@@ -145,8 +158,9 @@ function inputJson(
 }
 
 /** The beginning of the section. */
-function verdict(redactor: Redactor, notes: Notes, evaluation: Evaluation): string {
-  const { failure, limits, obligations, policy } = evaluation
+function verdict(redactor: Redactor, notes: Notes, evaluation: Evaluation, level: PayloadLevel): string {
+  const { failure, obligations, policy } = evaluation
+  const limits = level === 'metadata' ? withoutKeys(evaluation.limits) : evaluation.limits
   const { revision, digest, entrypoint, opa } = policy
   const message = failure === null ? null : sayable(redactor, evaluation, failure.message)
   const failed =
@@ -181,7 +195,7 @@ function rateSection(redactor: Redactor, notes: Notes, call: Readonly<Call>, end
   if (call.timingsUs.rate === undefined) return null
   if (call.rate !== null) return JSON.stringify({ limits: call.rate.limits })
   if (ending.kind !== 'limiter_unavailable') return JSON.stringify({ limits: [] })
-  const asked = (call.evaluation?.limits ?? []).map(({ key, ...facts }) => facts)
+  const asked = withoutKeys(call.evaluation?.limits ?? [])
   const limits = values(redactor, notes, 'limits', asked) ?? '[]'
   return `{"limits":${limits},"refused":"limiter_unavailable"}`
 }
@@ -204,15 +218,23 @@ function upstreamSection(redactor: Redactor, report: UpstreamReport | null): str
   })
 }
 
+/** The first of the verdicts that fit, and how many there are. */
 function listedSections(redactor: Redactor, notes: Notes, listed: readonly TargetVerdict[] | null): string {
   if (listed === null) return ''
-  const targets = listed.slice(0, MAX_LISTED).map((target) => ({
-    name: notes.column(redactor, target.name, MAX_NAME) ?? '',
-    allow: target.allow,
-    allowed_by: target.allowedBy.slice(0, MAX_REASONS),
-    denied_by: target.deniedBy.slice(0, MAX_REASONS),
-  }))
-  return member('listed', JSON.stringify(targets)) + member('listed_total', String(listed.length))
+  const targets: string[] = []
+  let length = 0
+  for (const target of listed.slice(0, MAX_LISTED)) {
+    const text = JSON.stringify({
+      name: notes.column(redactor, target.name, MAX_NAME) ?? '',
+      allow: target.allow,
+      allowed_by: target.allowedBy.slice(0, MAX_REASONS),
+      denied_by: target.deniedBy.slice(0, MAX_REASONS),
+    })
+    length += text.length
+    if (length > MAX_LISTED_LENGTH) break
+    targets.push(text)
+  }
+  return member('listed', `[${targets.join(',')}]`) + member('listed_total', String(listed.length))
 }
 
 function hintSection(redactor: Redactor, notes: Notes, call: Readonly<Call>): string | null {

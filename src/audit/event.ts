@@ -2,11 +2,13 @@
 import { isIP } from 'node:net'
 import { argumentsPath } from '../gateway/arguments.ts'
 import type { AuditEvent, Call, Ending, Mask } from '../gateway/types.ts'
+import type { Keeping } from './decision.ts'
 import { decisionSections, saidOf, WITHHELD } from './decision.ts'
 import type { MaskPlace } from './mask.ts'
 import { argumentMasks, findMasked, masksAt, placeOf } from './mask.ts'
 import type { Notes } from './notes.ts'
-import { createNotes, payloadLevel } from './notes.ts'
+import { createNotes } from './notes.ts'
+import { keptPayload, WHOLE_ROWS } from './payload.ts'
 import type { Redactor } from './redact.ts'
 import { createRedactor, PAYLOAD_BOUNDS } from './redact.ts'
 import type { AuditRow } from './row.ts'
@@ -39,13 +41,17 @@ function build(event: AuditEvent, rules: RowRules): AuditRow {
   const redactor = createRedactor(rules.keys, rules.hashKey)
   const notes = createNotes()
   const { call } = event
+  const { payload, compact } = rules.plan ?? WHOLE_ROWS
+  const kept = keptPayload(call, payload)
+  notes.kept(kept)
   // The order matters: what is masked and what the request teaches the redactor is used on everything after it.
   notes.attempt('headers', () => learnCredentials(redactor, call))
   const masks = notes.attempt('masks', () => learnMasked(redactor, event, masksOf(call, rules)))
   if (masks === null) redactor.withholds()
-  const request = notes.attempt('request', () => requestJson(redactor, notes, call, masks))
-  const { decision, core } = decisionSections(redactor, notes, event, masks)
-  const response = notes.attempt('response', () => responseJson(redactor, notes, event, masks))
+  const keeping = { level: kept.level, compact, masks }
+  const request = notes.attempt('request', () => requestJson(redactor, notes, call, keeping))
+  const { decision, core } = decisionSections(redactor, notes, event, keeping)
+  const response = notes.attempt('response', () => responseJson(redactor, notes, event, keeping))
   return withColumns(event, redactor, notes, { request, response, decision, core })
 }
 
@@ -176,7 +182,7 @@ function requestJson(
   redactor: Redactor,
   notes: Notes,
   call: Readonly<Call>,
-  masks: readonly Mask[] | null,
+  { level, masks }: Keeping,
 ): string | null {
   const { message } = call
   if (message === null || message.body.length === 0) return null
@@ -185,7 +191,7 @@ function requestJson(
   const learn = body.length <= MAX_UNSEEN || call.evaluation !== null
   const place = placeOf(argumentMasks(masks, argumentsPath(message.method)))
   const walked = redactor.json(body.toString('utf8'), { bounds: PAYLOAD_BOUNDS, learn, masks: place })
-  if (payloadLevel(call) === 'metadata') return notes.withheld('request', body.length)
+  if (level === 'metadata') return notes.withheld('request', body.length)
   return notes.walked('request', walked, body.length)
 }
 
@@ -193,13 +199,13 @@ function requestJson(
 function responseJson(
   redactor: Redactor,
   notes: Notes,
-  { call, ending }: AuditEvent,
-  masks: readonly Mask[] | null,
+  { ending }: AuditEvent,
+  { level, masks }: Keeping,
 ): string | null {
   const { response } = ending
   if (response === null || response.length === 0) return null
   if (ending.kind !== null) return refusalJson(redactor, notes, response)
-  if (payloadLevel(call) !== 'full' || redactor.overflowed) return notes.withheld('response', response.length)
+  if (level !== 'full' || redactor.overflowed) return notes.withheld('response', response.length)
   const partial = response.length > MAX_ANSWER
   const text = response.toString('utf8', 0, MAX_ANSWER)
   const place = placeOf(masksAt(masks ?? [], ['result'], true))

@@ -129,9 +129,16 @@ function notesOf(
     notes.push('The policy was not asked.')
   else if (authz !== undefined && authz.trace === undefined && authz.policy !== undefined)
     notes.push('The row holds no trace.')
+  else if (isCompact(authz?.trace))
+    notes.push('The trace is stored compactly, and the policy it refers to is not stored any more.')
   if (sourceGone)
     notes.push('The policy of that time is not stored any more; these are the lines of the trace.')
   return notes
+}
+
+/** Those that could be expanded are, before they come here. */
+function isCompact(trace: unknown): boolean {
+  return typeof trace === 'object' && trace !== null && 'compact' in trace
 }
 
 function redactionNotes(redaction: string | null): readonly string[] {
@@ -144,10 +151,15 @@ function redactionNotes(redaction: string | null): readonly string[] {
   const told: readonly (readonly [string, readonly string[]])[] = [
     ['Secrets were replaced in', having('redacted_count')],
     ['Cut to size', having('cut_count')],
-    ['Not kept, as the policy asks', having('withheld')],
+    [`Not kept, as ${withheldBy(redaction)} asks`, having('withheld')],
     ['Left out, because it could not be made safe', redactionFailures(redaction)],
   ]
   return told.filter(([, names]) => names.length > 0).map(([text, names]) => `${text}: ${names.join(', ')}.`)
+}
+
+function withheldBy(redaction: string): string {
+  const { payload } = JSON.parse(redaction) as { payload?: { by?: unknown } }
+  return payload?.by === 'configuration' ? 'the configuration' : 'the policy'
 }
 
 function redactionFailures(redaction: string): readonly string[] {

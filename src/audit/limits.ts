@@ -93,6 +93,8 @@ export interface AuditRoomOptions {
   /** Further names of members whose values are never stored. */
   readonly redactKeys?: readonly string[]
   readonly redaction?: Omit<RowRules, 'keys'>
+  /** Told the size of every row taken in, in bytes of JSON. Must not throw. */
+  readonly onRow?: (bytes: number) => void
   readonly limits?: Partial<AuditLimits>
   /** Told of every change; for readiness. Must not throw. */
   readonly onState?: (state: AuditState) => void

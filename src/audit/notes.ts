@@ -1,5 +1,5 @@
 /** What was taken out of a row, and why: the `redaction` column. */
-import type { Call } from '../gateway/types.ts'
+import type { KeptPayload } from './payload.ts'
 import type { Redactor } from './redact.ts'
 import type { Walked } from './walk.ts'
 
@@ -7,6 +7,8 @@ import type { Walked } from './walk.ts'
 export interface Notes {
   /** Keeps what happened to one JSON text and returns the text to store. */
   walked(section: string, walked: Walked, bytesIn?: number): string
+  /** Of how much is kept; `full` needs no word. */
+  kept(payload: KeptPayload): void
   /** A payload that is left out on purpose. */
   withheld(section: string, bytesIn: number): null
   /** Runs the redaction of one section; a fault in it costs the section, never the row. */
@@ -33,7 +35,7 @@ interface Section {
 }
 
 export function createNotes(): Notes {
-  const sections: Record<string, Section> = {}
+  const sections: Record<string, Section | KeptPayload> = {}
   const failed: string[] = []
   const notes: Notes = {
     walked(section, walked, bytesIn) {
@@ -46,6 +48,9 @@ export function createNotes(): Notes {
       }
       if (Object.keys(note).length > 0) sections[section] = note
       return walked.json
+    },
+    kept(payload) {
+      if (payload.level !== 'full') sections['payload'] = payload
     },
     withheld(section, bytesIn) {
       sections[section] = { bytes_in: bytesIn, withheld: true }
@@ -70,19 +75,4 @@ export function createNotes(): Notes {
     },
   }
   return notes
-}
-
-/** How much of the payloads a row keeps. */
-export type PayloadLevel = 'metadata' | 'request' | 'full'
-
-/**
- * What the policy's `audit_payload` obligations (`{"kind": "audit_payload", "level": "metadata"}`) leave of the payloads. The
- * strictest wins; a level nobody knows is the strictest.
- */
-export function payloadLevel(call: Readonly<Call>): PayloadLevel {
-  const levels = (call.evaluation?.obligations ?? [])
-    .filter((obligation) => obligation.kind === 'audit_payload')
-    .map((obligation) => obligation['level'])
-  if (levels.every((level) => level === 'full')) return 'full'
-  return levels.every((level) => level === 'full' || level === 'request') ? 'request' : 'metadata'
 }

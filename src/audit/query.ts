@@ -47,7 +47,8 @@ export const SUMMARY = `id, ts, writer, seq, request_id, outcome, status_code, r
 export const FULL = `id, ts, writer, seq, encode(leaf, 'hex') as leaf, request_id, tenant, principal_id, principal_kind, role, roles, api_key_id,
   host(client_ip) as client_ip, client_name, client_version, protocol_version, session_hash, http_method, method, server,
   target_kind, tool_name, outcome, status_code, reason, error_message, latency_ms, upstream_ms, policy_revision,
-  request_json::text as request_json, response_json::text as response_json, decision::text as decision,
+  request_json::text as request_json, response_json::text as response_json,
+  audit_decision(decision)::text as decision,
   redaction::text as redaction`
 
 /** The newest rows that match, oldest first. */

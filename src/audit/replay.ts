@@ -62,6 +62,7 @@ function lossesOf(redaction: string | null): readonly string[] {
   if (redaction === null) return []
   const sections = asObject(JSON.parse(redaction))
   const failed = textsOf(sections['redaction_failed'])
+  const by = asObject(sections['payload'])['by'] === 'configuration' ? 'the configuration' : 'the policy'
   return [
     ['request', 'the request'],
     ['input', 'the input'],
@@ -70,7 +71,7 @@ function lossesOf(redaction: string | null): readonly string[] {
     return [
       ...(note['redacted_count'] === undefined ? [] : [`secrets were replaced in ${name}`]),
       ...(note['cut_count'] === undefined ? [] : [`${name} was cut to size`]),
-      ...(note['withheld'] === undefined ? [] : [`${name} was not kept, as the policy asked`]),
+      ...(note['withheld'] === undefined ? [] : [`${name} was not kept, as ${by} asked`]),
       ...(failed.includes(section) ? [`${name} was left out, because it could not be made safe`] : []),
     ]
   })

@@ -1,6 +1,7 @@
 /** Policies that have served, kept so that an old row still finds its source lines. */
 import { createHash } from 'node:crypto'
 import type { Pool } from 'pg'
+import { admitDictionary } from './compact-trace.ts'
 
 /** What is kept of a policy. */
 export interface ServedPolicy {
@@ -12,14 +13,18 @@ export interface ServedPolicy {
   /** Rego files by name. */
   readonly sources: Readonly<Record<string, string>>
   /** What the probes of the module stand for. */
-  readonly dictionary: unknown
+  readonly dictionary: object
   /** Base documents. Only their digest is kept: they may be large and may be confidential. */
   readonly data: unknown
   readonly loadedAt: Date
 }
 
-/** Keeps a policy before it serves. One that is known already stays as it was first seen. */
+/**
+ * Keeps a policy before it serves. One that is known already stays as it was first seen. Traces may refer to its dictionary
+ * from then on, unless the one that is kept is another (made by another version of the compiler).
+ */
 export async function storeRevision(pool: Pick<Pool, 'query'>, policy: ServedPolicy): Promise<void> {
+  const dictionary = toJsonb(policy.dictionary)
   await pool.query(
     `insert into policy_revisions (digest, revision, opa, sources, dictionary, data_sha256, loaded_at)
      values ($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7) on conflict (digest, revision) do nothing`,
@@ -28,11 +33,16 @@ export async function storeRevision(pool: Pick<Pool, 'query'>, policy: ServedPol
       policy.revision,
       policy.opa,
       toJsonb(policy.sources),
-      toJsonb(policy.dictionary),
+      dictionary,
       createHash('sha256').update(canonical(policy.data)).digest('hex'),
       policy.loadedAt,
     ],
   )
+  const { rows } = await pool.query<{ same: boolean }>(
+    'select dictionary = $3::jsonb as same from policy_revisions where digest = $1 and revision = $2',
+    [policy.digest, policy.revision, dictionary],
+  )
+  if (rows[0]?.same === true) admitDictionary(policy.dictionary)
 }
 
 /** A stored policy, as `audit explain` needs it. */

@@ -1,5 +1,6 @@
 /** What keeps secrets out of rows besides what every row is searched for. */
 import type { Call, Mask } from '../gateway/types.ts'
+import type { RowPlan } from './payload.ts'
 import { toKeySet } from './secrets.ts'
 
 /** Rules of one gateway; absent = nothing more. */
@@ -12,6 +13,8 @@ export interface RowRules {
   readonly toolMasks?: (server: string, tool: string) => readonly Mask[]
   /** Whether the policy in force has masks: then a message it was not asked about is not stored. */
   readonly policyMasks?: () => boolean
+  /** How much of a row is kept, and in which form; absent = everything, readable. */
+  readonly plan?: RowPlan
 }
 
 /** The rules of an audit room. */

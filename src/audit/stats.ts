@@ -42,7 +42,7 @@ const list = (path: string): string =>
   `case jsonb_typeof(decision #> '${path}') when 'array' then decision #> '${path}' else '[]'::jsonb end`
 
 const RULES = `(select distinct concat(r ->> 'rule', '  ', r ->> 'at') as key
-  from jsonb_array_elements(${list('{authz,trace,rules}')}) r
+  from jsonb_path_query(audit_trace(decision), '$.rules[*]') r
   where r ->> 'outcome' = 'defined' and r ->> 'rule' ~ '\\.deny(\\[.*)?$')`
 const REASONS = `(select distinct jsonb_array_elements_text(${list('{authz,denied_by}')}) as key)`
 

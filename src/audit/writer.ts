@@ -202,6 +202,7 @@ class BlockingWriter {
     const waiting: Waiting = { entry, length: entry.record.length, acceptedMs, settle: null }
     this.#queue.push(waiting)
     this.#length += waiting.length
+    this.#options.onRow?.(Buffer.byteLength(entry.record))
     this.#pump()
     return waiting
   }

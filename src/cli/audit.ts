@@ -1,13 +1,21 @@
 /** `gateway audit ..`: who did what, and why it was allowed or not. */
 import { auditExplain } from './audit-explain.ts'
 import { auditExport } from './audit-export.ts'
+import { auditPrune } from './audit-prune.ts'
 import { auditShow } from './audit-show.ts'
 import { auditStats } from './audit-stats.ts'
 import { auditTail } from './audit-tail.ts'
 import type { CommandGroup } from './context.ts'
 
 /** In the order of the help. */
-const COMMANDS: readonly CommandGroup[] = [auditTail, auditShow, auditExplain, auditStats, auditExport]
+const COMMANDS: readonly CommandGroup[] = [
+  auditTail,
+  auditShow,
+  auditExplain,
+  auditStats,
+  auditExport,
+  auditPrune,
+]
 
 /** Adds the commands. */
 export const auditCommands: CommandGroup = (parser, streams) =>

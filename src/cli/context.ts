@@ -3,6 +3,7 @@ import type { Argv } from 'yargs'
 import { loadConfig } from '../config/load.ts'
 import type { Config } from '../config/types.ts'
 import { openMigratedDatabase } from '../database.ts'
+import type { Connection } from '../db/connection.ts'
 import type { Pools } from '../db/pools.ts'
 import { createPools } from '../db/pools.ts'
 import type { Output, OutputOptions, Streams } from './output.ts'
@@ -27,6 +28,8 @@ export interface DatabaseContext {
   readonly out: Output
   /** All as the runtime role; commands use `general`. */
   readonly pools: Pools
+  /** The role that owns the tables. */
+  readonly owner: Connection
   /** Folder of the embedded server; null with a configured one. */
   readonly home: string | null
 }
@@ -51,7 +54,7 @@ export async function withDatabase<T>(
       onIdleError: (_use, error) => out.note(`database connection lost: ${error.message}`),
     })
     try {
-      return await use({ config, out, pools, home: database.home })
+      return await use({ config, out, pools, home: database.home, owner: database.owner })
     } finally {
       await pools.close()
     }

@@ -1,5 +1,5 @@
 import { isLoopback, parseListen } from './listen.ts'
-import type { Config, Listen, LogLevel, UpstreamConfig } from './types.ts'
+import type { AuditPayload, Config, Listen, LogLevel, UpstreamConfig } from './types.ts'
 
 /** The settings under their names in gateway.yaml, once they have the shape of the schema. */
 export interface SettingsTree {
@@ -47,6 +47,10 @@ export interface SettingsTree {
     readonly mode: 'blocking'
     readonly on_failure: 'deny'
     readonly redact_keys: readonly string[]
+    readonly payload: AuditPayload
+    readonly trace_encoding: 'readable' | 'compact'
+    readonly retention_days: number | null
+    readonly archive_dir: string | null
   }
   readonly log: { readonly level: LogLevel }
 }
@@ -64,8 +68,16 @@ export interface UpstreamSettings {
   readonly probe_interval_ms: number | null
   readonly breaker: { readonly failures: number; readonly open_ms: number }
   readonly tools: Readonly<
-    Record<string, { readonly timeout_ms: number | null; readonly redact: readonly string[] }>
+    Record<
+      string,
+      {
+        readonly timeout_ms: number | null
+        readonly redact: readonly string[]
+        readonly audit_payload: AuditPayload | null
+      }
+    >
   >
+  readonly audit_payload: AuditPayload | null
   readonly max_answer_bytes: number
   readonly max_input_bytes: number | null
 }
@@ -121,6 +133,10 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
       mode: audit.mode,
       onFailure: audit.on_failure,
       redactKeys: audit.redact_keys,
+      payload: audit.payload,
+      traceEncoding: audit.trace_encoding,
+      retentionDays: audit.retention_days,
+      archiveDir: audit.archive_dir,
     },
     log: { level: tree.log.level },
   })
@@ -143,9 +159,10 @@ function toUpstream(settings: UpstreamSettings): UpstreamConfig {
     tools: Object.fromEntries(
       Object.entries(settings.tools).map(([name, tool]) => [
         name,
-        { timeoutMs: tool.timeout_ms, redact: tool.redact },
+        { timeoutMs: tool.timeout_ms, redact: tool.redact, auditPayload: tool.audit_payload },
       ]),
     ),
+    auditPayload: settings.audit_payload,
     maxAnswerBytes: settings.max_answer_bytes,
     maxInputBytes: settings.max_input_bytes,
   }

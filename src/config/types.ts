@@ -66,6 +66,8 @@ export interface UpstreamConfig {
   readonly breaker: { readonly failures: number; readonly openMs: number }
   /** Settings of single tools by the upstream's own names. */
   readonly tools: Readonly<Record<string, ToolConfig>>
+  /** Overrides `audit.payload`; null = not. So does that of a tool. */
+  readonly auditPayload: AuditPayload | null
   readonly maxAnswerBytes: number
   /** Overrides `limits.max_input_bytes` for calls to this upstream; null = not. */
   readonly maxInputBytes: number | null
@@ -76,6 +78,8 @@ export interface ToolConfig {
   readonly timeoutMs: number | null
   /** JSON Pointers into the arguments and the result of its calls, whose values no row holds. */
   readonly redact: readonly string[]
+  /** Overrides that of the upstream; null = not. */
+  readonly auditPayload: AuditPayload | null
 }
 
 export interface LimitsConfig {
@@ -100,6 +104,15 @@ export interface AuditConfig {
   readonly mode: 'blocking'
   readonly onFailure: 'deny'
   readonly redactKeys: readonly string[]
+  readonly payload: AuditPayload
+  readonly traceEncoding: 'readable' | 'compact'
+  /** null = rows are kept for ever. */
+  readonly retentionDays: number | null
+  /** Absolute path; null = days are removed without an archive. */
+  readonly archiveDir: string | null
 }
+
+/** How much a row keeps of what was sent. */
+export type AuditPayload = 'full' | 'request' | 'metadata'
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'

@@ -35,7 +35,7 @@ export async function checkAudit(db: Db, config: Config): Promise<Finding> {
   }
   const { last_ms, today, days, running } = await readAudit(db)
   const ahead = daysAhead(today, new Set(days))
-  const troubles: Trouble[] = []
+  const troubles: Trouble[] = overdueDays(days, today, config.audit.retentionDays)
   if (running.length > 0 && ahead < 1) {
     const fix = 'See the log of the gateway: it makes them every hour'
     troubles.push({ state: 'warn', text: 'no tables for the days to come', fix })
@@ -51,18 +51,34 @@ export async function checkAudit(db: Db, config: Config): Promise<Finding> {
     troubles,
     details: [
       `days with a table: ${days.length}`,
+      `days kept: ${config.audit.retentionDays ?? 'all'}`,
       ...(running.length === 0 ? ['no gateway is running on this database'] : []),
       ...running.map((name) => `running: ${name}`),
     ],
   })
 }
 
+/** Days go within the hour; one more for a gateway that was started only now. */
+function overdueDays(days: readonly string[], today: string, keepDays: number | null): Trouble[] {
+  if (keepDays === null) return []
+  const last = dayText(dayMs(today) - (keepDays + 2) * DAY_MS)
+  const overdue = days.filter((day) => day < last)
+  if (overdue.length === 0) return []
+  const text = `${countText(overdue.length, 'day')} older than audit.retention_days`
+  const fix = 'gateway audit prune, with the role that owns the tables as database.migrate_url'
+  return [{ state: 'warn', text, fix }]
+}
+
 /** How many days after today have a table, without a gap. */
 function daysAhead(today: string, days: ReadonlySet<string>): number {
-  const [year = 0, month = 0, day = 0] = [today.slice(0, 4), today.slice(4, 6), today.slice(6)].map(Number)
   let ahead = 0
-  while (days.has(dayText(Date.UTC(year, month - 1, day + ahead + 1)))) ahead += 1
+  while (days.has(dayText(dayMs(today) + (ahead + 1) * DAY_MS))) ahead += 1
   return ahead
+}
+
+/** Midnight UTC of `YYYYMMDD`. */
+function dayMs(day: string): number {
+  return Date.UTC(Number(day.slice(0, 4)), Number(day.slice(4, 6)) - 1, Number(day.slice(6)))
 }
 
 function dayText(ms: number): string {

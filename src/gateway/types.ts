@@ -262,6 +262,8 @@ export interface Evaluation {
    * policy's own text can contribute (`words`, the same for every evaluation of a policy). Call it after `traceText`.
    */
   traceParts(): { readonly values: string; readonly words: string }
+  /** What names, places and source texts in the trace were made from: the very object the policy came with. */
+  readonly traceDictionary: object
 }
 
 /** The verdict on one target of a list. */

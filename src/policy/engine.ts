@@ -9,6 +9,7 @@ import type { Call, Evaluation, PolicyRevision, Target, TargetVerdict } from '..
 import type { CompiledPolicy } from './build.ts'
 import type { Decision, Verdict } from './decision.ts'
 import { MalformedDecision, parseDecision, parseVerdicts } from './decision.ts'
+import type { Dictionary } from './dictionary.ts'
 import type { HostLimits, HostRun, PolicyHost } from './host.ts'
 import { createHost, DEFAULT_HOST_LIMITS } from './host.ts'
 import { PolicyFault, toPolicyFault } from './host-fault.ts'
@@ -86,6 +87,7 @@ interface Loaded {
   readonly trace: TraceReader
   readonly revision: PolicyRevision
   readonly hasMasks: boolean
+  readonly dictionary: Dictionary
 }
 
 /**
@@ -112,8 +114,9 @@ async function load(policy: CompiledPolicy, limits: PolicyLimits): Promise<Loade
     throw new PolicyFault('error', `the policy module has no entrypoint ${missing.join(', ')}`)
   }
   const { revision, digest, opa } = policy
-  const hasMasks = policy.dictionary.rules.some(({ path }) => isMaskRule(path))
-  return { host, trace, revision: { revision, digest, opa }, hasMasks }
+  const { dictionary } = policy
+  const hasMasks = dictionary.rules.some(({ path }) => isMaskRule(path))
+  return { host, trace, revision: { revision, digest, opa }, dictionary, hasMasks }
 }
 
 type Failure = NonNullable<Evaluation['failure']>
@@ -276,6 +279,7 @@ class Room implements PolicyRoom {
       inputMac: this.mac(input?.bytes ?? new Uint8Array()),
       traceText: () => render().text,
       traceParts: () => ({ values: render().values, words: loaded.trace.words }),
+      traceDictionary: loaded.dictionary,
     }
   }
 

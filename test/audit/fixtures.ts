@@ -184,6 +184,7 @@ export function evaluation(changes: Partial<Evaluation> & { readonly trace?: unk
     inputMac: 'ab'.repeat(32),
     traceText: () => (typeof trace === 'string' ? trace : JSON.stringify(trace)),
     traceParts: () => ({ values: typeof trace === 'string' ? trace : JSON.stringify(trace), words: '' }),
+    traceDictionary: {},
     ...rest,
   }
 }

@@ -394,6 +394,22 @@ describe('gateway doctor', function () {
       })
     })
 
+    it('days that are older than they have to be kept', async () => {
+      const day = "((now() at time zone 'UTC')::date - 93)"
+      await database.pool.query(`select audit_create_day(${day} + n) from generate_series(0, 1) n`)
+      const audit = find(await report('audit', '-v'), 'audit')
+      expect(audit).to.include({ state: 'warn' })
+      expect(audit.summary).to.include('1 day older than audit.retention_days')
+      expect(audit.fix).to.include('gateway audit prune')
+      expect(audit.details).to.include('days kept: 90')
+      configure({ audit: { retention_days: null } })
+      expect(find(await report('audit'), 'audit').state).to.equal('ok')
+      configure({})
+      await database.ownerPool.query(
+        `do $$ begin execute format('drop table audit_events_%s, audit_events_%s', to_char(${day}, 'YYYYMMDD'), to_char(${day} + 1, 'YYYYMMDD')); end $$`,
+      )
+    })
+
     it('a secret that everybody can read', async () => {
       chmodSync(join(folder, 'secret'), 0o644)
       const config = find(await report('config'), 'config')

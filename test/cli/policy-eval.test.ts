@@ -164,7 +164,7 @@ describe('gateway policy eval', function () {
     let database: TestDatabase
     let policy: CompiledPolicy
     const secret = randomBytes(32).toString('base64')
-    const rows = { whole: '', redacted: '', unread: '' }
+    const rows = { whole: '', redacted: '', unread: '', withheld: '' }
 
     before(async () => {
       database = await createTestDatabase()
@@ -208,6 +208,20 @@ describe('gateway policy eval', function () {
         await room.end(event)
       }
       await room.close()
+      const sparing = createAuditRoom({
+        pool: database.pool,
+        writerId: randomUUID(),
+        newId,
+        clock: { nowMs: Date.now },
+        log: { info: quiet, warn: quiet, error: quiet },
+        redaction: { plan: { payload: { level: 'metadata', upstreams: {} }, compact: true } },
+      })
+      const withheld = await decided(
+        call({ startedMs: startedMs + 3, message: toolsCall('{"repo":"kept-to-myself"}') }),
+      )
+      rows.withheld = withheld.call.id
+      await sparing.end(withheld)
+      await sparing.close()
     })
     after(async () => {
       for (const name of Object.keys(environment())) delete process.env[name]
@@ -273,6 +287,14 @@ describe('gateway policy eval', function () {
       const { stdout } = await gateway(['policy', 'eval', '--row', rows.redacted, ...config()])
       expect(stdout).to.include('not exactly: secrets were replaced in the request')
       expect(stdout).to.not.include('hunter2')
+    })
+
+    it('says that a row without payload does not hold what was decided on, and why', async () => {
+      const { stdout } = await gateway(['policy', 'eval', '--row', rows.withheld, ...config()])
+      const text = stdout.replace(/\s+/g, ' ')
+      expect(text).to.include('the arguments are not in the row')
+      expect(text).to.include('the request was not kept, as the configuration asked')
+      expect(text).to.not.include('kept-to-myself')
     })
 
     it('says when another secret was in use', async () => {

@@ -53,11 +53,13 @@ describe('configuration', () => {
       expect(config.auth.anonymous).to.equal(false)
       expect(config.upstreams['github']).to.deep.include({ timeoutMs: 30_000, headers: {}, labels: {} })
       expect(config.audit).to.deep.include({ enabled: true, mode: 'blocking', onFailure: 'deny' })
+      const kept = { payload: 'full', traceEncoding: 'readable', retentionDays: 90, archiveDir: null }
+      expect(config.audit).to.deep.include(kept)
     })
 
     it('fills in what an upstream may take, also in sections that are named in part', () => {
       const { config } = load(
-        'upstreams:\n  a:\n    url: http://a/\n    breaker: { failures: 2 }\n    tools: { "run.query": { timeout_ms: 5 }, plain: {} }\n',
+        'upstreams:\n  a:\n    url: http://a/\n    breaker: { failures: 2 }\n    tools: { "run.query": { timeout_ms: 5 }, plain: { audit_payload: metadata } }\n    audit_payload: request\n',
       )
       expect(config.upstreams['a']).to.deep.include({
         timeoutMs: 30_000,
@@ -67,7 +69,11 @@ describe('configuration', () => {
         maxWaitMs: 1000,
         probeIntervalMs: 30_000,
         breaker: { failures: 2, openMs: 30_000 },
-        tools: { 'run.query': { timeoutMs: 5, redact: [] }, plain: { timeoutMs: null, redact: [] } },
+        tools: {
+          'run.query': { timeoutMs: 5, redact: [], auditPayload: null },
+          plain: { timeoutMs: null, redact: [], auditPayload: 'metadata' },
+        },
+        auditPayload: 'request',
       })
       expect(config.limits.maxDelayMs, 'nothing is refused for want of time').to.equal(null)
     })
@@ -108,6 +114,14 @@ describe('configuration', () => {
       expect(problem('breaker: { failure: 1 }')).to.include({ hint: 'Did you mean failures?' })
       expect(problem('tools: { t: { timeout_ms: 0 } }').path).to.equal('upstreams.a.tools.t.timeout_ms')
       expect(problem('tools: { t: { timeout_m: 5 } }')).to.include({ hint: 'Did you mean timeout_ms?' })
+    })
+
+    it('keeps rows for a while or for ever, but not for less than a day', () => {
+      const audit = (settings: string) => load(`${UPSTREAM}audit: { ${settings} }\n`).config.audit
+      expect(audit('retention_days: null').retentionDays).to.equal(null)
+      expect(audit('archive_dir: old').archiveDir).to.equal(join(folder, 'old'))
+      expect(only(`${UPSTREAM}audit: { retention_days: 0 }\n`).path).to.equal('audit.retention_days')
+      expect(only(`${UPSTREAM}audit: { payload: none }\n`).path).to.equal('audit.payload')
     })
 
     it('cannot be changed afterwards', () => {

@@ -97,6 +97,25 @@ describe('migrate', () => {
     await database.pool.query('select from api_keys')
   })
 
+  it('compresses what is large with lz4 where the server has it, also when it has learnt it only since', async () => {
+    await migrate(database)
+    const compressionOf = async (table: string) => {
+      const { rows } = await database.ownerPool.query<{ way: string }>(
+        `select distinct attcompression::text as way from pg_attribute
+         where attrelid = $1::regclass and attname in ('decision', 'request_json', 'response_json')`,
+        [table],
+      )
+      return rows.map(({ way }) => way)
+    }
+    const [whole] = await compressionOf('audit_events')
+    await database.ownerPool.query('alter table audit_events alter column decision set compression pglz')
+    const { rows } = await database.pool.query<{ day: string }>(
+      `select to_char(day, 'YYYYMMDD') as day, audit_create_day(day) from (select (now() at time zone 'UTC')::date as day) d`,
+    )
+    expect(await compressionOf(`audit_events_${rows[0]?.day}`)).to.deep.equal([whole])
+    expect(whole).to.be.oneOf(['l', ''])
+  })
+
   it('keeps a failing step out altogether, and the ones before it', async () => {
     const migrations = [step(1, 'create table one ()'), step(2, 'create table two (); select 1/0')]
     const error = await migrate({ ...database, migrations }).catch((thrown: Error) => thrown)

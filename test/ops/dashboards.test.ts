@@ -68,6 +68,7 @@ function recordAll(metrics: Metrics): void {
   const serving = { revision: 'r', digest: 'sha256:1' }
   for (const result of ['replaced', 'unchanged', 'failed'] as const) metrics.recordReload(result, serving)
   metrics.recordUpstreamWait('desk', 1)
+  metrics.recordAuditRow(1)
 }
 
 function attempt(outcome: (typeof OUTCOMES)[number]): AuditEvent {
