@@ -234,6 +234,7 @@ function openHttp(config: Config, secret: string, pressure: Pressure): HttpRoom 
     trustedProxies: config.trustedProxies,
     maxBodyBytes: config.limits.maxBodyBytes,
     sessionKey: deriveKey(secret, 'session'),
+    taskKey: deriveKey(secret, 'task'),
     admits: pressure.admits,
   })
 }

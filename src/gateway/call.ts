@@ -23,9 +23,9 @@ import type {
   Evaluation,
   Exchange,
   Limit,
-  Message,
   PolicyRevision,
   Principal,
+  Reading,
   Reply,
   ReplyHead,
   RequestHead,
@@ -54,13 +54,15 @@ export interface Rooms {
     /** Host, Origin, duplicate security headers. Looks at the head only. */
     admit(head: RequestHead): Admission
     /** Bounded, strictly scanned body -> message; session ids verified against principal and mount. */
-    read(exchange: Exchange, principal: Principal): Promise<Message>
+    read(exchange: Exchange, principal: Principal): Promise<Reading>
     /** Method and name from a body that has already arrived; null when there is none or it is not readable. */
     hint(exchange: Exchange): Promise<Call['hint']>
     /** The head of a streamed reply: allowed headers, our request id, the session id wrapped for this principal. */
     openHead(call: Call, head: UpstreamHead): ReplyHead
     replyWith(call: Call, answer: UpstreamAnswer): Reply
     replyRefusal(call: Call, error: GatewayError): Reply
+    /** The id under which this caller may name the upstream's task. Throws `upstream_failed` for an unusable id. */
+    bindTask(call: Call, upstreamId: string): string
   }
   readonly auth: {
     /** Throws `unauthenticated`; `address_throttled` for an address that keeps failing; `auth_unavailable`. */
@@ -133,19 +135,29 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
   const stages = createStages(rooms, streams)
   let inFlight = 0
 
-  return { attempt, recheckStreams: streams.recheck, endStreams: streams.endAll }
+  return {
+    attempt: (exchange) => attempt(exchange, null),
+    recheckStreams: streams.recheck,
+    endStreams: streams.endAll,
+  }
 
-  async function attempt(exchange: Exchange): Promise<void> {
-    const call = openCall(rooms, exchange.head)
+  /** `requestId` of the exchange whose batch this is an element of, else null. */
+  async function attempt(arrived: Exchange, requestId: string | null): Promise<void> {
+    const call = openCall(rooms, arrived.head, requestId)
+    let exchange = arrived
+    let others: Promise<unknown> | null = null
     let ending: Ending | null = null
     let reply: Reply | null = null
     const seat = takeSeat()
     try {
       if (inFlight > limits.maxInFlight) throw new GatewayError('overloaded')
       const admission = await timed(call, 'admit', () => stages.admit(call))
-      call.principal = await timed(call, 'auth', () => stages.authenticate(call, admission, exchange))
+      call.principal = await timed(call, 'auth', () => stages.authenticate(call, admission, arrived))
       seat.hold(await timed(call, 'rate', () => rooms.rate.enter(principalKey(call.principal as Principal))))
-      call.message = await timed(call, 'read', () => stages.read(call, exchange))
+      const reading = await timed(call, 'read', () => stages.read(call, arrived))
+      call.message = reading.message
+      exchange = reading.exchange
+      others = attemptAll(reading.others, call.requestId)
       const tool = await timed(call, 'authz', () => stages.authorize(call))
       await timed(call, 'rate', () => stages.chargeLimits(call))
       await timed(call, 'validate', () => stages.validate(call, tool))
@@ -161,8 +173,16 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
       ending = refused(call, error, reply, rooms.clock.monotonicMs())
     } finally {
       seat.leave()
-      await close(exchange, call, ending as Ending, reply as Reply)
+      await Promise.all([close(exchange, call, ending as Ending, reply as Reply), others])
     }
+  }
+
+  /** The other elements of a batch pass the whole pipeline, beside the first one and each on its own. */
+  function attemptAll(exchanges: readonly Exchange[], requestId: string): Promise<unknown> {
+    const all = Promise.all(exchanges.map((exchange) => attempt(exchange, requestId)))
+    // Looked at when the first one has ended, which may be later than a fault.
+    all.catch(() => undefined)
+    return all
   }
 
   /** Counts a call in flight, here and wherever `hold` is told of; `leave` takes it off all counts, once. */

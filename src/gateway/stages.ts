@@ -14,6 +14,7 @@ import type {
   Exchange,
   Message,
   Principal,
+  Reading,
   Target,
   ToolEntry,
   UpstreamAnswer,
@@ -24,7 +25,7 @@ import { chargeLimits, refuseUnlessAllowed } from './verdict.ts'
 export interface Stages {
   admit(call: Call): Admission
   authenticate(call: Call, admission: Admission, exchange: Exchange): Promise<Principal>
-  read(call: Call, exchange: Exchange): Promise<Message>
+  read(call: Call, exchange: Exchange): Promise<Reading>
   /** Returns the tool's catalogue entry for `validate`; null when the call is not a tools/call. */
   authorize(call: Call): Promise<ToolEntry | null>
   chargeLimits(call: Call): Promise<void>

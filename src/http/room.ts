@@ -1,7 +1,7 @@
 /** The door of the HTTP room for the spine: what `admit` and `read` need, and how outcomes become replies. */
 import { GatewayError } from '../errors.ts'
 import type { Rooms } from '../gateway/call.ts'
-import type { RequestHead } from '../gateway/types.ts'
+import type { Principal, RequestHead } from '../gateway/types.ts'
 import { createClientAddress } from './address.ts'
 import { admitHead } from './admit.ts'
 import { headerOf } from './content.ts'
@@ -9,6 +9,7 @@ import { readHint, readMessage } from './read.ts'
 import { openHead, replyRefusal, replyWith } from './reply.ts'
 import { createSessionBinder } from './session.ts'
 import { createHostList, createOriginList } from './site.ts'
+import { createTaskBinder } from './task.ts'
 
 /** What the room is made from. */
 export interface HttpRoomOptions {
@@ -23,6 +24,8 @@ export interface HttpRoomOptions {
   readonly admits?: (head: RequestHead) => boolean
   /** Secret of at least 32 bytes that binds session ids; the same on every replica. */
   readonly sessionKey: Uint8Array
+  /** The same for task ids. */
+  readonly taskKey: Uint8Array
 }
 
 /** One for all: refusing is what there is least time for, and the stack of each would tell nothing. */
@@ -45,7 +48,8 @@ export function createHttpRoom(options: HttpRoomOptions): HttpRoom {
     isAllowedOrigin: createOriginList(options.allowedOrigins),
     clientAddress,
   }
-  const reading = { maxBodyBytes: options.maxBodyBytes, sessions }
+  const tasks = createTaskBinder(options.taskKey)
+  const reading = { maxBodyBytes: options.maxBodyBytes, sessions, tasks }
   return {
     admit(head) {
       if (options.admits?.(head) === false) throw OVERLOADED
@@ -56,6 +60,10 @@ export function createHttpRoom(options: HttpRoomOptions): HttpRoom {
     openHead: (call, head) => openHead(call, head, sessions),
     replyWith: (call, answer) => replyWith(call, answer, sessions),
     replyRefusal,
+    bindTask: ({ principal, head }, upstreamId) => {
+      const { id, tenant } = principal as Principal
+      return tasks.wrap({ principalId: id, tenant, mount: head.mount }, upstreamId)
+    },
     clientIp: (head) => clientAddress(head.peer, headerOf(head, 'x-forwarded-for')),
   }
 }

@@ -14,6 +14,7 @@ const room = createHttpRoom({
   trustedProxies: ['10.0.0.0/8'],
   maxBodyBytes: 1000,
   sessionKey: KEY,
+  taskKey: KEY,
 })
 
 function bodyOf(reply: Reply): unknown {
@@ -271,6 +272,7 @@ describe('the room', () => {
       trustedProxies: [],
       maxBodyBytes: 1,
       sessionKey: KEY,
+      taskKey: KEY,
     }
     expect(() => createHttpRoom(options)).to.throw(RangeError, 'allowed_hosts')
   })
