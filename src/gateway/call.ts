@@ -11,6 +11,7 @@ import { ENDINGS, GatewayError, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
 import type { KillSwitches } from './killed.ts'
 import { openCall } from './open-call.ts'
+import { createSeats } from './seats.ts'
 import { createStages } from './stages.ts'
 import { createOpenStreams, isLongLived } from './streams.ts'
 import type {
@@ -133,7 +134,7 @@ export interface Spine {
 export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
   const streams = createOpenStreams(rooms)
   const stages = createStages(rooms, streams)
-  let inFlight = 0
+  const seats = createSeats()
 
   return {
     attempt: (exchange) => attempt(exchange, null),
@@ -148,9 +149,9 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
     let others: Promise<unknown> | null = null
     let ending: Ending | null = null
     let reply: Reply | null = null
-    const seat = takeSeat()
+    const seat = seats.take()
     try {
-      if (inFlight > limits.maxInFlight) throw new GatewayError('overloaded')
+      if (seats.taken() > limits.maxInFlight) throw new GatewayError('overloaded')
       const admission = await timed(call, 'admit', () => stages.admit(call))
       call.principal = await timed(call, 'auth', () => stages.authenticate(call, admission, arrived))
       seat.hold(await timed(call, 'rate', () => rooms.rate.enter(principalKey(call.principal as Principal))))
@@ -183,22 +184,6 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
     // Looked at when the first one has ended, which may be later than a fault.
     all.catch(() => undefined)
     return all
-  }
-
-  /** Counts a call in flight, here and wherever `hold` is told of; `leave` takes it off all counts, once. */
-  function takeSeat(): { hold(release: () => void): void; leave(): void } {
-    inFlight += 1
-    const held = [
-      () => {
-        inFlight -= 1
-      },
-    ]
-    return {
-      hold: (release) => void held.push(release),
-      leave: () => {
-        for (const release of held.splice(0)) release()
-      },
-    }
   }
 
   /** Denials count against their principal, but not those that say that it has had too many. */
