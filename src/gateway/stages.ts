@@ -1,13 +1,16 @@
 /** What each stage of the spine does, in the order of the pipeline. Every function throws to end the call early. */
 import { GatewayError } from '../errors.ts'
+import type { Review } from './answer.ts'
 import { reviewAnswer, reviewEvent } from './answer.ts'
 import type { AnswerSink, Rooms } from './call.ts'
 import { refuseKilled, targetOfKilled } from './killed.ts'
+import { authorizeParts } from './parts.ts'
 import type { ServerRequestGate } from './server-request.ts'
 import { createServerRequestGate } from './server-request.ts'
 import type { OpenStreams } from './streams.ts'
-import { authorizeSubscriptions } from './subscriptions.ts'
+import { endedSubscription } from './subscriptions.ts'
 import { target, targetOf } from './targets.ts'
+import { createTaskBook } from './tasks.ts'
 import type {
   Admission,
   Call,
@@ -35,6 +38,7 @@ export interface Stages {
 
 export function createStages(rooms: Rooms, streams: OpenStreams): Stages {
   const gate = createServerRequestGate(rooms)
+  const forwarding = { rooms, gate, tasks: createTaskBook(rooms), streams }
   return {
     admit(call) {
       call.clientIp = rooms.http.clientIp(call.head)
@@ -71,7 +75,7 @@ export function createStages(rooms: Rooms, streams: OpenStreams): Stages {
       call.evaluation = rooms.policy.decide(call)
       refuseUnlessAllowed(call.evaluation)
       refuseUnaskedAnswer(call)
-      await authorizeSubscriptions(rooms, call)
+      await authorizeParts(rooms, gate, call)
       // A tool whose catalogue cannot be read is never called, but a caller who may not use it learns nothing of that.
       if (found?.kind === 'unreadable') throw found.error
       return found?.kind === 'known' ? found.tool : null
@@ -84,21 +88,16 @@ export function createStages(rooms: Rooms, streams: OpenStreams): Stages {
       await rooms.upstreams.validateArguments(call.head.mount, tool, call.message?.argumentsText ?? '{}')
     },
 
-    forward: (call, exchange) => forward({ rooms, gate, streams }, call, exchange),
+    forward: (call, exchange) => forward(forwarding, call, exchange),
   }
 }
 
-interface Forwarding {
-  readonly rooms: Rooms
-  readonly gate: ServerRequestGate
+interface Forwarding extends Review {
   readonly streams: OpenStreams
 }
 
-async function forward(
-  { rooms, gate, streams }: Forwarding,
-  call: Call,
-  exchange: Exchange,
-): Promise<UpstreamAnswer> {
+async function forward(forwarding: Forwarding, call: Call, exchange: Exchange): Promise<UpstreamAnswer> {
+  const { rooms, streams } = forwarding
   const watched = streams.watch(call, exchange.signal)
   const sink: AnswerSink = {
     open(head) {
@@ -106,7 +105,7 @@ async function forward(
       exchange.open(rooms.http.openHead(call, head))
     },
     async event(event) {
-      const relayed = await reviewEvent(rooms, gate, call, event)
+      const relayed = await reviewEvent(forwarding, call, event)
       if (relayed !== null) await exchange.write(relayed)
     },
   }
@@ -115,7 +114,8 @@ async function forward(
     call.upstream = answer.report
     const ended = watched.ended()
     if (ended !== null) throw ended
-    return await reviewAnswer(rooms, gate, call, answer)
+    const reviewed = await reviewAnswer(forwarding, call, answer)
+    return exchange.signal.aborted ? reviewed : endedSubscription(call, reviewed)
   } catch (thrown) {
     throw watched.ended() ?? thrown
   } finally {

@@ -78,6 +78,10 @@ export function requestHeaders(head: RequestHead, message: Message, own: OwnHead
   if (message.era === 'modern') {
     const params = Object.keys(head.headers).filter((name) => name.startsWith('mcp-param-'))
     copy(head, headers, [...ROUTING, ...params])
+    // The client's header names the task by the id that was bound to it.
+    const { taskId } = message.params
+    if (message.method.startsWith('tasks/') && typeof taskId === 'string')
+      headers['mcp-name'] = nameHeader(taskId)
   }
   return Object.assign(headers, own.configured)
 }
@@ -87,6 +91,12 @@ function copy(head: RequestHead, into: Record<string, string>, names: readonly s
     const value = head.headers[name]
     if (typeof value === 'string') into[name] = value
   }
+}
+
+/** A name as a header carries it: in base64 when it would not survive (2026-07-28 `basic/transports/streamable-http`). */
+function nameHeader(name: string): string {
+  const isPlain = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(name) && !name.startsWith('=?')
+  return isPlain ? name : `=?base64?${Buffer.from(name, 'utf8').toString('base64')}?=`
 }
 
 const MAX_SESSION_ID = 1024
