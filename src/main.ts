@@ -181,7 +181,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const admin = openAdmin(building, ground, {
     ...{ auth, kills, policy, reload, upstreams, audit, feed, metrics, drain },
   })
-  const front = openFrontDoor(building, ground, { spine, pressure, drain })
+  const front = openFrontDoor(building, ground, { spine, http, pressure, drain })
   return {
     address: await listen(front, config.listen),
     adminAddress: admin === null ? null : await admin.listen(),
@@ -230,8 +230,9 @@ function openPressure({ config, own }: Building, { clock }: Ground): Pressure {
 function openHttp(config: Config, secret: string, pressure: Pressure): HttpRoom {
   return createHttpRoom({
     allowedHosts: allowedHosts(config),
-    allowedOrigins: config.allowedOrigins,
+    allowedOrigins: allowedOrigins(config),
     trustedProxies: config.trustedProxies,
+    denyAs: config.denyAs,
     maxBodyBytes: config.limits.maxBodyBytes,
     sessionKey: deriveKey(secret, 'session'),
     taskKey: deriveKey(secret, 'task'),
@@ -244,6 +245,10 @@ function allowedHosts(config: Config): readonly string[] {
   const published = config.publicUrl === null ? [] : [new URL(config.publicUrl).host]
   const local = isLoopback(config.listen.host) ? ['localhost', '127.0.0.1', '[::1]'] : []
   return [...config.allowedHosts, ...published, ...local]
+}
+
+function allowedOrigins({ allowedOrigins: listed, publicUrl }: Config): readonly string[] {
+  return publicUrl === null ? listed : [...listed, new URL(publicUrl).origin]
 }
 
 type MetricSources = Pick<MetricsOptions, 'kills' | 'upstreams' | 'pressure'>
@@ -470,11 +475,16 @@ function openAdmin({ config, options, own }: Building, ground: Ground, parts: Ad
 function openFrontDoor(
   { config, options, own }: Building,
   ground: Ground,
-  parts: { readonly spine: Spine; readonly pressure: Pressure; readonly drain: { isDraining: boolean } },
+  parts: Pick<ReloadParts, 'spine'> & {
+    readonly http: HttpRoom
+    readonly pressure: Pressure
+    readonly drain: { isDraining: boolean }
+  },
 ): FrontDoor {
-  const { spine, pressure, drain } = parts
+  const { spine, http, pressure, drain } = parts
   const front = createFrontDoor({
     spine: spine.attempt,
+    preflight: http.preflight,
     tls: config.tls,
     onConnection: pressure.connected,
     newRequestId: () => ground.newId(ground.clock.nowMs()),

@@ -8,6 +8,7 @@ import type { Span, SpanEdit } from '../json/span.ts'
 import { arrayElements, findValue, replaceSpans, sliceOf } from '../json/span.ts'
 import type { Rooms } from './call.ts'
 import { withoutKilled } from './killed.ts'
+import { clientKey } from './open-call.ts'
 import type { ServerRequestGate } from './server-request.ts'
 import { serverRequestOf } from './server-request.ts'
 import { normalisedUri, target } from './targets.ts'
@@ -142,9 +143,11 @@ async function trimList(
   const allowed = await rooms.policy.visible(call, targets)
   const verdicts = rule.kind === 'tool' ? withoutKilled(await rooms.kills.current(), call, allowed) : allowed
   call.listed = [...(call.listed ?? []), ...verdicts]
-  const kept = elements
-    .filter((_, index) => verdicts[index]?.allow === true)
-    .flatMap((span) => shownElement(tasks, call, sliceOf(text, span), rule))
+  const allowedTexts = elements
+    .map((span, index) => ({ name: targets[index]?.name ?? '', text: sliceOf(text, span), at: index }))
+    .filter(({ at }) => verdicts[at]?.allow === true)
+  if (rule.kind === 'tool') rooms.upstreams.learnTools(call.head.mount, clientKey(call), allowedTexts)
+  const kept = allowedTexts.flatMap((element) => shownElement(tasks, call, element.text, rule))
   const edits: SpanEdit[] = [{ span: list, text: `[${kept.join(',')}]` }]
   if (call.message?.era === 'modern') edits.push(privateScope(text))
   return replaceSpans(text, edits)

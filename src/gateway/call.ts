@@ -93,8 +93,17 @@ export interface Rooms {
   readonly upstreams: {
     /** null when no upstream of that name is configured. */
     facts(mount: string): ServerFacts | null
-    /** The tool's catalogue entry; null when unknown even after one shared refresh; `upstream_failed` when unreadable. */
-    findTool(mount: string, name: string): Promise<ToolEntry | null>
+    /**
+     * The tool's catalogue entry, or that of a tool which only this client has been shown; null when unknown even after one
+     * shared refresh; `upstream_failed` when unreadable.
+     */
+    findTool(mount: string, name: string, client?: string | null): Promise<ToolEntry | null>
+    /** A client has been shown these elements of a list of tools (`text` is their scanned JSON). */
+    learnTools(
+      mount: string,
+      client: string,
+      shown: readonly { readonly name: string; readonly text: string }[],
+    ): void
     /** Throws `invalid_arguments`. */
     validateArguments(mount: string, tool: ToolEntry, argumentsText: string): Promise<void>
     /** Sends the message on and returns the final answer. */

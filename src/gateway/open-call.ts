@@ -33,3 +33,8 @@ export function openCall(
     timingsUs: {},
   }
 }
+
+/** Whom an upstream shows what it shows: a session, or a principal without one. */
+export function clientKey({ message, principal }: Call): string {
+  return message?.session?.hash ?? JSON.stringify([principal?.tenant, principal?.id])
+}

@@ -3,8 +3,9 @@ import { GatewayError } from '../errors.ts'
 import type { Review } from './answer.ts'
 import { reviewAnswer, reviewEvent } from './answer.ts'
 import type { AnswerSink, Rooms } from './call.ts'
+import { authorizeContents } from './contents.ts'
 import { refuseKilled, targetOfKilled } from './killed.ts'
-import { authorizeParts } from './parts.ts'
+import { clientKey } from './open-call.ts'
 import type { ServerRequestGate } from './server-request.ts'
 import { createServerRequestGate } from './server-request.ts'
 import type { OpenStreams } from './streams.ts'
@@ -75,7 +76,7 @@ export function createStages(rooms: Rooms, streams: OpenStreams): Stages {
       call.evaluation = rooms.policy.decide(call)
       refuseUnlessAllowed(call.evaluation)
       refuseUnaskedAnswer(call)
-      await authorizeParts(rooms, gate, call)
+      await authorizeContents(rooms, gate, call)
       // A tool whose catalogue cannot be read is never called, but a caller who may not use it learns nothing of that.
       if (found?.kind === 'unreadable') throw found.error
       return found?.kind === 'known' ? found.tool : null
@@ -144,7 +145,11 @@ type Found =
 
 async function lookUp(rooms: Rooms, call: Call): Promise<Found> {
   try {
-    const tool = await rooms.upstreams.findTool(call.head.mount, (call.target as Target).name)
+    const tool = await rooms.upstreams.findTool(
+      call.head.mount,
+      (call.target as Target).name,
+      clientKey(call),
+    )
     return tool === null ? { kind: 'unknown' } : { kind: 'known', tool }
   } catch (thrown) {
     if (thrown instanceof GatewayError) return { kind: 'unreadable', error: thrown }

@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { NextFunction, Request, Response } from 'express'
 import express from 'express'
-import type { Exchange } from '../gateway/types.ts'
+import type { Exchange, ReplyHead, RequestHead } from '../gateway/types.ts'
 import { announcesBody } from './body.ts'
 import { HttpExchange } from './exchange.ts'
 import { createExpressServer } from './express-prototypes.ts'
@@ -63,6 +63,8 @@ export interface FrontDoorOptions {
   readonly tls?: { readonly certFile: string; readonly keyFile: string } | null
   /** Told of every connection that is accepted. */
   readonly onConnection?: () => void
+  /** The answer to a preflight of a browser; null = an attempt. Absent = all are attempts. */
+  readonly preflight?: (head: RequestHead) => ReplyHead | null
   /** An id for the answers that never reach the spine. */
   readonly newRequestId: () => string
   readonly log: {
@@ -107,8 +109,7 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
     const exchange = new HttpExchange(request, response, mount, limits)
     if (closing) exchange.drainConnection()
     open.add(exchange)
-    const attempt = options
-      .spine(exchange)
+    const attempt = answer(exchange)
       .catch((fault: unknown) => {
         options.log.error({ err: fault }, 'an attempt failed outside the spine')
         exchange.abort()
@@ -118,6 +119,13 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
         attempts.delete(attempt)
       })
     attempts.add(attempt)
+  }
+
+  async function answer(exchange: HttpExchange): Promise<void> {
+    const preflight = options.preflight?.(exchange.head) ?? null
+    if (preflight === null) return await options.spine(exchange)
+    const headers = { ...commonHeaders(options.newRequestId()), ...preflight.headers }
+    await exchange.finish({ status: preflight.status, headers, message: null, frame: null })
   }
 
   function everyExchange(visit: (exchange: HttpExchange) => void): void {

@@ -131,7 +131,8 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
 
   return {
     facts: (mount) => upstreams.get(mount)?.facts ?? null,
-    findTool: (mount, name) => upstream(mount).find(name),
+    findTool: (mount, name, client = null) => upstream(mount).find(name, client),
+    learnTools: (mount, client, shown) => upstream(mount).learn(client, shown),
     validateArguments: check.validate,
     forward: (call, sink, signal) => upstream(call.head.mount).forward(call, sink, signal),
     refuseServerRequest: (call, idText) => upstream(call.head.mount).refuseServerRequest(call, idText),

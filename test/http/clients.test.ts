@@ -84,6 +84,7 @@ describe('unmodified clients', () => {
       allowedHosts: ['127.0.0.1'],
       allowedOrigins: [],
       trustedProxies: [],
+      denyAs: 'http',
       maxBodyBytes: 100_000,
       sessionKey: Buffer.alloc(32, 1),
       taskKey: Buffer.alloc(32, 2),

@@ -9,7 +9,7 @@ import { normalisedUri, target } from './targets.ts'
 import type { Call, Message, Target } from './types.ts'
 
 /** @throws GatewayError `policy_denied`, `invalid_params` */
-export async function authorizeParts(
+export async function authorizeContents(
   rooms: Pick<Rooms, 'policy'>,
   gate: ServerRequestGate,
   call: Call,
