@@ -80,12 +80,15 @@ function arrayOf(answers: readonly Reply[]): Reply {
   const shared = Object.entries(first.headers).filter(([name, value]) =>
     others.every(({ headers }) => headers[name] === value),
   )
-  const message = `[${answers.map((reply) => reply.message?.toString('utf8')).join(',')}]`
+  const parts = answers.flatMap(({ message }, index) => [
+    Buffer.from(index === 0 ? '[' : ','),
+    message ?? Buffer.alloc(0),
+  ])
   return {
     status: isSame ? first.status : 200,
     inBand: isSame && first.inBand === true,
     headers: { ...Object.fromEntries(shared), 'content-type': 'application/json' },
-    message: Buffer.from(message),
+    message: Buffer.concat([...parts, Buffer.from(']')]),
     frame: null,
   }
 }
