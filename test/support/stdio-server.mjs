@@ -37,7 +37,8 @@ if (flags.has('--fork')) {
 }
 if (process.env.PID_FILE) writeFileSync(process.env.PID_FILE, String(process.pid))
 
-const names = 'echo pid env wait release late progress ask die garbage endless overlong flood twin hang changed seen digits'
+const names =
+  'echo pid env wait release late progress ask die garbage endless overlong flood twin hang changed seen digits'
 const TOOLS = names.split(' ').map((name) => ({ name, inputSchema: { type: 'object' } }))
 const INFO = {
   capabilities: { tools: { listChanged: true }, logging: {}, resources: { subscribe: true } },
@@ -58,7 +59,9 @@ function call(id, { name, arguments: args = {}, _meta = {} }, line) {
       return answer(text(JSON.stringify(seen)))
     case 'digits':
       // The line as it came, back in a member of the result.
-      return write(`{"result":{"content":[],"structuredContent":{"line":${line}}},"id":${id},"jsonrpc":"2.0"}`)
+      return write(
+        `{"result":{"content":[],"structuredContent":{"line":${line}}},"id":${id},"jsonrpc":"2.0"}`,
+      )
     case 'wait':
       return waiting.set(id, answer)
     case 'release':
@@ -67,7 +70,10 @@ function call(id, { name, arguments: args = {}, _meta = {} }, line) {
       return answer(text('done'))
     case 'progress':
       for (let step = 1; step <= (args.steps ?? 3); step += 1)
-        send({ method: 'notifications/progress', params: { progressToken: _meta.progressToken, progress: step } })
+        send({
+          method: 'notifications/progress',
+          params: { progressToken: _meta.progressToken, progress: step },
+        })
       return answer(text('done'))
     case 'ask': {
       const question = `q${nextId++}`

@@ -7,6 +7,7 @@
  */
 import { Dispatcher } from 'undici'
 import { GatewayError, toGatewayError } from '../../errors.ts'
+import { EVERY_CAPABILITY } from '../catalog-client.ts'
 import type { ChildSurroundings, StdioCommand } from './child.ts'
 import { HttpReply } from './http-reply.ts'
 import { createModernTraffic } from './modern-traffic.ts'
@@ -53,8 +54,10 @@ export function createStdioBridge(options: StdioBridgeOptions): StdioBridge {
     clock: options.surroundings.clock,
     onSharedEnd: (session) => shared.forget(session),
   })
-  const shared: SharedTraffic = createSharedTraffic({ ...options, sessions })
-  const modern = createModernTraffic(options)
+  // Where only the gateway itself uses it, it lists what it offers to any of the clients.
+  const capabilities = options.sessions === 'shared' ? {} : EVERY_CAPABILITY
+  const shared: SharedTraffic = createSharedTraffic({ ...options, sessions, capabilities })
+  const modern = createModernTraffic({ ...options, capabilities })
   const own = createOwnTraffic({ ...options, sessions })
 
   async function serve(request: BridgeRequest, reply: HttpReply, isShared: boolean): Promise<void> {

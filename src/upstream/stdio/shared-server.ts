@@ -1,6 +1,6 @@
 /**
- * A stdio server that many clients use at the same time. For 2025-x revisions the gateway is its client: it does the
- * handshake, and claims no capability, because nobody could say which of the clients a request is for. On 2026-07-28 every
+ * A stdio server that many clients use at the same time. For 2025-x revisions the gateway is its client and does the
+ * handshake; what the server asks is refused, because nobody could say which of the clients it is for. On 2026-07-28 every
  * request stands alone, so that the clients speak for themselves.
  */
 import { GatewayError, toGatewayError } from '../../errors.ts'
@@ -31,6 +31,8 @@ export interface SharedServerOptions {
   readonly surroundings: ChildSurroundings & { readonly clock: { monotonicMs(): number } }
   readonly random: () => number
   readonly startTimeoutMs: number
+  /** What the handshake claims: nothing where clients share the server, whose requests could be for any of them. */
+  readonly capabilities: object
   /** Version of the gateway, as servers see it. */
   readonly version: string
   readonly onUnsolicited: (link: Link, message: Unsolicited) => void
@@ -117,10 +119,13 @@ class EraVerdict extends GatewayError {
   }
 }
 
-async function handshake(link: Link, { startTimeoutMs, version }: SharedServerOptions): Promise<string> {
+async function handshake(
+  link: Link,
+  { startTimeoutMs, version, capabilities }: SharedServerOptions,
+): Promise<string> {
   const params = {
     protocolVersion: LEGACY_VERSION,
-    capabilities: {},
+    capabilities,
     clientInfo: { name: 'mcp-policy-gateway', version },
   }
   const answer = await askOnce(link, 'initialize', params, startTimeoutMs)
