@@ -80,7 +80,9 @@ async function ask(name: string, upstream: UpstreamConfig): Promise<Answer> {
   const statuses: number[] = []
   const { url, dispatcher, close } = reach(name, upstream)
   const started = performance.now()
-  const common = () => ({ status: statuses.at(-1) ?? null, ms: performance.now() - started })
+  // The statuses of a stdio server are the bridge's own.
+  const status = (): number | null => (upstream.stdio === null ? (statuses.at(-1) ?? null) : null)
+  const common = () => ({ status: status(), ms: performance.now() - started })
   try {
     const { tools, protocolVersion } = await listTools(
       {

@@ -22,8 +22,9 @@ import { legacy, modern, post } from '../support/rpc.ts'
 import { until } from '../support/until.ts'
 
 const NODE = process.execPath
-const packaged = (name: string): string =>
-  fileURLToPath(new URL(`../../node_modules/@modelcontextprotocol/${name}/dist/index.js`, import.meta.url))
+const FILESYSTEM = fileURLToPath(import.meta.resolve('@modelcontextprotocol/server-filesystem/dist/index.js'))
+const MEMORY = fileURLToPath(import.meta.resolve('@modelcontextprotocol/server-memory/dist/index.js'))
+const EVERYTHING = fileURLToPath(import.meta.resolve('@modelcontextprotocol/server-everything/dist/index.js'))
 const FIXTURE = fileURLToPath(new URL('../support/stdio-server.mjs', import.meta.url))
 const DUAL = fileURLToPath(new URL('../support/stdio-dual-server.ts', import.meta.url))
 const PYTHON = fileURLToPath(new URL('../support/stdio_server.py', import.meta.url))
@@ -49,14 +50,14 @@ describe('stdio upstreams behind the gateway', function () {
       () => true,
       () => false,
     )
-    const everything = [NODE, packaged('server-everything'), 'stdio']
+    const everything = [NODE, EVERYTHING, 'stdio']
     gateway = await startTestGateway({
       policies: { 'authz/rules.rego': POLICY },
       environment: { PATH: process.env['PATH'] ?? '' },
       upstreams: {
-        files: { command: [NODE, packaged('server-filesystem'), folder], cwd: folder },
+        files: { command: [NODE, FILESYSTEM, folder], cwd: folder },
         memory: {
-          command: [NODE, packaged('server-memory')],
+          command: [NODE, MEMORY],
           env: { MEMORY_FILE_PATH: join(folder, 'memory.jsonl') },
           sessions: 'shared',
           cwd: folder,

@@ -1,8 +1,11 @@
-"""A stdio server on the official Python SDK (package mcp)."""
+"""A stdio server on the official Python SDK (package mcp), whose class has another name since version 2."""
 
-from mcp.server.fastmcp import FastMCP
+try:
+    from mcp.server.mcpserver import MCPServer
+except ModuleNotFoundError:
+    from mcp.server.fastmcp import FastMCP as MCPServer
 
-server = FastMCP("python")
+server = MCPServer("python")
 
 
 @server.tool()

@@ -481,6 +481,10 @@ describe('a stdio upstream', function () {
     it('or is not there at all, is a failed upstream', async () => {
       const upstreams = start([], { command: ['/nonexistent/server'] })
       expect((await refusal(initialize(upstreams))).detail).to.contain('it could not be started (ENOENT)')
+      await refusal(upstreams.tools('up'))
+      expect(upstreams.states()[0]?.lastError).to.contain('it could not be started (ENOENT)')
+      const long = start([], { command: [process.execPath, 'x'.repeat(4_000_000)] })
+      expect((await refusal(initialize(long))).detail).to.contain('it could not be started (E2BIG)')
     })
 
     it('by ignoring the end of its input and SIGTERM is killed, with all it has started', async () => {

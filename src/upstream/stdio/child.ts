@@ -61,12 +61,19 @@ const GROUP_POLL_MS = 50
 /** Time for the last bytes of a process that has gone. */
 const LAST_WORDS_MS = 250
 
+/** Throws `upstream_failed`; most of what may go wrong comes as `onEnd`. */
 export function startChild(
   command: StdioCommand,
   surroundings: ChildSurroundings,
   hooks: ChildHooks,
 ): StdioChild {
-  return new RunningChild(command, surroundings, hooks)
+  try {
+    return new RunningChild(command, surroundings, hooks)
+  } catch (thrown) {
+    // Most reasons come as an event; arguments that are too long, for one, do not.
+    const { code, name } = thrown as NodeJS.ErrnoException
+    throw startFault(code ?? name, thrown)
+  }
 }
 
 type Process = ChildProcessByStdio<Writable, Readable, Readable>
@@ -133,13 +140,12 @@ class RunningChild implements StdioChild {
 
   /** Without the guard's eye on it, it must not run. */
   #guarded(guard: Guard): () => void {
-    if (this.pid === null) return () => undefined
     try {
-      return guard.watch(this.pid)
+      if (this.pid !== null) return guard.watch(this.pid)
     } catch (thrown) {
-      this.#signal('SIGKILL')
-      throw fault('nobody would end it if the gateway were killed', thrown)
+      setImmediate(() => this.fail(fault('nobody would end it if the gateway were killed', thrown)))
     }
+    return () => undefined
   }
 
   #watchEnd(): Promise<void> {
@@ -147,7 +153,7 @@ class RunningChild implements StdioChild {
       this.#process.on('error', (error: NodeJS.ErrnoException) => {
         if (this.pid !== null) return
         resolve()
-        this.fail(fault(`it could not be started (${error.code ?? error.name}): see command and cwd`, error))
+        this.fail(startFault(error.code ?? error.name, error))
       })
       this.#process.on('exit', (code, signal) => {
         if (this.#closing === null) this.#reason ??= fault(`it ended (${signal ?? `exit code ${code}`})`)
@@ -223,4 +229,12 @@ function inTurns(stream: Readable, take: (chunk: Buffer) => void): void {
 /** The process is at fault, and with it the whole upstream. */
 export function fault(detail: string, cause?: unknown): GatewayError {
   return new ConnectionFault('upstream_failed', { detail, ...(cause === undefined ? {} : { cause }) })
+}
+
+/** The process never ran. */
+export class StartFault extends ConnectionFault {}
+
+function startFault(code: string, cause: unknown): StartFault {
+  const detail = `it could not be started (${code}): see command and cwd`
+  return new StartFault('upstream_failed', { detail, cause })
 }

@@ -67,7 +67,7 @@ const SHOWN_GARBAGE = 3
 /** A server that leaves a ping unanswered so long, and says nothing else, hangs. */
 const PING_TIMEOUT_MS = 5000
 
-/** Starts the server. Throws nothing: a server that does not start fails what it is asked. */
+/** Starts the server. A server that does not start fails what it is asked; some do so here (`upstream_failed`). */
 export function openLink(options: LinkOptions): Link {
   return new ChildLink(options)
 }

@@ -7,6 +7,7 @@ import { GatewayError, toGatewayError } from '../../errors.ts'
 import { findValue, replaceSpans, sliceOf } from '../../json/span.ts'
 import { asObject } from '../response.ts'
 import type { ChildSurroundings, StdioCommand } from './child.ts'
+import { StartFault } from './child.ts'
 import type { Link, Unsolicited } from './link.ts'
 import { openLink } from './link.ts'
 import type { Supervisor } from './supervisor.ts'
@@ -88,7 +89,8 @@ export function createSharedServer(era: 'legacy' | 'modern', options: SharedServ
       void link.close()
       // Some servers end when they are asked anything but `initialize`.
       const holdsMs = thrown instanceof EraVerdict ? thrown.holdsMs : SILENT_VERDICT_MS
-      if (!(thrown instanceof EraVerdict || era === 'modern') || wasReady) throw toGatewayError(thrown)
+      const isVerdict = thrown instanceof EraVerdict || (era === 'modern' && !(thrown instanceof StartFault))
+      if (!isVerdict || wasReady) throw toGatewayError(thrown)
       wrongEraUntil = clock.monotonicMs() + holdsMs
       throw new WrongEraError()
     }
