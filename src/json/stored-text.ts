@@ -7,6 +7,7 @@
  * with the shortest escapes. Text that `jsonb` refuses comes out in a form that it refuses as well.
  */
 
+const FEW_MEMBERS = 16
 /** Beyond it PostgreSQL refuses the number, and spelling it out would only cost memory. */
 const MAX_EXPONENT = 140_000
 
@@ -70,7 +71,7 @@ class Printer {
     if (code === QUOTE) return this.#string()
     if (code === OPEN_BRACE) return this.#openObject()
     if (code === OPEN_BRACKET) return this.#openArray()
-    return this.#literal()
+    return this.#word('true') ?? this.#word('false') ?? this.#word('null') ?? this.#number()
   }
 
   #openArray(): string | null {
@@ -150,13 +151,18 @@ class Printer {
     return JSON.stringify(JSON.parse(text.slice(start, this.#at)))
   }
 
-  #literal(): string {
-    LITERAL.lastIndex = this.#at
-    const match = LITERAL.exec(this.#text)
+  #word(word: string): string | null {
+    if (!this.#text.startsWith(word, this.#at)) return null
+    this.#at += word.length
+    return word
+  }
+
+  #number(): string {
+    NUMBER.lastIndex = this.#at
+    const match = NUMBER.exec(this.#text)
     if (match === null) throw this.#fault()
-    const [token, integer, fraction = '', exponent] = match
+    const [token, integer = '', fraction = '', exponent] = match
     this.#at += token.length
-    if (integer === undefined) return token
     return exponent === undefined
       ? printPlain(token)
       : printExponent(token, integer, fraction, Number(exponent))
@@ -177,8 +183,7 @@ class Printer {
   }
 }
 
-/** A number in its parts, or one of the three words. */
-const LITERAL = /-?(0|[1-9]\d*)(?:\.(\d+))?(?:[eE]([+-]?\d+))?|true|false|null/y
+const NUMBER = /-?(0|[1-9]\d*)(?:\.(\d+))?(?:[eE]([+-]?\d+))?/y
 
 /** Index after the closing quote of a string whose content begins at `at`. */
 function escapedEnd(text: string, from: number): number {
@@ -209,7 +214,8 @@ function printExponent(token: string, integer: string, fraction: string, exponen
 
 function printMembers({ members, isAscii }: Container): string {
   const compare = isAscii ? compareAscii : compareBytes
-  if (!isInOrder(members, compare)) members.sort(compare)
+  if (members.length > FEW_MEMBERS) members.sort(compare)
+  else sortFew(members, compare)
   let text = '{'
   for (let at = 0; at < members.length; at += 1) {
     const member = members[at]
@@ -220,12 +226,15 @@ function printMembers({ members, isAscii }: Container): string {
   return `${text}}`
 }
 
-function isInOrder(members: readonly Member[], compare: (left: Member, right: Member) => number): boolean {
-  for (let at = 1; at < members.length; at += 1) {
-    const [left, right] = [members[at - 1], members[at]]
-    if (left !== undefined && right !== undefined && compare(left, right) > 0) return false
+/** A plain insertion sort: for a handful of members several times as fast as the built-in one, and stable like it. */
+function sortFew(members: Member[], compare: (left: Member, right: Member) => number): void {
+  for (let from = 1; from < members.length; from += 1) {
+    const member = members[from] as Member
+    let to = from
+    for (; to > 0 && compare(members[to - 1] as Member, member) > 0; to -= 1)
+      members[to] = members[to - 1] as Member
+    members[to] = member
   }
-  return true
 }
 
 function compareAscii({ name: left }: Member, { name: right }: Member): number {
