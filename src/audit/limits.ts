@@ -1,5 +1,6 @@
 /** The audit room's bounds, what it needs, and the shapes in which it tells how it is. */
 import type { Pool } from 'pg'
+import type { Checkpoint, Signer } from './signing.ts'
 import type { StoreCounters } from './store.ts'
 
 /** Bounds of the room. */
@@ -91,6 +92,10 @@ export interface AuditRoomOptions {
   readonly log: AuditLog
   /** Further names of members whose values are never stored. */
   readonly redactKeys?: readonly string[]
+  /** Signs checkpoints of the chain; null: none are made. */
+  readonly signer?: Signer | null
+  /** Told of every checkpoint that is committed. Must neither throw nor wait. */
+  readonly onCheckpoint?: (checkpoint: Checkpoint) => void
   readonly limits?: Partial<AuditLimits>
   /** Told of every change; for readiness. Must not throw. */
   readonly onState?: (state: AuditState) => void

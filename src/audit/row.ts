@@ -1,7 +1,10 @@
 /** One row of `audit_events` as the writer holds it, and the lesser forms it takes when the database refuses it. Pure. */
 import type { Outcome } from '../errors.ts'
+import { toStoredText } from '../json/stored-text.ts'
+import type { Leaf, PayloadTexts } from './chain.ts'
+import { digestPayload, newSalt, toRowText } from './chain.ts'
 
-/** The columns as DESIGN names them, without `writer`, `seq` and `leaf`, which the writer adds. JSON columns hold JSON text. */
+/** The columns as DESIGN names them, without `writer`, `seq`, `salt` and `leaf`, which the store adds. JSON columns hold JSON text. */
 export interface AuditRow {
   /** UUID v7; its millisecond is `ts`. */
   readonly id: string
@@ -72,22 +75,76 @@ const COLUMNS = {
   response_json: 'jsonb',
   decision: 'jsonb',
   redaction: 'jsonb',
-} as const satisfies Record<Exclude<keyof AuditRow, 'core'> | 'writer' | 'seq', string>
+  salt: 'bytea',
+  leaf: 'bytea',
+} as const satisfies Record<Exclude<keyof AuditRow, 'core'> | 'writer' | 'seq' | 'salt' | 'leaf', string>
 
 const NAMES = Object.keys(COLUMNS).join(', ')
 
-/** Stores an array of records (`$1`, see {@link toRecord}). A row that is already there is left as it is. */
+/**
+ * Stores an array of records (`$1`, see {@link toRecord}). A row that is already there is refused (SQLSTATE 23505), and with
+ * it the whole statement: those after it have been chained to something else than what is stored.
+ */
 export const INSERT_ROWS = `insert into audit_events (${NAMES})
 select ${NAMES} from jsonb_to_recordset($1::jsonb) as r(${Object.entries(COLUMNS)
   .map(([name, type]) => `${name} ${type}`)
-  .join(', ')})
-on conflict (ts, id) do nothing`
+  .join(', ')})`
 
-/** The row as JSON text for {@link INSERT_ROWS}: JSON columns are spliced in as they are, never parsed again. */
-export function toRecord(row: AuditRow, writer: string, seq: number): string {
+/** The same, and in the same transaction checkpoints (`$2`, an array of records). */
+export const INSERT_ROWS_AND_CHECKPOINTS = `with checkpoints as (${insertCheckpoints('$2')})
+${INSERT_ROWS}`
+
+/** Checkpoints alone (`$1`). */
+export const INSERT_CHECKPOINTS = insertCheckpoints('$1')
+
+/** One that is there already stays as it is: it must not stand in the way of rows. */
+function insertCheckpoints(parameter: string): string {
+  return `insert into audit_checkpoints (writer, seq, leaf, rows, ts, key_id, signature)
+  select writer, seq, leaf, rows, ts, key_id, signature from jsonb_to_recordset(${parameter}::jsonb) as c(writer uuid,
+    seq bigint, leaf bytea, rows bigint, ts timestamptz, key_id text, signature text) on conflict (writer, seq) do nothing`
+}
+
+/** A row ready to be stored, but for its leaf. */
+export interface Prepared {
+  /** JSON text for {@link INSERT_ROWS}, without `leaf` and the closing brace; see {@link toRecord}. */
+  readonly record: string
+  /** What the leaf covers. */
+  readonly text: string
+}
+
+/**
+ * Brings the row into the form in which it will be read back, and takes its digests from that. Throws SyntaxError when a
+ * JSON column is not JSON.
+ */
+export function prepareRow(row: AuditRow, writer: string, seq: number): Prepared {
   const { request_json, response_json, decision, redaction, core: _core, ...plain } = row
-  const head = JSON.stringify({ ...plain, writer, seq })
-  return `${head.slice(0, -1)},"request_json":${request_json},"response_json":${response_json},"decision":${decision},"redaction":${redaction}}`
+  const salt = newSalt()
+  const texts: PayloadTexts = {
+    request_json: stored(request_json),
+    response_json: stored(response_json),
+    decision: toStoredText(decision),
+    redaction: stored(redaction),
+  }
+  const columns = { ...plain, ts: Date.parse(row.ts), writer, seq: String(seq), ...positiveZeros(row) }
+  const head = JSON.stringify({ ...plain, writer, seq, salt: `\\x${salt}` })
+  return {
+    record: `${head.slice(0, -1)},"request_json":${texts.request_json},"response_json":${texts.response_json},"decision":${texts.decision},"redaction":${texts.redaction}`,
+    text: toRowText(columns, digestPayload(texts, salt)),
+  }
+}
+
+/** The JSON text of a prepared row with its leaf. */
+export function toRecord(record: string, leaf: Leaf): string {
+  return `${record},"leaf":"\\\\x${leaf}"}`
+}
+
+function stored(json: string | null): string | null {
+  return json === null ? null : toStoredText(json)
+}
+
+/** JSON has one zero. */
+function positiveZeros({ latency_ms, upstream_ms }: AuditRow) {
+  return { latency_ms: latency_ms + 0, upstream_ms: upstream_ms === null ? null : upstream_ms + 0 }
 }
 
 /** Why a row is not stored as it was made. */
@@ -163,13 +220,14 @@ function spliced(object: string, member: string, json: string): string {
   return `${object.slice(0, -1)},${JSON.stringify(member)}:${json}}`
 }
 
-/** The row moved to another moment, because its own day cannot be stored; its decision says so. */
-export function redated(row: AuditRow, id: string, ms: number): AuditRow {
-  const moved = JSON.stringify({
-    id: row.id,
-    ts: row.ts,
-    why: 'the clock was too far from that of the database',
-  })
+/** The row under another id and moment, because it cannot be stored under its own; its decision says so. */
+export function redated(
+  row: AuditRow,
+  id: string,
+  ms: number,
+  why = 'the clock was too far from that of the database',
+): AuditRow {
+  const moved = JSON.stringify({ id: row.id, ts: row.ts, why })
   return {
     ...row,
     id,
