@@ -10,10 +10,13 @@ import type { Admin } from './admin/admin.ts'
 import { createAdmin } from './admin/admin.ts'
 import type { Metrics, MetricsOptions } from './admin/metrics.ts'
 import { createMetrics } from './admin/metrics.ts'
+import type { AnchorSet } from './audit/anchors.ts'
+import { createAnchors } from './audit/anchors.ts'
 import { createNoAudit } from './audit/none.ts'
 import { storeRevision } from './audit/revisions.ts'
 import type { AuditWriter } from './audit/writer.ts'
 import { createAuditRoom } from './audit/writer.ts'
+import { loadSigner } from './audit-trust.ts'
 import { countKeys, KEYS_TOPIC } from './auth/key-store.ts'
 import type { AuthRoom } from './auth/room.ts'
 import { createAuthRoom } from './auth/room.ts'
@@ -140,7 +143,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const policy = own(await openPolicyRoom(policyParts), (opened) => opened.close())
   await storeRevision(pools.general, { ...compiled, loadedAt: new Date(ground.clock.nowMs()) })
   const upstreams = openUpstreams(building, ground, (name, ms) => metrics.recordUpstreamWait(name, ms))
-  const audit = await openAudit(building, ground, pools)
+  const audit = await openAudit(building, ground, { pools, home: database.home })
   const pressure = openPressure(building, ground)
   const http = openHttp(config, secret, pressure)
   const metrics = openMetrics(audit, compiled, {
@@ -307,13 +310,21 @@ function openGate({ upstreams, limits }: Config, { clock }: Ground, name: string
 async function openAudit(
   { config, options, own }: Building,
   ground: Ground,
-  pools: Pools,
+  { pools, home }: { readonly pools: Pools; readonly home: string | null },
 ): Promise<AuditWriter | null> {
   if (!config.audit.enabled) {
     options.log.warn({}, 'audit is off: attempts leave no row (audit.enabled: false)')
     return null
   }
+  const signer = await loadSigner(config, home)
+  if (signer === null) options.log.warn({}, 'the audit log is not signed (audit.signing_key_file)')
+  const anchors: AnchorSet = own(
+    createAnchors({ targets: config.audit.anchors, log: options.log }),
+    (opened) => opened.close(),
+  )
   const writer = createAuditRoom({
+    signer,
+    onCheckpoint: anchors.record,
     pool: pools.audit,
     writerId: ground.processId,
     newId: ground.newId,

@@ -52,7 +52,11 @@ function fitsMissing(row: ChainedRow, missing: readonly Missing[], fitsAt: FitsA
   return null
 }
 
-async function fitsNeighbours(db: Pick<Pool, 'query'>, row: ChainedRow, fitsAt: FitsAt): Promise<Origin | null> {
+async function fitsNeighbours(
+  db: Pick<Pool, 'query'>,
+  row: ChainedRow,
+  fitsAt: FitsAt,
+): Promise<Origin | null> {
   const own = BigInt(row.seq)
   const places = await placesAround(db, row.writer, own, REACH)
   const leaves = [NO_LEAF, ...places.flatMap(({ leaf }) => leaf ?? [])]

@@ -1,4 +1,4 @@
-/** `gateway audit tail|show|explain`: who did what, and why it was allowed or not. */
+/** `gateway audit`: who did what, and why it was allowed or not. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Argv } from 'yargs'
 import { explainRow } from '../audit/explain.ts'
@@ -10,6 +10,7 @@ import { UsageError } from '../errors.ts'
 import { parseExact, stringifyExact } from '../json/exact.ts'
 import { OUTCOMES, parseLimit, parseOutcomes, parseSince } from './audit-arguments.ts'
 import { layoutExplanation } from './audit-explain.ts'
+import { verifyCommand } from './audit-verify.ts'
 import type { CommandArgs, CommandGroup, DatabaseContext } from './context.ts'
 import { withDatabase } from './context.ts'
 import type { Output, Streams } from './output.ts'
@@ -37,13 +38,13 @@ interface ExplainArgs extends ShowArgs {
 /** Adds the commands. */
 export const auditCommands: CommandGroup = (parser, streams) =>
   parser.command('audit', 'Read the audit log', (group) =>
-    group
+    verifyCommand(group, streams)
       .command('tail', 'The newest attempts', tailOptions, (args) => tail(args, streams))
       .command('show <id>', 'One row, whole', showOptions, (args) => show(args, streams))
       .command('explain <id>', 'Why an attempt was allowed or not', explainOptions, (args) =>
         explain(args, streams),
       )
-      .demandCommand(1, 'Name a command: tail, show or explain.'),
+      .demandCommand(1, 'Name a command: tail, show, explain or verify.'),
   )
 
 function tailOptions(command: Argv<CommandArgs>): Argv<TailArgs> {

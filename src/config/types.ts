@@ -93,6 +93,16 @@ export interface AuditConfig {
   readonly mode: 'blocking'
   readonly onFailure: 'deny'
   readonly redactKeys: readonly string[]
+  /** Ed25519 private key, PEM; null = the embedded database's own, or none. */
+  readonly signingKey: string | null
+  /** Where checkpoints go besides the database. */
+  readonly anchors: readonly AnchorConfig[]
 }
+
+/** One place for checkpoints; `file` is absolute, `url` may hold a secret. */
+export type AnchorConfig =
+  | { readonly kind: 'file'; readonly file: string }
+  | { readonly kind: 'log' }
+  | { readonly kind: 'url'; readonly url: string }
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'

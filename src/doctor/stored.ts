@@ -40,6 +40,7 @@ export async function checkAudit(db: Db, config: Config): Promise<Finding> {
     const fix = 'See the log of the gateway: it makes them every hour'
     troubles.push({ state: 'warn', text: 'no tables for the days to come', fix })
   }
+  if (config.database.url !== null && config.audit.signingKey === null) troubles.push(NOT_SIGNED)
   return toFinding({
     check: 'audit',
     title: 'audit',
@@ -55,6 +56,12 @@ export async function checkAudit(db: Db, config: Config): Promise<Finding> {
       ...running.map((name) => `running: ${name}`),
     ],
   })
+}
+
+const NOT_SIGNED: Trouble = {
+  state: 'warn',
+  text: 'not signed: its owner could rewrite it unseen',
+  fix: 'openssl genpkey -algorithm ed25519 -out audit-key.pem, then audit.signing_key_file: audit-key.pem',
 }
 
 /** How many days after today have a table, without a gap. */
