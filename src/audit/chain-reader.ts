@@ -83,10 +83,14 @@ async function readPage(
 const MAX_SEQ = 9_223_372_036_854_775_807n
 
 /** One row, locked against whoever else would change it; null when there is none. */
-export async function lockRow(db: Db, id: string): Promise<ChainedRow | null> {
-  const { rows } = await db.query<RawRow>(`select ${COLUMNS} from audit_events where id = $1 for update`, [
-    id,
-  ])
+export async function lockRow(
+  db: Db,
+  { id, ts }: { readonly id: string; readonly ts: Date },
+): Promise<ChainedRow | null> {
+  const { rows } = await db.query<RawRow>(
+    `select ${COLUMNS} from audit_events where id = $1 and ts = $2 for update`,
+    [id, ts],
+  )
   const [row] = rows
   return row === undefined ? null : toChainedRow(row)
 }

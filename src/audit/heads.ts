@@ -50,6 +50,8 @@ export interface Sealed<T extends Link> {
   readonly records: readonly string[]
   readonly checkpoints: readonly Checkpoint[]
   readonly heads: ReadonlyMap<string, Head>
+  /** Writers with rows behind these: the next batch has to look again where their chain stands. */
+  readonly inside: ReadonlySet<string>
 }
 
 /** The heads of all writers this process stores rows of. Not for concurrent use: one batch after the other. */
@@ -69,9 +71,11 @@ export class ChainHeads {
   async seal<T extends Link>(links: readonly T[], nowMs: number): Promise<Sealed<T>> {
     const heads = new Map<string, Head>()
     const stored = new Map<string, ReadonlyMap<number, Leaf>>()
+    const inside = new Set<string>()
     for (const [writer, own] of byWriter(links)) {
-      const { head, stored: known } = await this.#headBefore(writer, own, nowMs)
+      const { head, stored: known, isInside } = await this.#headBefore(writer, own, nowMs)
       heads.set(writer, head)
+      if (isInside) inside.add(writer)
       stored.set(writer, known)
     }
     const fresh: T[] = []
@@ -90,12 +94,13 @@ export class ChainHeads {
         sinceMs: head.rows === 0 ? nowMs : head.sinceMs,
       })
     }
-    return { fresh, records, checkpoints: this.#checkpoint(heads, this.#limits, nowMs), heads }
+    return { fresh, records, checkpoints: this.#checkpoint(heads, this.#limits, nowMs), heads, inside }
   }
 
   /** The rows are committed. */
-  keep({ heads, checkpoints }: Pick<Sealed<Link>, 'heads' | 'checkpoints'>): void {
+  keep({ heads, inside, checkpoints }: Pick<Sealed<Link>, 'heads' | 'inside' | 'checkpoints'>): void {
     for (const [writer, head] of heads) this.#heads.set(writer, head)
+    for (const writer of inside) this.#heads.delete(writer)
     for (const { writer, seq } of checkpoints) {
       const head = this.#heads.get(writer)
       if (head !== undefined && String(head.seq) === seq) this.#heads.set(writer, { ...head, rows: 0 })
@@ -128,14 +133,11 @@ export class ChainHeads {
       })
   }
 
-  async #headBefore(writer: string, own: readonly Link[], nowMs: number): Promise<Omit<Loaded, 'isInside'>> {
+  async #headBefore(writer: string, own: readonly Link[], nowMs: number): Promise<Loaded> {
     const first = own[0]?.seq ?? 0
     const known = this.#heads.get(writer)
-    if (known !== undefined && known.seq < first) return { head: known, stored: new Map() }
-    const loaded = await this.#load(writer, { first, last: own.at(-1)?.seq ?? first }, nowMs)
-    // The next batch has to look again: it may stand behind rows that this one has not seen.
-    if (loaded.isInside) this.#heads.delete(writer)
-    return loaded
+    if (known !== undefined && known.seq < first) return { head: known, stored: new Map(), isInside: false }
+    return await this.#load(writer, { first, last: own.at(-1)?.seq ?? first }, nowMs)
   }
 
   async #load(writer: string, span: { first: number; last: number }, nowMs: number): Promise<Loaded> {

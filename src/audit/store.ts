@@ -194,7 +194,7 @@ class PostgresStore implements Store {
     })
   }
 
-  #keep(sealed: Pick<Sealed<Entry>, 'heads' | 'checkpoints'>): void {
+  #keep(sealed: Pick<Sealed<Entry>, 'heads' | 'inside' | 'checkpoints'>): void {
     this.#heads.keep(sealed)
     for (const checkpoint of sealed.checkpoints) this.#options.onCheckpoint?.(checkpoint)
   }
@@ -204,7 +204,7 @@ class PostgresStore implements Store {
     if (checkpoints.length === 0) return
     await this.#publishKey()
     await this.#options.pool.query(INSERT_CHECKPOINTS, [toCheckpointRecords(checkpoints)])
-    this.#keep({ heads: new Map(), checkpoints })
+    this.#keep({ heads: new Map(), inside: new Set(), checkpoints })
   }
 
   /** Whoever verifies later, after the key has been replaced, finds its public half here. */

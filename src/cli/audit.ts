@@ -9,6 +9,7 @@ import { loadRevision } from '../audit/revisions.ts'
 import { UsageError } from '../errors.ts'
 import { parseExact, stringifyExact } from '../json/exact.ts'
 import { OUTCOMES, parseLimit, parseOutcomes, parseSince } from './audit-arguments.ts'
+import { eraseCommand } from './audit-erase.ts'
 import { layoutExplanation } from './audit-explain.ts'
 import { verifyCommand } from './audit-verify.ts'
 import type { CommandArgs, CommandGroup, DatabaseContext } from './context.ts'
@@ -38,13 +39,13 @@ interface ExplainArgs extends ShowArgs {
 /** Adds the commands. */
 export const auditCommands: CommandGroup = (parser, streams) =>
   parser.command('audit', 'Read the audit log', (group) =>
-    verifyCommand(group, streams)
+    eraseCommand(verifyCommand(group, streams), findRow, streams)
       .command('tail', 'The newest attempts', tailOptions, (args) => tail(args, streams))
       .command('show <id>', 'One row, whole', showOptions, (args) => show(args, streams))
       .command('explain <id>', 'Why an attempt was allowed or not', explainOptions, (args) =>
         explain(args, streams),
       )
-      .demandCommand(1, 'Name a command: tail, show, explain or verify.'),
+      .demandCommand(1, 'Name a command: tail, show, explain, verify or erase.'),
   )
 
 function tailOptions(command: Argv<CommandArgs>): Argv<TailArgs> {
@@ -256,7 +257,7 @@ async function explain(args: ExplainArgs, streams?: Streams): Promise<void> {
   )
 }
 
-type Db = DatabaseContext['pools']['general']
+type Db = Pick<DatabaseContext['pools']['general'], 'query'>
 
 async function policyOf(db: Db, row: StoredRow): Promise<StoredPolicy | null> {
   const decision = parseExact(row.decision) as {
