@@ -122,7 +122,7 @@ export function prepareRow(row: AuditRow, writer: string, seq: number): Prepared
   const texts: PayloadTexts = {
     request_json: stored(request_json),
     response_json: stored(response_json),
-    decision: toStoredText(decision),
+    decision: stored(decision),
     redaction: stored(redaction),
   }
   const columns = { ...plain, ts: Date.parse(row.ts), writer, seq: String(seq), ...positiveZeros(row) }
@@ -138,8 +138,10 @@ export function toRecord(record: string, leaf: Leaf): string {
   return `${record},"leaf":"\\\\x${leaf}"}`
 }
 
+/** In a record JSON's null is no value at all. */
 function stored(json: string | null): string | null {
-  return json === null ? null : toStoredText(json)
+  const text = json === null ? 'null' : toStoredText(json)
+  return text === 'null' ? null : text
 }
 
 /** JSON has one zero. */

@@ -102,13 +102,18 @@ class PostgresStore implements Store {
   }
 
   entry(row: AuditRow, seq: number, writer = this.#options.writerId): Entry {
+    const made = { row, writer, seq, form: 'full' as const, record: '', text: '' }
+    return Object.assign(made, this.#prepare(row, made))
+  }
+
+  /** Rows are made of JSON by their makers; should one ever not be, the attempt is recorded all the same. */
+  #prepare(row: AuditRow, { writer, seq, form }: Pick<Entry, 'writer' | 'seq' | 'form'>): Partial<Entry> {
     try {
-      return { row, writer, seq, form: 'full', ...prepareRow(row, writer, seq) }
+      return { row, form, ...prepareRow(row, writer, seq) }
     } catch (thrown) {
-      // Rows are made of JSON by their makers; should one ever not be, the attempt is recorded all the same.
-      this.counters.degraded += 1
+      if (form === 'full') this.counters.degraded += 1
       const bare = placeholder(row, { why: `the row could not be prepared: ${reasonOf(thrown)}` })
-      return { row: bare, writer, seq, form: 'placeholder', ...prepareRow(bare, writer, seq) }
+      return { row: bare, form: 'placeholder', ...prepareRow(bare, writer, seq) }
     }
   }
 
@@ -266,9 +271,7 @@ class PostgresStore implements Store {
   }
 
   #replace(entry: Entry, row: AuditRow, form: Entry['form']): void {
-    entry.row = row
-    entry.form = form
-    Object.assign(entry, prepareRow(row, entry.writer, entry.seq))
+    Object.assign(entry, this.#prepare(row, { ...entry, form }))
   }
 }
 
