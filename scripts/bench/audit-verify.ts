@@ -141,7 +141,7 @@ async function costOfVerify(pools: ReturnType<typeof createPools>): Promise<void
     const entries = Array.from({ length: BATCH }, (_, index) => store.entry(row(at + index), at + index + 1))
     await store.store(entries, () => undefined)
   }
-  await store.close()
+  await store.close(true)
   const storeMs = performance.now() - stored
   console.log(`stored ${ROWS} rows, chained and signed: ${perSecond(storeMs)} rows/s`)
   const rates: number[] = []

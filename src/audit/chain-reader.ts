@@ -233,10 +233,10 @@ export async function lastCheckpoint(db: Db, writer: string): Promise<bigint> {
   return BigInt(rows[0]?.seq ?? 0)
 }
 
-/** The public keys that gateways have left in the database, PEM. */
-export async function readPublicKeys(db: Db): Promise<string> {
+/** The public keys that gateways have left in the database, PEM each. */
+export async function readPublicKeys(db: Db): Promise<readonly string[]> {
   const { rows } = await db.query<{ public_key: string }>('select public_key from audit_keys order by key_id')
-  return rows.map((row) => row.public_key).join('\n')
+  return rows.map((row) => row.public_key)
 }
 
 /** When rows began to be chained, ms since the epoch. */

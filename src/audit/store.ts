@@ -68,8 +68,8 @@ export interface Store {
   /** Makes the partitions of `count` days from the day of `fromMs` on. */
   createDays(fromMs: number, count: number): Promise<void>
   ping(): Promise<void>
-  /** Makes a checkpoint of what has none, when the database is there. Call it when nothing more will be stored. */
-  close(): Promise<void>
+  /** Nothing more will be stored. With `checkpoint`, which needs the database, what has none gets one. */
+  close(checkpoint: boolean): Promise<void>
 }
 
 const UNIQUE_VIOLATION = '23505'
@@ -121,9 +121,9 @@ class PostgresStore implements Store {
     return this.#inTurn(() => this.#store(entries, onStored))
   }
 
-  async close(): Promise<void> {
+  async close(checkpoint: boolean): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer)
-    await this.#inTurn(() => this.#storePending(true))
+    if (checkpoint) await this.#inTurn(() => this.#storePending(true))
   }
 
   #inTurn(run: () => Promise<void>): Promise<void> {

@@ -93,8 +93,17 @@ async function verifyWriter(writer: string, context: VerifyContext, options: Ver
 }
 
 async function keysOf(db: Pick<Pool, 'query'>): Promise<PublicKeys> {
-  const pem = await readPublicKeys(db)
-  return pem === '' ? new Map() : parsePublicKeys(pem)
+  const pems = await readPublicKeys(db)
+  return new Map(pems.flatMap((pem) => [...parseOrNone(pem)]))
+}
+
+/** Whoever may add keys may add what is none: it must not stand in the way. */
+function parseOrNone(pem: string): PublicKeys {
+  try {
+    return parsePublicKeys(pem)
+  } catch {
+    return new Map()
+  }
 }
 
 function emptyCounts(): VerifyCounts {

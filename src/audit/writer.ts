@@ -169,7 +169,7 @@ class BlockingWriter {
     this.#declareGap()
     this.#stopped = true
     if (this.#days !== null) clearInterval(this.#days)
-    if (await this.flush(this.#limits.closeDeadlineMs)) await this.#closeStore()
+    await this.#closeStore(await this.flush(this.#limits.closeDeadlineMs))
     this.#setState('closed')
     this.#wake?.()
     this.#options.pool.off('error', this.#onPoolError)
@@ -183,9 +183,9 @@ class BlockingWriter {
     return { unwritten }
   }
 
-  async #closeStore(): Promise<void> {
+  async #closeStore(checkpoint: boolean): Promise<void> {
     try {
-      await withDeadline(this.#store.close(), this.#limits.closeDeadlineMs)
+      await withDeadline(this.#store.close(checkpoint), this.#limits.closeDeadlineMs)
     } catch (thrown) {
       const fields = { sqlstate: sqlState(thrown), error: reasonOf(thrown) }
       this.#options.log.warn(fields, 'the last checkpoint of the audit log could not be made')

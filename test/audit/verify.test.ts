@@ -32,7 +32,7 @@ describe('audit/verify', () => {
     database = await createTestDatabase()
   })
   afterEach(async () => {
-    for (const store of stores.splice(0)) await store.close().catch(() => undefined)
+    for (const store of stores.splice(0)) await store.close(true).catch(() => undefined)
     await database.drop()
   })
 
@@ -76,7 +76,7 @@ describe('audit/verify', () => {
     for (const writer of writers) {
       const store = open(writer)
       await fill(store, 1, 10)
-      await store.close()
+      await store.close(true)
     }
     return writers
   }
@@ -102,6 +102,8 @@ describe('audit/verify', () => {
       unchained: 0,
     })
     expect(report.keys).to.equal('database')
+    await database.pool.query(`insert into audit_keys values ('0123456789abcdef', 'no key')`)
+    expect((await verify()).ok).to.equal(true)
     expect((report.last?.getTime() ?? 0) - (report.first?.getTime() ?? 0)).to.equal(9)
   })
 
@@ -109,7 +111,7 @@ describe('audit/verify', () => {
     const store = open(randomUUID(), { rows: 1000 })
     await fill(store, 1, 5)
     expect(await verify()).to.include({ ok: true, unproven: 5, checkpoints: 0 })
-    await store.close()
+    await store.close(true)
     expect(await verify()).to.include({ ok: true, unproven: 0, checkpoints: 1 })
   })
 
@@ -295,7 +297,7 @@ describe('audit/verify', () => {
       const [writer, made]: [string, Checkpoint[]] = [randomUUID(), []]
       const store = open(writer, { made })
       await fill(store, 1, 10)
-      await store.close()
+      await store.close(true)
       return { writer, anchors: await anchored(made) }
     }
 
@@ -333,7 +335,7 @@ describe('audit/verify', () => {
       const forger = createSigner(generateKeyPairSync('ed25519').privateKey)
       const store = open(writer, { signer: forger })
       await fill(store, 1, 10)
-      await store.close()
+      await store.close(true)
       expect((await verify()).ok).to.equal(true)
       expect((await verify({ anchors })).ok).to.equal(false)
       expect((await verify({ publicKeys: parsePublicKeys(signer.publicKey) })).ok).to.equal(false)
@@ -364,7 +366,7 @@ describe('audit/verify', () => {
       const adopter = open(randomUUID())
       await fill(adopter, 9, 14, writer)
       await fill(adopter, 1, 4)
-      await adopter.close()
+      await adopter.close(true)
       expect(await verify()).to.deep.include({ ok: true, rows: 18, writers: 2, unproven: 0, findings: [] })
     })
 
@@ -409,7 +411,7 @@ describe('audit/verify', () => {
       expect(lost).to.be.an('error')
       fail = false
       await store.store(entries, () => undefined)
-      await store.close()
+      await store.close(true)
       expect(await verify()).to.deep.include({ ok: true, rows: 6, holes: 0, unproven: 0, findings: [] })
     })
 
