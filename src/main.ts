@@ -10,11 +10,15 @@ import type { Admin } from './admin/admin.ts'
 import { createAdmin } from './admin/admin.ts'
 import type { Metrics, MetricsOptions } from './admin/metrics.ts'
 import { createMetrics } from './admin/metrics.ts'
+import type { AnchorSet } from './audit/anchors.ts'
+import { createAnchors } from './audit/anchors.ts'
 import type { AuditRoomOptions } from './audit/limits.ts'
 import { createNoAudit } from './audit/none.ts'
 import { storeRevision } from './audit/revisions.ts'
+import type { Signer } from './audit/signing.ts'
 import type { AuditWriter } from './audit/writer.ts'
 import { createAuditRoom } from './audit/writer.ts'
+import { loadSigner } from './audit-trust.ts'
 import { countKeys, KEYS_TOPIC } from './auth/key-store.ts'
 import type { AuthRoom } from './auth/room.ts'
 import { createAuthRoom } from './auth/room.ts'
@@ -143,11 +147,14 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const policy = own(await openPolicyRoom(policyParts), (opened) => opened.close())
   await storeRevision(pools.general, { ...compiled, loadedAt: new Date(ground.clock.nowMs()) })
   const upstreams = openUpstreams(building, ground, (name, ms) => metrics.recordUpstreamWait(name, ms))
-  const audit = await openAudit(building, ground, pools, {
+  const signer = await loadSigner(config, database.home)
+  const audit = await openAudit(building, ground, {
+    pool: pools.audit,
+    signer,
     redaction: openRowRules(config, secret, policy),
     onRow: (bytes) => metrics.recordAuditRow(bytes),
   })
-  keepAuditDays(building, ground, database)
+  keepAuditDays(building, ground, database.owner, signer)
   const pressure = openPressure(building, ground)
   const http = openHttp(config, secret, pressure)
   const metrics = openMetrics(audit, compiled, {
@@ -314,15 +321,19 @@ function openGate({ upstreams, limits }: Config, { clock }: Ground, name: string
 async function openAudit(
   { config, options, own }: Building,
   ground: Ground,
-  pools: Pools,
-  parts: Pick<AuditRoomOptions, 'redaction' | 'onRow'>,
+  parts: Pick<AuditRoomOptions, 'pool' | 'signer' | 'redaction' | 'onRow'>,
 ): Promise<AuditWriter | null> {
   if (!config.audit.enabled) {
     options.log.warn({}, 'audit is off: attempts leave no row (audit.enabled: false)')
     return null
   }
+  if (!parts.signer) options.log.warn({}, 'the audit log is not signed (audit.signing_key_file)')
+  const anchors: AnchorSet = own(
+    createAnchors({ targets: config.audit.anchors, log: options.log }),
+    (opened) => opened.close(),
+  )
   const writer = createAuditRoom({
-    pool: pools.audit,
+    onCheckpoint: anchors.record,
     writerId: ground.processId,
     newId: ground.newId,
     clock: ground.clock,
@@ -342,7 +353,8 @@ async function openAudit(
 function keepAuditDays(
   { config, options, own }: Building,
   { clock }: Ground,
-  { owner }: OpenedDatabase,
+  owner: OpenedDatabase['owner'],
+  signer: Signer | null,
 ): void {
   const { retentionDays, archiveDir } = config.audit
   if (retentionDays === null) return
@@ -350,6 +362,7 @@ function keepAuditDays(
     owner,
     keepDays: retentionDays,
     archiveFolder: archiveDir,
+    signer,
     nowMs: clock.nowMs,
     log: options.log,
   }

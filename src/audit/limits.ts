@@ -1,6 +1,7 @@
 /** The audit room's bounds, what it needs, and the shapes in which it tells how it is. */
 import type { Pool } from 'pg'
 import type { RowRules } from './rules.ts'
+import type { Checkpoint, Signer } from './signing.ts'
 import type { StoreCounters } from './store.ts'
 
 /** Bounds of the room. */
@@ -95,6 +96,10 @@ export interface AuditRoomOptions {
   readonly redaction?: Omit<RowRules, 'keys'>
   /** Told the size of every row taken in, in bytes of JSON. Must not throw. */
   readonly onRow?: (bytes: number) => void
+  /** Signs checkpoints of the chain; null: none are made. */
+  readonly signer?: Signer | null
+  /** Told of every checkpoint that is committed. Must neither throw nor wait. */
+  readonly onCheckpoint?: (checkpoint: Checkpoint) => void
   readonly limits?: Partial<AuditLimits>
   /** Told of every change; for readiness. Must not throw. */
   readonly onState?: (state: AuditState) => void

@@ -170,7 +170,7 @@ class BlockingWriter {
     this.#declareGap()
     this.#stopped = true
     if (this.#days !== null) clearInterval(this.#days)
-    await this.flush(this.#limits.closeDeadlineMs)
+    await this.#closeStore(await this.flush(this.#limits.closeDeadlineMs))
     this.#setState('closed')
     this.#wake?.()
     this.#options.pool.off('error', this.#onPoolError)
@@ -182,6 +182,15 @@ class BlockingWriter {
       this.#options.log.error({ unwritten, ids }, 'audit rows could not be written before the end')
     }
     return { unwritten }
+  }
+
+  async #closeStore(checkpoint: boolean): Promise<void> {
+    try {
+      await withDeadline(this.#store.close(checkpoint), this.#limits.closeDeadlineMs)
+    } catch (thrown) {
+      const fields = { sqlstate: sqlState(thrown), error: reasonOf(thrown) }
+      this.#options.log.warn(fields, 'the last checkpoint of the audit log could not be made')
+    }
   }
 
   #refuseUnlessUp(): void {

@@ -1,4 +1,5 @@
 /** Checks that need more than one setting, or more than the schema can say. */
+import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { UsageError } from '../errors.ts'
 import { parseSecret } from '../secret.ts'
@@ -28,6 +29,7 @@ const RULES: readonly {
   { needs: ['trusted_proxies'], check: checkProxies },
   { needs: ['upstreams'], check: checkUpstreams },
   { needs: ['tls'], check: checkTls },
+  { needs: ['audit'], check: checkAudit },
 ]
 
 /** Calls `complain` for every rule that is broken. */
@@ -88,6 +90,23 @@ function checkDatabase(subject: Subject, complain: Complain): void {
   for (const name of ['url', 'migrate_url'] as const) {
     const url = tree.database[name]
     if (url !== null && hasPassword(url)) refuseLiteral(subject, ['database', name], url, complain)
+  }
+}
+
+function checkAudit(subject: Subject, complain: Complain): void {
+  const { signing_key: key } = subject.tree.audit
+  if (key === null) return
+  refuseLiteral(subject, ['audit', 'signing_key'], key, complain)
+  if (isEd25519(key)) return
+  const hint = 'Make one with: openssl genpkey -algorithm ed25519 -out FILE'
+  complain(['audit', 'signing_key'], 'value', 'is no Ed25519 private key in PEM form', hint)
+}
+
+function isEd25519(pem: string): boolean {
+  try {
+    return createPrivateKey(pem).asymmetricKeyType === 'ed25519'
+  } catch {
+    return false
   }
 }
 

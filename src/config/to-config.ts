@@ -1,5 +1,6 @@
+import { dirname, resolve } from 'node:path'
 import { isLoopback, parseListen } from './listen.ts'
-import type { AuditPayload, Config, Listen, LogLevel, UpstreamConfig } from './types.ts'
+import type { AnchorConfig, AuditPayload, Config, Listen, LogLevel, UpstreamConfig } from './types.ts'
 
 /** The settings under their names in gateway.yaml, once they have the shape of the schema. */
 export interface SettingsTree {
@@ -51,6 +52,8 @@ export interface SettingsTree {
     readonly trace_encoding: 'readable' | 'compact'
     readonly retention_days: number | null
     readonly archive_dir: string | null
+    readonly signing_key: string | null
+    readonly anchors: readonly { readonly file?: string; readonly log?: true; readonly url?: string }[]
   }
   readonly log: { readonly level: LogLevel }
 }
@@ -137,6 +140,8 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
       traceEncoding: audit.trace_encoding,
       retentionDays: audit.retention_days,
       archiveDir: audit.archive_dir,
+      signingKey: audit.signing_key,
+      anchors: audit.anchors.map((anchor) => toAnchor(anchor, file)),
     },
     log: { level: tree.log.level },
   })
@@ -166,6 +171,12 @@ function toUpstream(settings: UpstreamSettings): UpstreamConfig {
     maxAnswerBytes: settings.max_answer_bytes,
     maxInputBytes: settings.max_input_bytes,
   }
+}
+
+/** Files start at the folder of the configuration. */
+function toAnchor({ file, url }: SettingsTree['audit']['anchors'][number], configFile: string): AnchorConfig {
+  if (file !== undefined) return { kind: 'file', file: resolve(dirname(configFile), file) }
+  return url === undefined ? { kind: 'log' } : { kind: 'url', url }
 }
 
 function toListen(text: string): Listen {

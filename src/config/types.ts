@@ -110,9 +110,19 @@ export interface AuditConfig {
   readonly retentionDays: number | null
   /** Absolute path; null = days are removed without an archive. */
   readonly archiveDir: string | null
+  /** Ed25519 private key, PEM; null = the embedded database's own, or none. */
+  readonly signingKey: string | null
+  /** Where checkpoints go besides the database. */
+  readonly anchors: readonly AnchorConfig[]
 }
 
 /** How much a row keeps of what was sent. */
 export type AuditPayload = 'full' | 'request' | 'metadata'
+
+/** One place for checkpoints; `file` is absolute, `url` may hold a secret. */
+export type AnchorConfig =
+  | { readonly kind: 'file'; readonly file: string }
+  | { readonly kind: 'log' }
+  | { readonly kind: 'url'; readonly url: string }
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'

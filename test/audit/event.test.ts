@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect } from 'chai'
+import { NO_LEAF } from '../../src/audit/chain.ts'
 import { toAuditRow, toInterruptedRow } from '../../src/audit/event.ts'
 import type { AuditRow } from '../../src/audit/row.ts'
-import { gapRow, placeholder, redated, toRecord, withoutPayload } from '../../src/audit/row.ts'
+import { gapRow, placeholder, prepareRow, redated, toRecord, withoutPayload } from '../../src/audit/row.ts'
 import type { AuditEvent } from '../../src/gateway/types.ts'
 import { SECRET_VALUES } from '../support/secrets-corpus.ts'
 import {
@@ -35,7 +36,7 @@ interface Shown extends Omit<AuditRow, 'decision' | 'request_json' | 'response_j
 /** The row as the database will hold it; its decision has been checked against the schema. */
 function shown(row: AuditRow): Shown {
   const { core: _core, ...record } = row
-  const stored = JSON.parse(toRecord(row, newId(0), 1)) as Shown
+  const stored = JSON.parse(toRecord(prepareRow(row, newId(0), 1).record, NO_LEAF)) as Shown
   expect(Object.keys(stored)).to.include.members(Object.keys(record))
   expect(matchesSchema(stored.decision), JSON.stringify(matchesSchema.errors)).to.equal(true)
   expect(matchesSchema(JSON.parse(row.core)), JSON.stringify(matchesSchema.errors)).to.equal(true)
@@ -353,7 +354,7 @@ describe('audit/event', () => {
         ),
       },
     })
-    const stored = toRecord(row, newId(0), 1)
+    const stored = toRecord(prepareRow(row, newId(0), 1).record, NO_LEAF)
     for (const secret of [...all, 'swordfish-99', key, 'plain-old-key-1']) {
       expect(stored.includes(JSON.stringify(secret).slice(1, -1)), secret.slice(0, 12)).to.equal(false)
     }

@@ -91,8 +91,8 @@ describe('audit/writer', () => {
       outcome: 'allowed',
       writer: writerId,
       seq: '1',
-      leaf: null,
     })
+    expect(row?.['leaf']).to.have.lengthOf(32)
     expect(row?.['ts']).to.deep.equal(new Date(event.call.startedMs))
     expect(room.counters()).to.include({ accepted: 1, open: 0, statements: 2, degraded: 0 })
     expect(room.gauges()).to.deep.equal({
@@ -335,7 +335,7 @@ describe('audit/writer', () => {
 
     it('keeps rows without their payload when memory runs short', async () => {
       const { pool, set } = broken()
-      const { room } = open({ maxLength: 6000, retryMinMs: 1, retryMaxMs: 5, endDeadlineMs: 10 }, pool)
+      const { room } = open({ maxLength: 7000, retryMinMs: 1, retryMaxMs: 5, endDeadlineMs: 10 }, pool)
       const events = Array.from({ length: 4 }, () =>
         denied(now({ message: toolsCall(`{"a":"${'x'.repeat(3000)}"}`) })),
       )

@@ -2,6 +2,7 @@ import { keysMigration } from './0001-keys.ts'
 import { auditMigration } from './0002-audit.ts'
 import { limitsMigration } from './0003-limits.ts'
 import { killSwitchesMigration } from './0004-kill-switches.ts'
+import { auditChainMigration } from './0005-audit-chain.ts'
 import { auditStorageMigration } from './0006-audit-storage.ts'
 import type { Migration } from './migration.ts'
 
@@ -11,5 +12,6 @@ export const MIGRATIONS: readonly Migration[] = [
   auditMigration,
   limitsMigration,
   killSwitchesMigration,
+  auditChainMigration,
   auditStorageMigration,
 ]
