@@ -11,7 +11,6 @@ import { createAdmin } from './admin/admin.ts'
 import type { Metrics, MetricsOptions } from './admin/metrics.ts'
 import { createMetrics } from './admin/metrics.ts'
 import { createNoAudit } from './audit/none.ts'
-import { storeRevision } from './audit/revisions.ts'
 import type { AuditWriter } from './audit/writer.ts'
 import { createAuditRoom } from './audit/writer.ts'
 import { countKeys, KEYS_TOPIC } from './auth/key-store.ts'
@@ -44,11 +43,9 @@ import { createKillRoom } from './kill/room.ts'
 import { KILLS_TOPIC } from './kill/store.ts'
 import type { Log } from './log.ts'
 import { createObserver } from './log.ts'
-import type { LoadedPolicies } from './policies.ts'
-import { loadPolicies, openPolicyRoom, watchPolicies } from './policies.ts'
-import type { CompiledPolicy } from './policy/build.ts'
-import type { PolicyRoom } from './policy/engine.ts'
-import type { PolicyReload, ReloadResult } from './policy/reload.ts'
+import type { OpenedPolicies } from './policies.ts'
+import { openPolicies, readFolderFirst } from './policies.ts'
+import type { PolicyReload, ReadPolicy, ReloadResult } from './policy/reload.ts'
 import type { UpstreamGate } from './rate/caps.ts'
 import { createPrincipalCaps, createUpstreamGate } from './rate/caps.ts'
 import { createRateGate } from './rate/gate.ts'
@@ -131,19 +128,18 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
     newId: createRowIds(),
     processId: randomUUID(),
   }
-  const loaded = await loadPolicies(config, options.onProgress)
-  const compiled = loaded.policy
+  const first = await readFolderFirst(config, options.onProgress)
   const database = own(await openMigratedDatabase(config, options.onProgress), (opened) => opened.stop())
   const secret = await loadSecret(config, database)
   const pools = openPools(building, database)
-  const policyParts = { config, policy: compiled, secret, clock: ground.clock, log: options.log }
-  const policy = own(await openPolicyRoom(policyParts), (opened) => opened.close())
-  await storeRevision(pools.general, { ...compiled, loadedAt: new Date(ground.clock.nowMs()) })
+  const policyParts = { config, first, db: pools.general, secret, clock: ground.clock, log: options.log }
+  const policies = own(await openPolicies(policyParts), (opened) => opened.room.close())
+  const policy = policies.room
   const upstreams = openUpstreams(building, ground, (name, ms) => metrics.recordUpstreamWait(name, ms))
   const audit = await openAudit(building, ground, pools)
   const pressure = openPressure(building, ground)
   const http = openHttp(config, secret, pressure)
-  const metrics = openMetrics(audit, compiled, {
+  const metrics = openMetrics(audit, policies.read, {
     kills: () => kills.counts(),
     upstreams: upstreams.states,
     pressure: pressure.state,
@@ -169,7 +165,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const rooms = { ...recording, auth, kills, policy, rate, upstreams }
   const spine = createSpine(waitingElsewhere(rooms, pressure), config.limits)
   for (const topic of [KEYS_TOPIC, KILLS_TOPIC]) feed.onChange(topic, spine.recheckStreams)
-  const reload = openReload(building, ground, { loaded, policy, pools, metrics, spine })
+  const reload = openReload(building, { policies, feed, metrics, spine })
   const drain = { isDraining: false }
   const admin = openAdmin(building, ground, {
     ...{ auth, kills, policy, reload, upstreams, audit, feed, metrics, drain },
@@ -240,14 +236,14 @@ function allowedHosts(config: Config): readonly string[] {
 
 type MetricSources = Pick<MetricsOptions, 'kills' | 'upstreams' | 'pressure'>
 
-function openMetrics(audit: AuditWriter | null, policy: CompiledPolicy, sources: MetricSources): Metrics {
+function openMetrics(audit: AuditWriter | null, read: ReadPolicy, sources: MetricSources): Metrics {
   const metrics = createMetrics({
     version: VERSION,
     audit: audit === null ? null : audit.gauges,
     ...sources,
     process: true,
   })
-  metrics.setPolicy(policy)
+  metrics.setPolicy({ ...read.policy, sequence: read.release?.sequence ?? null })
   return metrics
 }
 
@@ -372,21 +368,17 @@ function openKills(config: Config, ground: Ground, pools: Pools, feed: ChangeFee
 }
 
 interface ReloadParts {
-  readonly loaded: LoadedPolicies
-  readonly policy: PolicyRoom
-  readonly pools: Pools
+  readonly policies: OpenedPolicies
+  readonly feed: ChangeFeed
   readonly metrics: Metrics
   readonly spine: Spine
 }
 
-function openReload({ config, options, own }: Building, ground: Ground, parts: ReloadParts): PolicyReload {
-  const { loaded, policy, pools, metrics, spine } = parts
-  const reload = watchPolicies({
-    ...{ config, loaded, room: policy, db: pools.general, clock: ground.clock, log: options.log },
-    onResult(result) {
-      metrics.recordReload(result, policy.revision)
-      spine.recheckStreams()
-    },
+function openReload({ own }: Building, { policies, feed, metrics, spine }: ReloadParts): PolicyReload {
+  const reload = policies.watch(feed, (result) => {
+    const sequence = reload.release()?.sequence ?? null
+    metrics.recordReload(result, { ...policies.room.revision, sequence })
+    spine.recheckStreams()
   })
   return own(reload, (opened) => opened.close())
 }

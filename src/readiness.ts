@@ -10,7 +10,7 @@ import type { Upstreams } from './upstream/room.ts'
 /** What is asked how it is. `audit` null = switched off. */
 export interface ReadinessParts {
   readonly kills: Pick<KillRoom, 'counts'>
-  readonly reload: Pick<PolicyReload, 'pending'>
+  readonly reload: Pick<PolicyReload, 'pending' | 'release'>
   readonly policy: Pick<PolicyRoom, 'revision'>
   readonly upstreams: Pick<Upstreams, 'states'>
   readonly audit: Pick<AuditWriter, 'state'> | null
@@ -27,7 +27,10 @@ export function readiness(
   return {
     database: { state: nowMs - parts.feed.confirmedAt() <= maxStaleMs ? 'ok' : 'failed', required: true },
     // The last good policy serves; what waits to be mended is told and keeps nobody out.
-    policy: { state: 'ok', required: true, ...parts.policy.revision, pending: parts.reload.pending() },
+    policy: {
+      ...{ state: 'ok', required: true, ...parts.policy.revision },
+      ...{ sequence: parts.reload.release()?.sequence ?? null, pending: parts.reload.pending() },
+    },
     kill_switches: { state: 'ok', required: false, ...parts.kills.counts() },
     audit: { state: audit === 'up' ? 'ok' : audit === 'disabled' ? 'disabled' : 'failed', required: true },
     upstreams: {

@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
 import { JsonRefusal, scanText } from '../json/scan.ts'
+import type { SigningKey } from '../signing-key.ts'
 import type { CompiledPolicy } from './build.ts'
 import { revisionOf } from './build.ts'
 import type { JsonObject } from './build-data.ts'
@@ -15,7 +16,6 @@ import type { ArchiveFiles } from './bundle-archive.ts'
 import { ARCHIVE_BOUNDS, packArchive, unpackArchive } from './bundle-archive.ts'
 import type { BundleRefusal } from './bundle-error.ts'
 import { BundleRefused } from './bundle-error.ts'
-import type { BundleKey } from './bundle-signature.ts'
 import { SIGNATURES_FILE, signFiles, verifyFiles } from './bundle-signature.ts'
 import type { Dictionary } from './dictionary.ts'
 import { PRODUCT_FILE_PREFIX } from './dictionary.ts'
@@ -61,7 +61,7 @@ export interface BundleContent {
 }
 
 /** Packs a policy; without a key the same content gives the same bytes. */
-export async function makeBundle(content: BundleContent, key: BundleKey | null): Promise<Buffer> {
+export async function makeBundle(content: BundleContent, key: SigningKey | null): Promise<Buffer> {
   const { policy, module, sequence } = content
   const files = new Map<string, Uint8Array>([
     [MODULE, module],
@@ -77,7 +77,7 @@ export async function makeBundle(content: BundleContent, key: BundleKey | null):
 export async function resequenceBundle(
   { manifest, files }: PolicyBundle,
   sequence: number,
-  key: BundleKey | null,
+  key: SigningKey | null,
 ): Promise<Buffer> {
   const content = new Map([...files].filter(([name]) => name !== MANIFEST && name !== SIGNATURES_FILE))
   return await pack(content, { ...manifest, sequence }, key)
@@ -86,7 +86,7 @@ export async function resequenceBundle(
 async function pack(
   content: ReadonlyMap<string, Uint8Array>,
   { revision, sequence, opa, entrypoints }: Omit<BundleManifest, 'files'>,
-  key: BundleKey | null,
+  key: SigningKey | null,
 ): Promise<Buffer> {
   const files = Object.fromEntries([...content].map(([name, bytes]) => [name, sha256(bytes)]))
   const manifest = {
@@ -101,7 +101,10 @@ async function pack(
 }
 
 /** Reads a bundle file. Throws BundleRefused, or an Error of the file system. */
-export async function readBundleFile(file: string, keys: readonly BundleKey[] | null): Promise<PolicyBundle> {
+export async function readBundleFile(
+  file: string,
+  keys: readonly SigningKey[] | null,
+): Promise<PolicyBundle> {
   const { size } = await stat(file)
   if (size > ARCHIVE_BOUNDS.maxPackedBytes)
     throw new BundleRefused('archive', `the bundle is larger than ${ARCHIVE_BOUNDS.maxPackedBytes} bytes`)
@@ -115,7 +118,7 @@ export async function readBundleFile(file: string, keys: readonly BundleKey[] | 
  */
 export async function parseBundle(
   packed: Uint8Array,
-  keys: readonly BundleKey[] | null,
+  keys: readonly SigningKey[] | null,
 ): Promise<PolicyBundle> {
   const files = await unpackArchive(packed)
   if (keys !== null) await verifyFiles(files, keys)

@@ -2,6 +2,7 @@ import { keysMigration } from './0001-keys.ts'
 import { auditMigration } from './0002-audit.ts'
 import { limitsMigration } from './0003-limits.ts'
 import { killSwitchesMigration } from './0004-kill-switches.ts'
+import { policyBundlesMigration } from './0008-policy-bundles.ts'
 import type { Migration } from './migration.ts'
 
 /** All steps of the schema, oldest first. A new one goes to the end; released ones are never edited. */
@@ -10,4 +11,5 @@ export const MIGRATIONS: readonly Migration[] = [
   auditMigration,
   limitsMigration,
   killSwitchesMigration,
+  policyBundlesMigration,
 ]
