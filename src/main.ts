@@ -45,7 +45,7 @@ import type { Log } from './log.ts'
 import { createObserver } from './log.ts'
 import type { OpenedPolicies } from './policies.ts'
 import { openPolicies, readFolderFirst } from './policies.ts'
-import type { PolicyReload, ReadPolicy, ReloadResult } from './policy/reload.ts'
+import type { PolicyReload, ReloadResult } from './policy/reload.ts'
 import type { UpstreamGate } from './rate/caps.ts'
 import { createPrincipalCaps, createUpstreamGate } from './rate/caps.ts'
 import { createRateGate } from './rate/gate.ts'
@@ -139,7 +139,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const audit = await openAudit(building, ground, pools)
   const pressure = openPressure(building, ground)
   const http = openHttp(config, secret, pressure)
-  const metrics = openMetrics(audit, policies.read, {
+  const metrics = openMetrics(audit, policies, {
     kills: () => kills.counts(),
     upstreams: upstreams.states,
     pressure: pressure.state,
@@ -156,7 +156,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
     newId: ground.newId,
     observe,
   }
-  const feed = openChangeFeed(building, ground, database, pools)
+  const feed = openChangeFeed(building, ground, { database, pools, policies })
   const auth = openAuth(building, ground, pools, feed, recording)
   const kills = openKills(config, ground, pools, feed)
   await feed.refresh()
@@ -168,7 +168,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const reload = openReload(building, { policies, feed, metrics, spine })
   const drain = { isDraining: false }
   const admin = openAdmin(building, ground, {
-    ...{ auth, kills, policy, reload, upstreams, audit, feed, metrics, drain },
+    ...{ auth, kills, policy, policies, reload, upstreams, audit, feed, metrics, drain },
   })
   const front = openFrontDoor(building, ground, { spine, pressure, drain })
   return {
@@ -236,28 +236,33 @@ function allowedHosts(config: Config): readonly string[] {
 
 type MetricSources = Pick<MetricsOptions, 'kills' | 'upstreams' | 'pressure'>
 
-function openMetrics(audit: AuditWriter | null, read: ReadPolicy, sources: MetricSources): Metrics {
+function openMetrics(
+  audit: AuditWriter | null,
+  { room, sequence }: OpenedPolicies,
+  sources: MetricSources,
+): Metrics {
   const metrics = createMetrics({
     version: VERSION,
     audit: audit === null ? null : audit.gauges,
     ...sources,
     process: true,
   })
-  metrics.setPolicy({ ...read.policy, sequence: read.release?.sequence ?? null })
+  metrics.setPolicy({ ...room.revision, sequence: sequence() })
   return metrics
 }
 
 function openChangeFeed(
   { options, own }: Building,
   ground: Ground,
-  database: OpenedDatabase,
-  pools: Pools,
+  parts: { readonly database: OpenedDatabase; readonly pools: Pools; readonly policies: OpenedPolicies },
 ): ChangeFeed {
+  const { database, pools, policies } = parts
   const limits = { connectTimeoutMs: 2000, statementTimeoutMs: 0, lockTimeoutMs: 0 }
   const feed = createChangeFeed({
     db: pools.keys,
     openClient: () => new pg.Client(toClientConfig(database.runtime, 'changes', limits)),
     process: { id: ground.processId, name: `${hostname()}:${process.pid}` },
+    policySequence: policies.sequence,
     monotonicMs: ground.clock.monotonicMs,
     onHealth: ({ ok, error }) => tellFeedHealth(options.log, ok, error),
   })
@@ -376,8 +381,7 @@ interface ReloadParts {
 
 function openReload({ own }: Building, { policies, feed, metrics, spine }: ReloadParts): PolicyReload {
   const reload = policies.watch(feed, (result) => {
-    const sequence = reload.release()?.sequence ?? null
-    metrics.recordReload(result, { ...policies.room.revision, sequence })
+    metrics.recordReload(result, { ...policies.room.revision, sequence: policies.sequence() })
     spine.recheckStreams()
   })
   return own(reload, (opened) => opened.close())

@@ -52,8 +52,8 @@ export interface PolicyParts {
 /** Policies that serve. */
 export interface OpenedPolicies {
   readonly room: PolicyRoom
-  /** What serves at the start. */
-  readonly read: ReadPolicy
+  /** Of the bundle that serves; null = policies of a folder. */
+  sequence(): number | null
   /** Puts what changes in force, for as long as it is open. */
   watch(feed: Pick<ChangeFeed, 'onChange'>, onResult: (result: ReloadResult) => void): PolicyReload
 }
@@ -75,20 +75,23 @@ export async function openPolicies(parts: PolicyParts): Promise<OpenedPolicies> 
   await store(read.policy)
   await source.accept(read)
   if (read.refused !== null) log.error({ error: read.refused.message }, 'the newest policies do not serve')
+  let reload: PolicyReload | null = null
   return {
-    ...{ room, read },
+    room,
+    sequence: () => (reload === null ? read.release : reload.release())?.sequence ?? null,
     watch(feed, onResult) {
-      const reload = createPolicyReload({
+      const watching = createPolicyReload({
         ...{ seen, room, store, onResult, log, clock, release: read.release },
         ...{ look: source.look, read: source.read, accept: source.accept, pace: source.pace },
       })
       if (source.kind === 'database') {
         feed.onChange(POLICIES_TOPIC, async () => {
           announced += 1
-          await reload.reload()
+          await watching.reload()
         })
       }
-      return reload
+      reload = watching
+      return watching
     },
   }
 }

@@ -3,6 +3,7 @@ import type { Check } from './admin/admin.ts'
 import type { AuditWriter } from './audit/writer.ts'
 import type { ChangeFeed } from './db/change-feed.ts'
 import type { KillRoom } from './kill/room.ts'
+import type { OpenedPolicies } from './policies.ts'
 import type { PolicyRoom } from './policy/engine.ts'
 import type { PolicyReload } from './policy/reload.ts'
 import type { Upstreams } from './upstream/room.ts'
@@ -10,7 +11,8 @@ import type { Upstreams } from './upstream/room.ts'
 /** What is asked how it is. `audit` null = switched off. */
 export interface ReadinessParts {
   readonly kills: Pick<KillRoom, 'counts'>
-  readonly reload: Pick<PolicyReload, 'pending' | 'release'>
+  readonly reload: Pick<PolicyReload, 'pending'>
+  readonly policies: Pick<OpenedPolicies, 'sequence'>
   readonly policy: Pick<PolicyRoom, 'revision'>
   readonly upstreams: Pick<Upstreams, 'states'>
   readonly audit: Pick<AuditWriter, 'state'> | null
@@ -29,7 +31,7 @@ export function readiness(
     // The last good policy serves; what waits to be mended is told and keeps nobody out.
     policy: {
       ...{ state: 'ok', required: true, ...parts.policy.revision },
-      ...{ sequence: parts.reload.release()?.sequence ?? null, pending: parts.reload.pending() },
+      ...{ sequence: parts.policies.sequence(), pending: parts.reload.pending() },
     },
     kill_switches: { state: 'ok', required: false, ...parts.kills.counts() },
     audit: { state: audit === 'up' ? 'ok' : audit === 'disabled' ? 'disabled' : 'failed', required: true },

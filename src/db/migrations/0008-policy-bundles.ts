@@ -35,6 +35,8 @@ export const policyBundlesMigration: Migration = {
       );
       comment on table policy_accepted is 'signed bundles that were put in force; nothing older ever is again';
 
+      alter table gateway_processes add column policy_sequence bigint;
+
       alter table policy_revisions add column data_json text;
       comment on column policy_revisions.data_json is 'the base documents; null = too large to keep, or stored by an older version';
 
