@@ -2,6 +2,7 @@
 import type { CommandGroup } from './context.ts'
 import { build, buildOptions } from './policy-build.ts'
 import { check, checkOptions } from './policy-check.ts'
+import { diff, diffOptions } from './policy-diff.ts'
 import { evalOptions, evaluate } from './policy-eval.ts'
 import {
   history,
@@ -57,6 +58,12 @@ export const policyCommands: CommandGroup = (parser, streams) =>
       .command('history', 'List what was published', historyOptions, (args) => history(args, streams))
       .command('rollback <release>', 'Publish an earlier release again', rollbackOptions, (args) =>
         rollback(args, streams),
+      )
+      .command(
+        'diff <before> <after>',
+        'Compare two policies: rules, data, and what they decide; exit code 1 when they differ',
+        diffOptions,
+        (args) => diff(args, streams),
       )
       .demandCommand(
         1,
