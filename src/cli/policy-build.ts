@@ -4,12 +4,20 @@ import { rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Argv } from 'yargs'
 import { UsageError } from '../errors.ts'
+import type { PolicyBundle } from '../policy/bundle.ts'
 import { makeBundle, parseBundle } from '../policy/bundle.ts'
 import type { SigningKey } from '../signing-key.ts'
 import type { CommandArgs } from './context.ts'
 import type { Streams } from './output.ts'
 import { createOutput } from './output.ts'
-import { buildContent, parseSequence, readSigningKey, toBundleDocument, tryOut } from './policy-bundle.ts'
+import {
+  buildContent,
+  parseSequence,
+  readSigningKey,
+  toBundleDocument,
+  toRefusal,
+  tryOut,
+} from './policy-bundle.ts'
 import { showRefusal } from './policy-check.ts'
 import type { FolderArgs } from './policy-place.ts'
 import { findPolicies } from './policy-place.ts'
@@ -45,8 +53,9 @@ export async function build(args: BuildArgs, streams?: Streams): Promise<void> {
     .progress('building the policies', () => buildContent(place))
     .catch((error: unknown) => showRefusal(out, error, place.folder, 'No bundle was written.'))
   const packed = await makeBundle({ ...content, sequence }, key)
-  const bundle = await parseBundle(packed, null)
-  await tryOut(bundle)
+  const bundle = await check(packed).catch((error: unknown) => {
+    throw toRefusal(error, 'not written')
+  })
   await writeWhole(args.out, packed)
   if (out.isJson) {
     out.json({ file: args.out, bytes: packed.length, ...toBundleDocument(bundle) })
@@ -61,6 +70,13 @@ export async function build(args: BuildArgs, streams?: Streams): Promise<void> {
   out.line(
     `${out.style('good', 'built')}  ${escapeText(args.out)}  ${manifest.revision}  ${facts.join(', ')}`,
   )
+}
+
+/** What cannot be loaded is not written. */
+async function check(packed: Uint8Array): Promise<PolicyBundle> {
+  const bundle = await parseBundle(packed, null)
+  await tryOut(bundle)
+  return bundle
 }
 
 /** A signature without a sequence would let anybody bring an old release back. */

@@ -161,6 +161,11 @@ export async function rollback(args: RollbackArgs, streams?: Streams): Promise<v
       const bundle = await parseBundle(found.bundle, keys).catch((error: unknown) => {
         throw toRefusal(error, `release ${found.sequence}`)
       })
+      if (bundle.manifest.sequence !== found.sequence)
+        throw new UsageError(
+          'check_failed',
+          `The entry ${found.sequence} of the history holds the bundle of release ${bundle.manifest.sequence}: somebody has put it there.`,
+        )
       await store(context, args, { draft: contentDraft(bundle, found.sequence), key })
     },
     streams,

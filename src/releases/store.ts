@@ -102,13 +102,14 @@ export async function listReleases(db: Db): Promise<readonly PublishedRelease[]>
   }))
 }
 
-/** The newest release of that sequence, or whose revision begins like that; null = none. */
+/** The release of that sequence, else the newest whose revision begins like that (six characters or more); null = none. */
 export async function findRelease(
   db: Db,
   name: string,
 ): Promise<{ readonly sequence: number; readonly bundle: Uint8Array } | null> {
   const { rows } = await db.query<{ sequence: string; bundle: Buffer }>(
-    `select sequence, bundle from policy_bundles where sequence::text = $1 or starts_with(revision, $1)
+    `select sequence, bundle from policy_bundles
+     where sequence::text = $1 or (length($1) >= 6 and starts_with(revision, $1))
      order by sequence::text = $1 desc, published desc limit 1`,
     [name],
   )
