@@ -14,7 +14,6 @@ import type { AnchorSet } from './audit/anchors.ts'
 import { createAnchors } from './audit/anchors.ts'
 import type { AuditRoomOptions } from './audit/limits.ts'
 import { createNoAudit } from './audit/none.ts'
-import { storeRevision } from './audit/revisions.ts'
 import type { Signer } from './audit/signing.ts'
 import type { AuditWriter } from './audit/writer.ts'
 import { createAuditRoom } from './audit/writer.ts'
@@ -49,10 +48,8 @@ import { createKillRoom } from './kill/room.ts'
 import { KILLS_TOPIC } from './kill/store.ts'
 import type { Log } from './log.ts'
 import { createObserver } from './log.ts'
-import type { LoadedPolicies } from './policies.ts'
-import { loadPolicies, openPolicyRoom, watchPolicies } from './policies.ts'
-import type { CompiledPolicy } from './policy/build.ts'
-import type { PolicyRoom } from './policy/engine.ts'
+import type { OpenedPolicies } from './policies.ts'
+import { openPolicies, readFolderFirst } from './policies.ts'
 import type { PolicyReload, ReloadResult } from './policy/reload.ts'
 import type { UpstreamGate } from './rate/caps.ts'
 import { createPrincipalCaps, createUpstreamGate } from './rate/caps.ts'
@@ -138,14 +135,13 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
     newId: createRowIds(),
     processId: randomUUID(),
   }
-  const loaded = await loadPolicies(config, options.onProgress)
-  const compiled = loaded.policy
+  const first = await readFolderFirst(config, options.onProgress)
   const database = own(await openMigratedDatabase(config, options.onProgress), (opened) => opened.stop())
   const secret = await loadSecret(config, database)
   const pools = openPools(building, database)
-  const policyParts = { config, policy: compiled, secret, clock: ground.clock, log: options.log }
-  const policy = own(await openPolicyRoom(policyParts), (opened) => opened.close())
-  await storeRevision(pools.general, { ...compiled, loadedAt: new Date(ground.clock.nowMs()) })
+  const policyParts = { config, first, db: pools.general, secret, clock: ground.clock, log: options.log }
+  const policies = own(await openPolicies(policyParts), (opened) => opened.room.close())
+  const policy = policies.room
   const upstreams = openUpstreams(building, ground, (name, ms) => metrics.recordUpstreamWait(name, ms))
   const signer = await loadSigner(config, database.home)
   const audit = await openAudit(building, ground, {
@@ -157,7 +153,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   keepAuditDays(building, ground, database.owner, signer)
   const pressure = openPressure(building, ground)
   const http = openHttp(config, secret, pressure)
-  const metrics = openMetrics(audit, compiled, {
+  const metrics = openMetrics(audit, policies, {
     kills: () => kills.counts(),
     upstreams: upstreams.states,
     pressure: pressure.state,
@@ -174,7 +170,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
     newId: ground.newId,
     observe,
   }
-  const feed = openChangeFeed(building, ground, database, pools)
+  const feed = openChangeFeed(building, ground, { database, pools, policies })
   const auth = openAuth(building, ground, pools, feed, recording)
   const kills = openKills(config, ground, pools, feed)
   await feed.refresh()
@@ -183,10 +179,10 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const rooms = { ...recording, auth, kills, policy, rate, upstreams }
   const spine = createSpine(waitingElsewhere(rooms, pressure), config.limits)
   for (const topic of [KEYS_TOPIC, KILLS_TOPIC]) feed.onChange(topic, spine.recheckStreams)
-  const reload = openReload(building, ground, { loaded, policy, pools, metrics, spine })
+  const reload = openReload(building, { policies, feed, metrics, spine })
   const drain = { isDraining: false }
   const admin = openAdmin(building, ground, {
-    ...{ auth, kills, policy, reload, upstreams, audit, feed, metrics, drain },
+    ...{ auth, kills, policy, policies, reload, upstreams, audit, feed, metrics, drain },
   })
   const front = openFrontDoor(building, ground, { spine, pressure, drain })
   return {
@@ -254,28 +250,33 @@ function allowedHosts(config: Config): readonly string[] {
 
 type MetricSources = Pick<MetricsOptions, 'kills' | 'upstreams' | 'pressure'>
 
-function openMetrics(audit: AuditWriter | null, policy: CompiledPolicy, sources: MetricSources): Metrics {
+function openMetrics(
+  audit: AuditWriter | null,
+  { room, sequence }: OpenedPolicies,
+  sources: MetricSources,
+): Metrics {
   const metrics = createMetrics({
     version: VERSION,
     audit: audit === null ? null : audit.gauges,
     ...sources,
     process: true,
   })
-  metrics.setPolicy(policy)
+  metrics.setPolicy({ ...room.revision, sequence: sequence() })
   return metrics
 }
 
 function openChangeFeed(
   { options, own }: Building,
   ground: Ground,
-  database: OpenedDatabase,
-  pools: Pools,
+  parts: { readonly database: OpenedDatabase; readonly pools: Pools; readonly policies: OpenedPolicies },
 ): ChangeFeed {
+  const { database, pools, policies } = parts
   const limits = { connectTimeoutMs: 2000, statementTimeoutMs: 0, lockTimeoutMs: 0 }
   const feed = createChangeFeed({
     db: pools.keys,
     openClient: () => new pg.Client(toClientConfig(database.runtime, 'changes', limits)),
     process: { id: ground.processId, name: `${hostname()}:${process.pid}` },
+    policySequence: policies.sequence,
     monotonicMs: ground.clock.monotonicMs,
     onHealth: ({ ok, error }) => tellFeedHealth(options.log, ok, error),
   })
@@ -412,21 +413,16 @@ function openKills(config: Config, ground: Ground, pools: Pools, feed: ChangeFee
 }
 
 interface ReloadParts {
-  readonly loaded: LoadedPolicies
-  readonly policy: PolicyRoom
-  readonly pools: Pools
+  readonly policies: OpenedPolicies
+  readonly feed: ChangeFeed
   readonly metrics: Metrics
   readonly spine: Spine
 }
 
-function openReload({ config, options, own }: Building, ground: Ground, parts: ReloadParts): PolicyReload {
-  const { loaded, policy, pools, metrics, spine } = parts
-  const reload = watchPolicies({
-    ...{ config, loaded, room: policy, db: pools.general, clock: ground.clock, log: options.log },
-    onResult(result) {
-      metrics.recordReload(result, policy.revision)
-      spine.recheckStreams()
-    },
+function openReload({ own }: Building, { policies, feed, metrics, spine }: ReloadParts): PolicyReload {
+  const reload = policies.watch(feed, (result) => {
+    metrics.recordReload(result, { ...policies.room.revision, sequence: policies.sequence() })
+    spine.recheckStreams()
   })
   return own(reload, (opened) => opened.close())
 }

@@ -3,6 +3,7 @@ import type { Check } from './admin/admin.ts'
 import type { AuditWriter } from './audit/writer.ts'
 import type { ChangeFeed } from './db/change-feed.ts'
 import type { KillRoom } from './kill/room.ts'
+import type { OpenedPolicies } from './policies.ts'
 import type { PolicyRoom } from './policy/engine.ts'
 import type { PolicyReload } from './policy/reload.ts'
 import type { Upstreams } from './upstream/room.ts'
@@ -11,6 +12,7 @@ import type { Upstreams } from './upstream/room.ts'
 export interface ReadinessParts {
   readonly kills: Pick<KillRoom, 'counts'>
   readonly reload: Pick<PolicyReload, 'pending'>
+  readonly policies: Pick<OpenedPolicies, 'sequence'>
   readonly policy: Pick<PolicyRoom, 'revision'>
   readonly upstreams: Pick<Upstreams, 'states'>
   readonly audit: Pick<AuditWriter, 'state'> | null
@@ -27,7 +29,10 @@ export function readiness(
   return {
     database: { state: nowMs - parts.feed.confirmedAt() <= maxStaleMs ? 'ok' : 'failed', required: true },
     // The last good policy serves; what waits to be mended is told and keeps nobody out.
-    policy: { state: 'ok', required: true, ...parts.policy.revision, pending: parts.reload.pending() },
+    policy: {
+      ...{ state: 'ok', required: true, ...parts.policy.revision },
+      ...{ sequence: parts.policies.sequence(), pending: parts.reload.pending() },
+    },
     kill_switches: { state: 'ok', required: false, ...parts.kills.counts() },
     audit: { state: audit === 'up' ? 'ok' : audit === 'disabled' ? 'disabled' : 'failed', required: true },
     upstreams: {

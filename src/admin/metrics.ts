@@ -54,16 +54,20 @@ export interface MetricsOptions {
   readonly process: boolean
 }
 
+/** Policies in force. `sequence` null = of a folder. */
+interface ServingPolicy {
+  readonly revision: string
+  readonly digest: string
+  readonly sequence?: number | null
+}
+
 /** Counts attempts and shows the counts. */
 export interface Metrics {
   record(event: AuditEvent): void
   /** The policy revision now serving. */
-  setPolicy(policy: { readonly revision: string; readonly digest: string }): void
+  setPolicy(policy: ServingPolicy): void
   /** A reload of the policies has ended; `serving` is what serves now. */
-  recordReload(
-    result: 'replaced' | 'unchanged' | 'failed',
-    serving: { readonly revision: string; readonly digest: string },
-  ): void
+  recordReload(result: 'replaced' | 'unchanged' | 'failed', serving: ServingPolicy): void
   /** How long a request has waited for its turn at an upstream, ms. */
   recordUpstreamWait(server: string, ms: number): void
   /** Size of an audit row as it is handed over, in bytes of JSON. */
@@ -259,12 +263,20 @@ function addPolicyMetrics(registers: Registry[]): Pick<Metrics, 'setPolicy' | 'r
   })
   const reloadFailed = new Gauge({
     name: 'gateway_policy_reload_failed',
-    help: '1 while the policies in the folder cannot be put in force and the last good ones serve.',
+    help: '1 while the newest policies cannot be put in force and the last good ones serve.',
     registers,
   })
-  const setPolicy: Metrics['setPolicy'] = ({ revision, digest }) => {
+  const sequences = new Gauge({
+    name: 'gateway_policy_sequence',
+    help: 'The sequence of the bundle now serving; absent for a folder.',
+    registers,
+  })
+  sequences.remove()
+  const setPolicy: Metrics['setPolicy'] = ({ revision, digest, sequence = null }) => {
     policyInfo.reset()
     policyInfo.set({ revision, digest }, 1)
+    if (sequence === null) sequences.remove()
+    else sequences.set(sequence)
   }
   return {
     setPolicy,

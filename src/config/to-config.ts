@@ -16,6 +16,7 @@ export interface SettingsTree {
     readonly allowed_hosts: readonly string[]
   }
   readonly policies: string
+  readonly policy_keys: readonly string[]
   readonly database: {
     readonly url: string | null
     readonly migrate_url: string | null
@@ -101,6 +102,7 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
       allowedHosts: tree.admin.allowed_hosts,
     },
     policies: tree.policies,
+    policyKeys: tree.policy_keys,
     database: {
       url: database.url,
       migrateUrl: database.migrate_url,

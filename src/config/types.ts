@@ -10,8 +10,10 @@ export interface Config {
   readonly tls: { readonly certFile: string; readonly keyFile: string } | null
   /** `listen` null: no admin listener. */
   readonly admin: { readonly listen: Listen | null; readonly allowedHosts: readonly string[] }
-  /** Absolute path of the policies folder. */
+  /** Absolute path of the policies folder or bundle, or {@link PUBLISHED_POLICIES}. */
   readonly policies: string
+  /** Absolute paths of PEM files; empty = signatures are not asked for. */
+  readonly policyKeys: readonly string[]
   readonly database: DatabaseConfig
   /** The one secret of a fleet; null only with the embedded database, which keeps one of its own. */
   readonly secret: string | null
@@ -21,6 +23,9 @@ export interface Config {
   readonly audit: AuditConfig
   readonly log: { readonly level: LogLevel }
 }
+
+/** `policies` that are taken from the database. */
+export const PUBLISHED_POLICIES = 'postgres:'
 
 /** An address to bind: numeric or named host and a port; port 0 = any free one. */
 export interface Listen {

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import type { AuditLimits, AuditState } from '../../src/audit/limits.ts'
 import { createNoAudit } from '../../src/audit/none.ts'
-import { storeRevision } from '../../src/audit/revisions.ts'
+import { findRevisions, storeRevision } from '../../src/audit/revisions.ts'
 import type { AuditWriter } from '../../src/audit/writer.ts'
 import { createAuditRoom } from '../../src/audit/writer.ts'
 import { GatewayError } from '../../src/errors.ts'
@@ -438,11 +438,21 @@ describe('audit/writer', () => {
     await storeRevision(database.pool, { ...policy, sources: { 'a.rego': 'changed' }, loadedAt: new Date(1) })
     await storeRevision(database.pool, { ...policy, revision: 'r2', data: { a: [{ c: 2, d: 1 }], b: 1 } })
     const { rows } = await database.pool.query(
-      "select revision, sources, loaded_at, data_sha256 from policy_revisions where digest = 'sha256:1' order by 1",
+      "select revision, sources, loaded_at, data_sha256, data_json from policy_revisions where digest = 'sha256:1' order by 1",
     )
     expect(rows).to.have.lengthOf(2)
+    expect(rows[0].data_json).to.equal('{"b":1,"a":[{"d":1,"c":2}]}')
     expect(rows[0]).to.deep.include({ sources: { 'a.rego': 'package a\u2400' }, loaded_at: new Date(0) })
     expect(rows[0].data_sha256).to.equal(rows[1].data_sha256)
+    // Found again by the beginning of revision or digest; data beyond the bound leave their digest only.
+    expect(await findRevisions(database.pool, 'r1')).to.deep.include.members([
+      { revision: 'r1', sources: { 'a.rego': 'package a\u2400' }, dataText: '{"b":1,"a":[{"d":1,"c":2}]}' },
+    ])
+    expect(await findRevisions(database.pool, 'sha256:1')).to.have.lengthOf(2)
+    const large = { text: 'x'.repeat(4 * 1024 * 1024) }
+    await storeRevision(database.pool, { ...policy, revision: 'large', data: large })
+    expect((await findRevisions(database.pool, 'large'))[0]).to.include({ dataText: null })
+    expect(await findRevisions(database.pool, '%')).to.deep.equal([])
   })
 
   it('leaves no secret in any column', async () => {

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -150,6 +151,19 @@ describe('configuration', () => {
       )
       const environment = { GATEWAY_POLICIES: 'theirs' }
       expect(loadConfig({ ...base, environment }).config.policies).to.equal(join(folder, 'theirs'))
+    })
+
+    it('takes `postgres:` for policies as it is, and the files of keys as paths', () => {
+      const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+      write(String(publicKey.export({ type: 'spki', format: 'pem' })), 'release.pub.pem')
+      write(String(privateKey.export({ type: 'pkcs8', format: 'pem' })), 'release.pem')
+      const { config } = load(`policies: "postgres:"\npolicy_keys: [release.pub.pem]\n${UPSTREAM}`)
+      expect(config.policies).to.equal('postgres:')
+      expect(config.policyKeys).to.deep.equal([join(folder, 'release.pub.pem')])
+      expect(load(UPSTREAM, { flags: { policies: 'postgres:' } }).config.policies).to.equal('postgres:')
+      expect(only(`policy_keys: [release.pem]\n${UPSTREAM}`).message).to.include('private key')
+      expect(only(`policy_keys: [gateway.yaml]\n${UPSTREAM}`).message).to.include('no PEM public key')
+      expect(only(`policy_keys: [nowhere.pem]\n${UPSTREAM}`).message).to.include('ENOENT')
     })
 
     it('accepts `audit.enabled: false`', () => {

@@ -65,7 +65,7 @@ async function readSeries(): Promise<ReadonlyMap<string, ReadonlyMap<string, Rea
 }
 
 function recordAll(metrics: Metrics): void {
-  const serving = { revision: 'r', digest: 'sha256:1' }
+  const serving = { revision: 'r', digest: 'sha256:1', sequence: 1 }
   for (const result of ['replaced', 'unchanged', 'failed'] as const) metrics.recordReload(result, serving)
   metrics.recordUpstreamWait('desk', 1)
   metrics.recordAuditRow(1)
