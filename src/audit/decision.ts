@@ -3,6 +3,7 @@ import type { AuditEvent, Call, Ending, Evaluation, TargetVerdict, UpstreamRepor
 import type { Notes } from './notes.ts'
 import type { Redactor } from './redact.ts'
 import { DECISION_BOUNDS } from './redact.ts'
+import { isoTime } from './row.ts'
 import type { OwnWords } from './walk.ts'
 
 const MAX_LISTED = 500
@@ -55,6 +56,7 @@ export function decisionSections(
     listed: listedSection(redactor, notes, call.listed),
     listed_total: call.listed === null ? null : JSON.stringify(call.listed.length),
     hint: hintSection(redactor, notes, call),
+    counted: countedSection(call),
     error: errorSection(redactor, notes, ending),
   }
   const authz = authzSections(redactor, notes, call, ending)
@@ -208,6 +210,13 @@ function hintSection(redactor: Redactor, notes: Notes, call: Readonly<Call>): st
     method: notes.column(redactor, call.hint.method, MAX_NAME),
     name: notes.column(redactor, call.hint.name, MAX_NAME),
   })
+}
+
+/** Counts and addresses are the gateway's own. */
+function countedSection({ counted }: Readonly<Call>): string | null {
+  if (counted === undefined) return null
+  const { count, fromMs, toMs, addresses, others } = counted
+  return JSON.stringify({ count, from: isoTime(fromMs), to: isoTime(toMs), addresses, others })
 }
 
 function errorSection(redactor: Redactor, notes: Notes, ending: Ending): string | null {

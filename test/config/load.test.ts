@@ -69,14 +69,14 @@ describe('configuration', () => {
         breaker: { failures: 2, openMs: 30_000 },
         tools: { 'run.query': { timeoutMs: 5 }, plain: { timeoutMs: null } },
       })
-      expect(config.limits.maxDelayMs, 'nothing is refused for want of time').to.equal(null)
+      expect(config.limits.maxDelayMs).to.equal(500)
     })
 
     it('switches bounds off with null, and only where that is meant', () => {
       const upstream =
         'upstreams: { a: { url: "http://a/", max_in_flight: null, probe_interval_ms: null } }\n'
-      const { config } = load(`limits: { max_delay_ms: 250 }\n${upstream}`)
-      expect(config.limits.maxDelayMs).to.equal(250)
+      const { config } = load(`limits: { max_delay_ms: null }\n${upstream}`)
+      expect(config.limits.maxDelayMs).to.equal(null)
       expect(config.upstreams['a']).to.deep.include({ maxInFlight: null, probeIntervalMs: null })
     })
 

@@ -47,7 +47,7 @@ async function readSeries(): Promise<ReadonlyMap<string, ReadonlyMap<string, Rea
     }),
     kills: () => ({ tool: 1, server: 1 }),
     upstreams: () => [{ name: 'desk', status: 'up', breaker: 'closed', inFlight: 1, waiting: 1 }],
-    pressure: () => ({ lagMs: 1, share: 1 }),
+    load: () => ({ lagMs: 1, working: 1, waiting: 1, inFlight: 1 }),
   })
   for (const outcome of OUTCOMES) metrics.record(attempt(outcome))
   recordAll(metrics)
