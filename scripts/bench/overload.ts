@@ -1,6 +1,6 @@
 /**
  * What the gateway does with more than it can do: calls arrive at a fixed rate whether it answers or not (open loop), from
- * half of what it was measured to serve to five times as much. Times count from when a call was due. Linux only.
+ * half of what it was measured to serve just before to five times as much. Times count from when a call was due. Linux only.
  *
  *     node --import=tsx/esm scripts/bench/overload.ts [seconds per load]
  */
@@ -14,9 +14,9 @@ import { createKey } from '../../src/auth/key-store.ts'
 import { toConnectionUrl } from '../../src/db/connection.ts'
 import { createTestDatabase, stopSharedServer } from '../../test/support/postgres.ts'
 import type { OpenLoopResult, Sample } from './open-loop.ts'
-import { openLoop } from './open-loop.ts'
-import type { LoadOptions, Served } from './parts.ts'
-import { CALL_BODY, CALL_HEADERS, cpuOf, load, serve } from './parts.ts'
+import { closedLoop, openLoop } from './open-loop.ts'
+import type { Served } from './parts.ts'
+import { CALL_BODY, CALL_HEADERS, cpuOf, serve } from './parts.ts'
 
 const SECONDS = Math.min(8, Number(process.argv[2] ?? 3))
 const WARM_CALLS = 1500
@@ -71,12 +71,13 @@ async function main(): Promise<void> {
       headers: { ...CALL_HEADERS, authorization: `Bearer ${key}` },
       adminHeaders: { authorization: `Bearer ${adminKey}` },
     }
-    const capacity = await measureCapacity(subject)
-    console.log(`serves ${capacity.toFixed(0)} calls/s (closed loop, ${CONNECTIONS} connections)\n${HEADER}`)
-    let sent = WARM_CALLS + CAPACITY_CALLS
+    await capacityOf(subject, WARM_CALLS)
+    let sent = WARM_CALLS
+    console.log(`capacity: what ${CONNECTIONS} callers get who wait for each answer\n${HEADER}`)
     for (const factor of LOADS) {
+      const capacity = await capacityOf(subject, CAPACITY_CALLS)
       const curve = await offer(subject, factor, capacity * factor)
-      sent += curve.samples.length
+      sent += CAPACITY_CALLS + curve.samples.length
       print(curve, capacity)
     }
     console.log(`RSS after it: ${rssOf(gateway.pid).toFixed(0)} MiB`)
@@ -108,15 +109,10 @@ function benchKey(scopes: readonly string[]): Parameters<typeof createKey>[1] {
   return { name: 'bench', kind: 'service', roles: ['developer'], tenant: 'acme', scopes, ...none }
 }
 
-async function measureCapacity({ served, headers }: Subject): Promise<number> {
-  const origin = `http://127.0.0.1:${served.port}`
-  const parts: Omit<LoadOptions, 'calls'> = {
-    ...{ origin, path: '/mcp/support', headers, body: CALL_BODY, connections: CONNECTIONS },
-  }
-  await load({ ...parts, calls: WARM_CALLS })
-  const { perSecond, failed } = await load({ ...parts, calls: CAPACITY_CALLS })
-  if (failed > 0) console.log(`${failed} of ${CAPACITY_CALLS} calls were refused while measuring`)
-  return perSecond
+/** Calls served per second, by the same cheap callers that send more than that later. */
+async function capacityOf({ served, headers }: Subject, calls: number): Promise<number> {
+  const parts = { port: served.port, path: '/mcp/support', headers, body: CALL_BODY }
+  return await closedLoop({ ...parts, timeoutMs: CLIENT_TIMEOUT_MS, connections: CONNECTIONS }, calls)
 }
 
 /** Sends `rate` calls a second for some seconds, whatever comes back, waits for the last answer, and rests. */
@@ -169,7 +165,7 @@ function rssOf(pid: number): number {
 }
 
 const HEADER =
-  '  load  offered/s  served/s  goodput  p50 ms  p99 ms  refused/s  p50 ms  p99 ms  other  queue ms  loop p99 ms   CPU  RSS MiB  sent late ms'
+  '  load  capacity/s  offered/s  served/s  goodput  p50 ms  p99 ms  refused/s  p50 ms  p99 ms  other  queue ms  loop p99 ms   CPU  RSS MiB  sent late ms'
 
 function print(curve: Curve, capacity: number): void {
   const { factor, offered, samples, seconds, cpuShare, rssMib, queueMs, lagMs, lateMs } = curve
@@ -182,7 +178,7 @@ function print(curve: Curve, capacity: number): void {
   }
   const goodput = `${((served.length / seconds / capacity) * 100).toFixed(0)} %`
   const columns: readonly (readonly [text: string | number, width: number])[] = [
-    ...[[`${factor}x`, 6] as const, [offered.toFixed(0), 11] as const],
+    ...[[`${factor}x`, 6] as const, [capacity.toFixed(0), 12] as const, [offered.toFixed(0), 11] as const],
     ...[[(served.length / seconds).toFixed(0), 10] as const, [goodput, 9] as const],
     ...[[at(served, 0.5), 8] as const, [at(served, 0.99), 8] as const],
     ...[[(refused.length / seconds).toFixed(0), 11] as const, [at(refused, 0.5), 8] as const],
