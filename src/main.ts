@@ -221,7 +221,7 @@ function openTurns({ config, own }: Building, { clock }: Ground): Turns {
 function openTurnedAway({ options, own }: Building, rooms: Recording, metrics: Metrics): TurnedAwayRecord {
   const record = createTurnedAway({
     rooms,
-    onRound(count) {
+    onCount(count) {
       metrics.recordTurnedAway(count)
       options.log.warn({ attempts: count }, 'attempts turned away: more is being asked than can be answered')
     },

@@ -20,8 +20,8 @@ export interface TurnedAway {
 /** What {@link createTurnedAway} needs. */
 export interface TurnedAwayOptions {
   readonly rooms: Pick<Rooms, 'audit' | 'clock' | 'newId'>
-  /** Told how many were turned away in a round, when there were any. Must not throw. */
-  readonly onRound: (count: number) => void
+  /** Told once a second how many were turned away, when there were any. Must not throw. */
+  readonly onCount: (count: number) => void
 }
 
 /** Keeps the record as long as it is open. */
@@ -34,8 +34,8 @@ export interface TurnedAwayRecord {
   close(): Promise<void>
 }
 
-/** Between two rounds: what a crash can lose. */
-const ROUND_MS = 200
+/** Between two rounds: what a crash can lose; and rounds in a second. */
+const [ROUND_MS, ROUNDS] = [200, 5]
 /** Rows of their own in one round. */
 const OWN_ROWS = 100
 /** Addresses that a counted row names. */
@@ -73,6 +73,7 @@ interface Crowd {
 class TurnedAwayRows {
   readonly #options: TurnedAwayOptions
   #count = 0
+  #rounds = 0
   #own: Own[] = []
   #crowd: Crowd | null = null
   #crowdIsOnItsWay = false
@@ -97,19 +98,25 @@ class TurnedAwayRows {
   }
 
   round(): void {
-    if (this.#count > 0) this.#options.onRound(this.#count)
-    this.#count = 0
+    this.#rounds += 1
+    if (this.#rounds % ROUNDS === 0) this.#tell()
     for (const one of this.#own.splice(0)) this.#handOver(eventOf(ownCall(one)))
     if (this.#crowd !== null && !this.#crowdIsOnItsWay) this.#track(this.#storeCrowd(this.#crowd))
   }
 
   async close(): Promise<void> {
+    this.#tell()
     this.round()
     await Promise.all(this.#pending)
     // The audit room would not promise to store it; that it is tried is the most that is left.
     if (this.#crowd !== null) this.#handOver(eventOf(crowdCall(this.#crowd)))
     this.#crowd = null
     await Promise.all(this.#pending)
+  }
+
+  #tell(): void {
+    if (this.#count > 0) this.#options.onCount(this.#count)
+    this.#count = 0
   }
 
   /** Who comes while the audit room is asked still joins; when it says no, the crowd waits for the next round. */

@@ -4,11 +4,11 @@
  *
  * - {@link WORKING} calls are worked on at once. Waiting for a client's body or an upstream is no work; who comes back
  *   from there goes on at once, because what has been begun is worth more than what has not.
- * - The next ones wait in line for their turn, no longer than `maxDelayMs`. A burst is let in up to what can be served in
- *   that time.
- * - A line that has not been short for all of `maxDelayMs` is no burst but too much work. Until it has drained it may only be
- *   as long as is served in a fifth of that time: a longer one would serve nobody more, and everybody later. [the idea of
- *   CoDel, RFC 8289: what counts is the least wait in an interval]
+ * - The next ones wait in line for their turn, never longer than `maxDelayMs`. A burst is let in up to what should be served
+ *   in well less than that time.
+ * - A line that has not been short for half of `maxDelayMs` is no burst but too much work: it is cut to what is served in a
+ *   fifth of that time, and kept there until it has drained. A longer one would serve nobody more, and everybody later.
+ *   [the idea of CoDel, RFC 8289: what counts is the least wait in an interval]
  *
  * Nobody is refused while fewer than {@link WORKING} calls are being worked on, however slow the machine is.
  */
@@ -61,10 +61,11 @@ export interface Turns {
 const WORKING = 64
 /** Turns given in one round of the event loop, so that what arrives meanwhile is seen to. */
 const STARTS_PER_ROUND = 8
-/** So many may wait whatever the speed, in a burst and in a line that stands: how fast an idle gateway is, is not known. */
-const [BURST, STANDING] = [256, 16]
-/** Waits shorter than these parts of `maxDelayMs` prove that the line was short, and that it has drained. */
-const [SHORT, DRAINED] = [1 / 5, 1 / 20]
+/** How many may wait: calls, whatever the speed (how fast an idle gateway is, is not known), and parts of `maxDelayMs`. */
+const BURST = { calls: 256, part: 0.6 } as const
+const STANDING = { calls: 16, part: 0.2 } as const
+/** Parts of `maxDelayMs`: a line with such waits is short; has drained; and stands when it was not short for so long. */
+const [SHORT, DRAINED, PATIENCE] = [0.2, 0.05, 0.5]
 const MEASURE_MS = 50
 /** Weight of the last measurement in the speed. */
 const SPEED_WEIGHT = 0.2
@@ -156,7 +157,7 @@ class Line {
     this.#waitedBefore = waits
     this.#finished = 0
     if (!waits) this.#noteWait(0, now)
-    else if (now - this.#shortAt > this.#maxDelayMs) this.#stands = true
+    else if (!this.#stands && now - this.#shortAt > this.#maxDelayMs * PATIENCE) this.#cut()
   }
 
   state(): TurnsState {
@@ -174,8 +175,9 @@ class Line {
   }
 
   #maxWaiting(): number {
-    if (this.#stands) return Math.max(STANDING, (this.#speed * this.#maxDelayMs * SHORT) / 1000)
-    return Math.max(BURST, (this.#speed * this.#maxDelayMs) / 1000)
+    if (this.#options.maxDelayMs === null) return Number.POSITIVE_INFINITY
+    const { calls, part } = this.#stands ? STANDING : BURST
+    return Math.max(calls, Math.floor((this.#speed * part * this.#maxDelayMs) / 1000))
   }
 
   async #wait(): Promise<void> {
@@ -237,6 +239,12 @@ class Line {
     const onTime = this.#waiting.findIndex(({ sinceMs }) => now - sinceMs <= this.#maxDelayMs)
     const late = onTime < 0 ? this.#waiting.length : onTime
     if (late > 0) for (const { refuse } of this.#waiting.splice(0, late)) refuse()
+  }
+
+  /** Who came last has waited least and would wait longest. */
+  #cut(): void {
+    this.#stands = true
+    for (const { refuse } of this.#waiting.splice(this.#maxWaiting())) refuse()
   }
 
   #noteWait(ms: number, now: number): void {
