@@ -1,9 +1,16 @@
+import { readFileSync } from 'node:fs'
+import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect } from 'chai'
 import { toAuditRow } from '../../src/audit/event.ts'
 import { createRowIds } from '../../src/gateway/row-id.ts'
 import type { TurnedAwayRecord } from '../../src/gateway/turned-away.ts'
 import { createTurnedAway } from '../../src/gateway/turned-away.ts'
 import type { AuditEvent, Call } from '../../src/gateway/types.ts'
+
+const schema = JSON.parse(
+  readFileSync(new URL('../../schemas/decision.schema.json', import.meta.url), 'utf8'),
+) as object
+const matchesSchema = new Ajv2020({ allErrors: true, strict: true, allowUnionTypes: true }).compile(schema)
 
 /** Rows of their own in one round. */
 const OWN = 100
@@ -83,6 +90,7 @@ describe('the record of attempts turned away', () => {
     expect(stored).to.have.length(OWN + 1)
     const row = toAuditRow(stored[OWN] as AuditEvent)
     expect(row).to.include({ id: ids[0], outcome: 'overloaded', client_ip: null, server: null })
+    expect(matchesSchema(JSON.parse(row.decision)), JSON.stringify(matchesSchema.errors)).to.equal(true)
     expect(JSON.parse(row.decision)['counted']).to.deep.equal({
       count: 280,
       from: new Date(from).toISOString(),

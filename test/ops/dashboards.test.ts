@@ -77,6 +77,7 @@ function attempt(outcome: (typeof OUTCOMES)[number]): AuditEvent {
       message: { method: 'tools/call' },
       upstream: { server: 'desk', ms: 1, toolIsError: false, jsonRpcError: null },
       evaluation: { evalUs: 1 },
+      timingsUs: { queue: 1 },
     },
     ending: { outcome, kind: outcome === 'allowed' ? null : error.kind, latencyMs: 1 },
   } as unknown as AuditEvent
