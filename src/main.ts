@@ -461,7 +461,7 @@ function openFrontDoor({ config, options, own }: Building, ground: Ground, parts
     spine: spine.attempt,
     tls: config.tls,
     doorman: {
-      admits: turns.admits,
+      handsOn: () => turns.admits() || !turnedAway.isFlood(),
       turnedAway: (head) => turnedAway.note({ ...head, clientIp: http.clientIp(head) }),
     },
     newRequestId: () => ground.newId(ground.clock.nowMs()),

@@ -167,6 +167,9 @@ export function createSpine(rooms: Rooms): Spine {
   async function waitForTurn(call: Call): Promise<Turn> {
     try {
       return await rooms.turns.take()
+    } catch (error) {
+      call.clientIp = rooms.http.clientIp(call.head)
+      throw error
     } finally {
       call.timingsUs.queue = Math.round((rooms.clock.monotonicMs() - call.startedAt) * 1000)
     }

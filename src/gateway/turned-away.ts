@@ -1,7 +1,7 @@
 /**
- * The record of attempts that were turned away at the door. Their answers do not wait for their rows, and rows for a
- * flood must not take what the calls in work need: so many in each {@link ROUND_MS} have a row each, the others are
- * counted, exactly, in one row. What waits here is bounded, and nothing is dropped: rows go to the audit room, which
+ * The record of attempts that were turned away at the door. A few in each {@link ROUND_MS} are left to the spine, which
+ * answers when their row is stored. Beyond them answers do not wait for rows, and rows must not take what the calls in
+ * work need: some more have a row each, the others are counted, exactly, in one row. What waits here is bounded, and nothing is dropped: rows go to the audit room, which
  * declares what it cannot hold, and a count waits until it can be stored.
  */
 import type { Rooms } from './call.ts'
@@ -26,6 +26,8 @@ export interface TurnedAwayOptions {
 
 /** Keeps the record as long as it is open. */
 export interface TurnedAwayRecord {
+  /** Whether there are so many that the next one has to be noted here; asked once for each. */
+  isFlood(): boolean
   /** Takes one in; returns the id of the row that will tell of it. */
   note(attempt: TurnedAway): string
   /** Hands over what has gathered; called by its own timer. */
@@ -36,6 +38,8 @@ export interface TurnedAwayRecord {
 
 /** Between two rounds: what a crash can lose; and rounds in a second. */
 const [ROUND_MS, ROUNDS] = [200, 5]
+/** Left to the spine in one round. */
+const LEFT_TO_SPINE = 5
 /** Rows of their own in one round. */
 const OWN_ROWS = 100
 /** Addresses that a counted row names. */
@@ -46,6 +50,7 @@ export function createTurnedAway(options: TurnedAwayOptions): TurnedAwayRecord {
   const timer = setInterval(() => record.round(), ROUND_MS)
   timer.unref()
   return {
+    isFlood: () => record.isFlood(),
     note: (attempt) => record.note(attempt),
     round: () => record.round(),
     async close() {
@@ -74,6 +79,7 @@ class TurnedAwayRows {
   readonly #options: TurnedAwayOptions
   #count = 0
   #rounds = 0
+  #leftToSpine = 0
   #own: Own[] = []
   #crowd: Crowd | null = null
   #crowdIsOnItsWay = false
@@ -81,6 +87,12 @@ class TurnedAwayRows {
 
   constructor(options: TurnedAwayOptions) {
     this.#options = options
+  }
+
+  isFlood(): boolean {
+    if (this.#leftToSpine >= LEFT_TO_SPINE) return true
+    this.#leftToSpine += 1
+    return false
   }
 
   note(attempt: TurnedAway): string {
@@ -99,6 +111,7 @@ class TurnedAwayRows {
 
   round(): void {
     this.#rounds += 1
+    this.#leftToSpine = 0
     if (this.#rounds % ROUNDS === 0) this.#tell()
     for (const one of this.#own.splice(0)) this.#handOver(eventOf(ownCall(one)))
     if (this.#crowd !== null && !this.#crowdIsOnItsWay) this.#track(this.#storeCrowd(this.#crowd))

@@ -68,7 +68,7 @@ export interface FrontDoorOptions {
   readonly limits?: Partial<FrontDoorLimits>
   /** PEM files; null = plain HTTP. */
   readonly tls?: { readonly certFile: string; readonly keyFile: string } | null
-  /** Asked before anything is made for an attempt; absent = everybody is let in. */
+  /** Asked before anything is made for an attempt; absent = all are handed on. */
   readonly doorman?: Doorman
   /** An id for the answers that never reach the spine. */
   readonly newRequestId: () => string
@@ -187,7 +187,7 @@ function guard(
   if (doorman === undefined) return next
   const turnAway = createTurnAway(doorman)
   return (request, response) => {
-    const mount = doorman.admits() ? undefined : PLAIN_PATH.exec(request.url ?? '')?.[1]
+    const mount = doorman.handsOn() ? undefined : PLAIN_PATH.exec(request.url ?? '')?.[1]
     if (mount === undefined) next(request, response)
     else turnAway(request, response, mount, onTurnedAway(request.socket))
   }

@@ -6,10 +6,10 @@ import type { RequestHead } from '../gateway/types.ts'
 import { announcesBody, discardBody } from './body.ts'
 import { replyRefusal } from './reply.ts'
 
-/** Who is let in, and who keeps the record of the others. */
+/** Who is handed on to the spine, and who keeps the record of the others. */
 export interface Doorman {
-  /** Whether one more attempt is let in now. */
-  admits(): boolean
+  /** Whether one more attempt is handed on; asked once for each. */
+  handsOn(): boolean
   /** Takes in one that was not; returns its request id. */
   turnedAway(head: RequestHead): string
 }

@@ -140,6 +140,16 @@ describe('the record of attempts turned away', () => {
     expect(counts).to.deep.equal([OWN + 7])
   })
 
+  it('leaves a few in each round to the spine', () => {
+    const record = start()
+    const isFlood = (): readonly boolean[] => Array.from({ length: 7 }, () => record.isFlood())
+    const few = [false, false, false, false, false, true, true]
+    expect(isFlood()).to.deep.equal(few)
+    record.round()
+    expect(isFlood()).to.deep.equal(few)
+    expect(stored).to.have.length(0)
+  })
+
   it('tells how many they were once in five rounds, and nothing when there were none', () => {
     const record = start()
     for (let round = 0; round < 5; round += 1) {
