@@ -36,9 +36,10 @@ import type { Rooms, Spine } from './gateway/call.ts'
 import { createSpine } from './gateway/call.ts'
 import { createRowIds } from './gateway/row-id.ts'
 import { recordThrottledWindow } from './gateway/throttled.ts'
-import type { AuditEvent } from './gateway/types.ts'
-import type { Pressure } from './http/pressure.ts'
-import { createLoopMeter, createPressure } from './http/pressure.ts'
+import type { TurnedAwayRecord } from './gateway/turned-away.ts'
+import { createTurnedAway } from './gateway/turned-away.ts'
+import type { Turns } from './gateway/turns.ts'
+import { createTurns } from './gateway/turns.ts'
 import type { HttpRoom } from './http/room.ts'
 import { createHttpRoom } from './http/room.ts'
 import type { FrontDoor } from './http/server.ts'
@@ -151,40 +152,36 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
     onRow: (bytes) => metrics.recordAuditRow(bytes),
   })
   keepAuditDays(building, ground, database.owner, signer)
-  const pressure = openPressure(building, ground)
-  const http = openHttp(config, secret, pressure)
+  const turns = openTurns(building, ground)
+  const http = openHttp(config, secret)
   const metrics = openMetrics(audit, policies, {
     kills: () => kills.counts(),
     upstreams: upstreams.states,
-    pressure: pressure.state,
+    load: turns.state,
   })
-  const tell = createObserver(options.log, metrics)
-  const observe = (event: AuditEvent): void => {
-    pressure.recorded(event)
-    tell(event)
-  }
   const recording = {
     audit: audit ?? createNoAudit(),
     http,
     clock: ground.clock,
     newId: ground.newId,
-    observe,
+    observe: createObserver(options.log, metrics),
   }
+  const turnedAway = openTurnedAway(building, recording, metrics)
   const feed = openChangeFeed(building, ground, { database, pools, policies })
   const auth = openAuth(building, ground, pools, feed, recording)
   const kills = openKills(config, ground, pools, feed)
   await feed.refresh()
   await refuseWithoutCredentials(config, pools)
   const rate = openRate(building, ground, pools)
-  const rooms = { ...recording, auth, kills, policy, rate, upstreams }
-  const spine = createSpine(waitingElsewhere(rooms, pressure), config.limits)
+  const rooms = { ...recording, turns, auth, kills, policy, rate, upstreams }
+  const spine = createSpine(waitingElsewhere(rooms, turns))
   for (const topic of [KEYS_TOPIC, KILLS_TOPIC]) feed.onChange(topic, spine.recheckStreams)
   const reload = openReload(building, { policies, feed, metrics, spine })
   const drain = { isDraining: false }
   const admin = openAdmin(building, ground, {
     ...{ auth, kills, policy, policies, reload, upstreams, audit, feed, metrics, drain },
   })
-  const front = openFrontDoor(building, ground, { spine, pressure, drain })
+  const front = openFrontDoor(building, ground, { spine, http, turns, turnedAway, drain })
   return {
     address: await listen(front, config.listen),
     adminAddress: admin === null ? null : await admin.listen(),
@@ -210,7 +207,7 @@ function openPools({ options, own }: Building, database: OpenedDatabase): Pools 
 }
 
 /** Waiting for a body or for an upstream is not the gateway's own work. */
-function waitingElsewhere(rooms: Rooms, { away }: Pressure): Rooms {
+function waitingElsewhere(rooms: Rooms, { away }: Turns): Rooms {
   const { http, upstreams } = rooms
   return {
     ...rooms,
@@ -224,20 +221,31 @@ function waitingElsewhere(rooms: Rooms, { away }: Pressure): Rooms {
   }
 }
 
-/** Measures from now on how late everything is. */
-function openPressure({ config, own }: Building, { clock }: Ground): Pressure {
-  const { maxDelayMs } = config.limits
-  return own(createPressure({ maxDelayMs, clock, loop: createLoopMeter() }), (opened) => opened.close())
+function openTurns({ config, own }: Building, { clock }: Ground): Turns {
+  const { maxInFlight, maxDelayMs } = config.limits
+  const turns = createTurns({ maxInFlight, maxDelayMs, monotonicMs: clock.monotonicMs })
+  return own(turns, (opened) => opened.close())
 }
 
-function openHttp(config: Config, secret: string, pressure: Pressure): HttpRoom {
+/** Attempts turned away at the door are many when there is no time to write a line about each. */
+function openTurnedAway({ options, own }: Building, rooms: Recording, metrics: Metrics): TurnedAwayRecord {
+  const record = createTurnedAway({
+    rooms,
+    onCount(count) {
+      metrics.recordTurnedAway(count)
+      options.log.warn({ attempts: count }, 'attempts turned away: more is being asked than can be answered')
+    },
+  })
+  return own(record, (opened) => opened.close())
+}
+
+function openHttp(config: Config, secret: string): HttpRoom {
   return createHttpRoom({
     allowedHosts: allowedHosts(config),
     allowedOrigins: config.allowedOrigins,
     trustedProxies: config.trustedProxies,
     maxBodyBytes: config.limits.maxBodyBytes,
     sessionKey: deriveKey(secret, 'session'),
-    admits: pressure.admits,
   })
 }
 
@@ -248,7 +256,7 @@ function allowedHosts(config: Config): readonly string[] {
   return [...config.allowedHosts, ...published, ...local]
 }
 
-type MetricSources = Pick<MetricsOptions, 'kills' | 'upstreams' | 'pressure'>
+type MetricSources = Pick<MetricsOptions, 'kills' | 'upstreams' | 'load'>
 
 function openMetrics(
   audit: AuditWriter | null,
@@ -475,16 +483,23 @@ function openAdmin({ config, options, own }: Building, ground: Ground, parts: Ad
   return own(admin, (opened) => opened.close())
 }
 
-function openFrontDoor(
-  { config, options, own }: Building,
-  ground: Ground,
-  parts: { readonly spine: Spine; readonly pressure: Pressure; readonly drain: { isDraining: boolean } },
-): FrontDoor {
-  const { spine, pressure, drain } = parts
+interface FrontDoorParts {
+  readonly spine: Spine
+  readonly http: HttpRoom
+  readonly turns: Turns
+  readonly turnedAway: TurnedAwayRecord
+  readonly drain: { isDraining: boolean }
+}
+
+function openFrontDoor({ config, options, own }: Building, ground: Ground, parts: FrontDoorParts): FrontDoor {
+  const { spine, http, turns, turnedAway, drain } = parts
   const front = createFrontDoor({
     spine: spine.attempt,
     tls: config.tls,
-    onConnection: pressure.connected,
+    doorman: {
+      handsOn: () => turns.admits() || !turnedAway.isFlood(),
+      turnedAway: (head) => turnedAway.note({ ...head, clientIp: http.clientIp(head) }),
+    },
     newRequestId: () => ground.newId(ground.clock.nowMs()),
     log: options.log,
   })

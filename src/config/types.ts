@@ -94,7 +94,7 @@ export interface LimitsConfig {
   /** Of one principal; null = no bound. */
   readonly principalMaxInFlight: number | null
   readonly principalMaxDenialsPerMinute: number | null
-  /** null = nothing is refused for want of time. */
+  /** Longest wait for a turn; null = nothing is refused for want of time. */
   readonly maxDelayMs: number | null
   readonly maxStreamS: number
   readonly drainMs: number

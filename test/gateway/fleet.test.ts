@@ -65,7 +65,6 @@ policies: ./policies
 database: { url_file: ./url, migrate_url_file: ./migrate-url }
 secret_file: ./secret
 auth: { max_stale_s: ${MAX_STALE_S}, throttle: { max_failures: 1000 } }
-limits: { max_delay_ms: null }
 upstreams: { up: { url: ${upstream.url} } }
 `,
     )

@@ -47,7 +47,7 @@ async function readSeries(): Promise<ReadonlyMap<string, ReadonlyMap<string, Rea
     }),
     kills: () => ({ tool: 1, server: 1 }),
     upstreams: () => [{ name: 'desk', status: 'up', breaker: 'closed', inFlight: 1, waiting: 1 }],
-    pressure: () => ({ lagMs: 1, share: 1 }),
+    load: () => ({ lagMs: 1, working: 1, waiting: 1, inFlight: 1 }),
   })
   for (const outcome of OUTCOMES) metrics.record(attempt(outcome))
   recordAll(metrics)
@@ -78,6 +78,7 @@ function attempt(outcome: (typeof OUTCOMES)[number]): AuditEvent {
       message: { method: 'tools/call' },
       upstream: { server: 'desk', ms: 1, toolIsError: false, jsonRpcError: null },
       evaluation: { evalUs: 1 },
+      timingsUs: { queue: 1 },
     },
     ending: { outcome, kind: outcome === 'allowed' ? null : error.kind, latencyMs: 1 },
   } as unknown as AuditEvent
