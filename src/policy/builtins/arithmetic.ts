@@ -24,6 +24,9 @@ import { RegoSet } from './value.ts'
 
 const NS_PER_ELEMENT = 600
 const NS_PER_DIGIT = 20
+/** Reading, computing and writing one float. */
+const NS_PER_FLOAT = 15_000
+const NS_PER_POWER = 100
 /** Bits of the product of a collection that does not hold integers alone: OPA starts from a double. */
 const PRODUCT_PRECISION = 53
 const HALF: BigFloat = { mantissa: 1n, exponent: -1, precision: PRODUCT_PRECISION, negative: false }
@@ -49,7 +52,14 @@ function compute(operation: Operation, a: RegoNumber, b: RegoNumber, context: Bu
   spend(context, (a.text.length + b.text.length) * NS_PER_DIGIT)
   const [x, y] = [toBigInt(a), toBigInt(b)]
   if (x !== undefined && y !== undefined) return result(operation.exact(x, y))
-  return result(operation.float(readFloat(a), readFloat(b)))
+  return result(operation.float(chargedFloat(a, context), chargedFloat(b, context)))
+}
+
+/** Powers of ten are what makes floats slow. */
+function chargedFloat(number: RegoNumber, context: BuiltinContext): BigFloat {
+  const { digits, scale } = number.parts
+  spend(context, NS_PER_FLOAT + Math.min(Math.abs(Number(scale)) + digits.length, 4_096) * NS_PER_POWER)
+  return readFloat(number)
 }
 
 function binary(operation: Operation): Builtin {
@@ -77,7 +87,7 @@ function divide(operands: readonly RegoValue[], context: BuiltinContext): RegoNu
   if (b.parts.sign === 0) throw new BuiltinError('divide by zero')
   if (x !== undefined && y !== undefined && isSmall(x) && isSmall(y) && x !== 0n && x % y === 0n)
     return integer(x / y)
-  return result(divideFloats(readFloat(a), readFloat(b)))
+  return result(divideFloats(chargedFloat(a, context), chargedFloat(b, context)))
 }
 
 function isSmall(value: bigint): boolean {
@@ -90,7 +100,7 @@ function unary(small: (value: bigint) => bigint, float: (value: BigFloat) => Big
     const number = numberOperand(operands, 1)
     spend(context, number.text.length * NS_PER_DIGIT)
     const value = toBigInt(number)
-    return result(value !== undefined && isSmall(value) ? small(value) : float(readFloat(number)))
+    return result(value !== undefined && isSmall(value) ? small(value) : float(chargedFloat(number, context)))
   }
 }
 
@@ -125,7 +135,9 @@ function fold(
     numbers.reduce((sum, { text }) => sum + NS_PER_ELEMENT + text.length * NS_PER_DIGIT * 10, 0),
   )
   const exact = foldExactly(numbers, operation.exact, start)
-  return result(exact ?? numbers.map(readFloat).reduce(operation.float, first))
+  return result(
+    exact ?? numbers.map((number) => chargedFloat(number, context)).reduce(operation.float, first),
+  )
 }
 
 /** Undefined when one of the numbers is no integer. */

@@ -16,8 +16,8 @@ export interface BigFloat {
 
 /** Bits of a number that was read from text. */
 export const READ_PRECISION = 64
-/** Largest power of ten that is computed with; OPA has no bound, but time. */
-const MAX_POWER = 4_096
+/** Largest power of ten that is computed with, beyond what doubles hold; OPA has a bound of its own, far above. */
+const MAX_POWER = 512
 
 /** The nearest float of so many bits. `sticky`: there is more below the last bit. */
 function rounded(mantissa: bigint, exponent: number, precision: number, sticky = false): BigFloat {

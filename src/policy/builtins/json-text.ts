@@ -12,7 +12,7 @@ export interface JsonLayout {
   readonly indent: string
 }
 
-const NS_PER_PART = 80
+const NS_PER_PART = 200
 
 const JSON_NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/
 const HTML_ESCAPES = /[<>&\u2028\u2029\u007f]/g

@@ -37,7 +37,7 @@ const MAX_EXPONENT = 100_000
 
 function unmarshal(operands: readonly RegoValue[], context: BuiltinContext): RegoValue {
   const text = stringOperand(operands, 1)
-  spend(context, text.length * NS_PER_CHAR * 4)
+  spend(context, text.length * NS_PER_CHAR * 8)
   return parseJson(text, checkExponent)
 }
 

@@ -62,8 +62,12 @@ export const HOST_BUILTINS: ReadonlySet<string> = new Set(TABLE.keys())
 
 /** Cost of any call: crossing the border, table look-up. */
 const NS_PER_CALL = 1_000
-/** Cost of reading or writing one character of a value's text, with the objects made of it. */
+/** Cost of reading one character of the text of a collection, with the objects made of it. */
 const NS_PER_TEXT_CHAR = 80
+/** Cost of reading or writing one character of a string. */
+const NS_PER_STRING_CHAR = 10
+/** Cost of writing one part of a value: a scalar, a bracket, a comma. */
+const NS_PER_PART = 120
 
 /**
  * Evaluates one call. Operands and result are texts of Rego values, as `opa_value_dump` writes and `opa_value_parse`
@@ -78,16 +82,20 @@ export function callBuiltin(
 ): string | undefined {
   const builtin = TABLE.get(name)
   if (builtin === undefined) throw new Error(`host builtin not available: ${name}`)
-  spend(context, NS_PER_CALL + NS_PER_TEXT_CHAR * args.reduce((sum, text) => sum + text.length, 0))
+  spend(context, NS_PER_CALL + args.reduce((sum, text) => sum + readingCost(text), 0))
   try {
     const result = builtin(
       args.map((text) => parseRegoValue(text)),
       context,
     )
     if (result === undefined) return undefined
-    return formatRegoValue(result, (chars) => spend(context, NS_PER_TEXT_CHAR * chars))
+    return formatRegoValue(result, (chars) => spend(context, NS_PER_PART + NS_PER_STRING_CHAR * chars))
   } catch (thrown) {
     if (thrown instanceof BuiltinError) return undefined
     throw thrown
   }
+}
+
+function readingCost(text: string): number {
+  return text.length * (text.startsWith('"') ? NS_PER_STRING_CHAR : NS_PER_TEXT_CHAR)
 }
