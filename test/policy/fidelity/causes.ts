@@ -1,4 +1,5 @@
 /** Why a case or a place in a trace is not the same in Wasm and topdown: every known cause, with what can be done. */
+import { RegoNumber } from '../../../src/policy/builtins/number.ts'
 import type { RegoValue } from '../../../src/policy/builtins/value.ts'
 import { isArray, RegoObject, RegoSet } from '../../../src/policy/builtins/value.ts'
 import type { StepDifference } from './steps.ts'
@@ -62,6 +63,11 @@ function unordered(value: RegoValue): RegoValue {
   }
   // The text of a set or object, in an interpolated string.
   if (typeof value === 'string') return /[[{]/.test(value) ? Array.from(value).sort().join('') : value
+  // One spelling for equal numbers.
+  if (value instanceof RegoNumber && value.parts.sign !== 0) {
+    const { sign, digits, scale } = value.parts
+    return new RegoNumber(`${sign < 0 ? '-' : ''}0.${digits}e${scale}`)
+  }
   if (!(value instanceof RegoObject)) return value
   return new RegoObject([...value].map(([key, member]) => [key, unordered(member)] as const))
 }
