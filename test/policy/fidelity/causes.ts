@@ -124,9 +124,9 @@ export function stepCause(
     return DOMAIN
   if (
     kind === 'expr' &&
-    wasm === 'succeeded' &&
-    topdown === 'failed' &&
-    lines.some((line) => /^\s*every /.test(line))
+    wasm !== 'not reached' &&
+    topdown !== 'succeeded' &&
+    lines.some((line) => /\bevery\b/.test(line))
   )
     return GOES_ON
   if (kind === 'expr' && wasm === 'not reached' && lines.some((line) => /^\s*[[{].*\|/.test(line)))
