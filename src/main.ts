@@ -13,7 +13,7 @@ import { createMetrics } from './admin/metrics.ts'
 import { createNoAudit } from './audit/none.ts'
 import { storeRevision } from './audit/revisions.ts'
 import type { AuditWriter } from './audit/writer.ts'
-import { createAuditRoom } from './audit/writer.ts'
+import { openAuditRoom } from './audit-room.ts'
 import { countKeys, KEYS_TOPIC } from './auth/key-store.ts'
 import type { AuthRoom } from './auth/room.ts'
 import { createAuthRoom } from './auth/room.ts'
@@ -140,7 +140,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const policy = own(await openPolicyRoom(policyParts), (opened) => opened.close())
   await storeRevision(pools.general, { ...compiled, loadedAt: new Date(ground.clock.nowMs()) })
   const upstreams = openUpstreams(building, ground, (name, ms) => metrics.recordUpstreamWait(name, ms))
-  const audit = await openAudit(building, ground, pools)
+  const audit = await openAudit(building, ground, database, pools)
   const pressure = openPressure(building, ground)
   const http = openHttp(config, secret, pressure)
   const metrics = openMetrics(audit, compiled, {
@@ -307,26 +307,23 @@ function openGate({ upstreams, limits }: Config, { clock }: Ground, name: string
 async function openAudit(
   { config, options, own }: Building,
   ground: Ground,
+  database: OpenedDatabase,
   pools: Pools,
 ): Promise<AuditWriter | null> {
   if (!config.audit.enabled) {
     options.log.warn({}, 'audit is off: attempts leave no row (audit.enabled: false)')
     return null
   }
-  const writer = createAuditRoom({
+  const { clock, newId, processId: writerId } = ground
+  const writer = await openAuditRoom(config, {
+    database,
     pool: pools.audit,
-    writerId: ground.processId,
-    newId: ground.newId,
-    clock: ground.clock,
+    writerId,
+    newId,
+    clock,
     log: options.log,
-    redactKeys: config.audit.redactKeys,
   })
-  await writer.start()
-  return own(writer, async (opened) => {
-    const { unwritten } = await opened.close()
-    if (unwritten > 0)
-      options.log.error({ rows: unwritten }, 'audit rows could not be written before the end')
-  })
+  return own(writer, async (opened) => void (await opened.close()))
 }
 
 type Recording = Pick<Rooms, 'audit' | 'http' | 'clock' | 'newId' | 'observe'>

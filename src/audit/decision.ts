@@ -68,6 +68,25 @@ export function decisionSections(
   }
 }
 
+/** The decision of a call that is about to ask its upstream: who, and what the policy said. */
+export function begunDecision(redactor: Redactor, notes: Notes, call: Readonly<Call>): string {
+  const open = {
+    outcome: 'interrupted',
+    status: 503,
+    kind: null,
+    error: null,
+    response: null,
+    latencyMs: 0,
+  } as const
+  return toObject({
+    stage: '"upstream"',
+    outcome: '"interrupted"',
+    timings_us: JSON.stringify(call.timingsUs),
+    auth: authSection(redactor, notes, call, open),
+    authz: call.evaluation === null ? null : toObject(verdict(redactor, notes, call.evaluation)),
+  })
+}
+
 function toObject(sections: Sections): string {
   const members = Object.entries(sections).filter(([, json]) => json !== null)
   return `{${members.map(([name, json]) => `${JSON.stringify(name)}:${json}`).join(',')}}`

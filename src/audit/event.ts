@@ -1,7 +1,7 @@
 /** One finished attempt -> its audit row. Pure, and it never throws: a row with less in it beats no row. */
 import { isIP } from 'node:net'
 import type { AuditEvent, Call, Ending, Principal } from '../gateway/types.ts'
-import { decisionSections } from './decision.ts'
+import { begunDecision, decisionSections } from './decision.ts'
 import type { Notes } from './notes.ts'
 import { createNotes, payloadLevel } from './notes.ts'
 import type { Redactor } from './redact.ts'
@@ -50,6 +50,32 @@ function build(event: AuditEvent, redactKeys: ReadonlySet<string>): AuditRow {
     decision,
     redaction: notes.json(),
     core,
+  }
+}
+
+/** The row of an attempt that is about to ask its upstream, should nothing more be heard of it. Cheap: no payload, no trace. */
+export function toBegunRow(call: Readonly<Call>, redactKeys: ReadonlySet<string> = NO_KEYS): AuditRow {
+  const ending = {
+    outcome: 'interrupted',
+    status: 503,
+    kind: null,
+    error: null,
+    response: null,
+    latencyMs: 0,
+  } as const
+  try {
+    const redactor = createRedactor(redactKeys)
+    const notes = createNotes()
+    notes.attempt('headers', () => learnCredentials(redactor, call))
+    const decision = begunDecision(redactor, notes, call)
+    return {
+      ...callColumns(redactor, notes, call),
+      ...endingColumns(redactor, notes, ending),
+      ...{ upstream_ms: null, request_json: null, response_json: null, decision, redaction: notes.json() },
+      core: decision,
+    }
+  } catch (thrown) {
+    return bareRow({ call, ending }, thrown instanceof Error ? thrown.name : typeof thrown)
   }
 }
 

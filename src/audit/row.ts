@@ -179,11 +179,15 @@ export function redated(row: AuditRow, id: string, ms: number): AuditRow {
   }
 }
 
-/** A hole in the record, declared: `count` rows of refused calls that could not be kept. */
+/** A hole in the record, declared: `count` rows that could not be kept. */
 export interface Gap {
+  /** `spool_full`, `spool_failed`: there was no room, or no disk, for them; `spool_damaged`: they cannot be read any more. */
+  readonly why: 'spool_full' | 'spool_failed' | 'spool_damaged'
   readonly count: number
   readonly fromMs: number
   readonly toMs: number
+  /** First and last number of rows that had been numbered already. */
+  readonly seqs?: readonly [number, number]
 }
 
 /** The row that declares a {@link Gap}. */
@@ -191,7 +195,13 @@ export function gapRow(id: string, ms: number, gap: Gap): AuditRow {
   const decision = JSON.stringify({
     stage: 'audit',
     outcome: 'gap',
-    gap: { count: gap.count, from: isoTime(gap.fromMs), to: isoTime(gap.toMs), why: 'memory_full' },
+    gap: {
+      count: gap.count,
+      from: isoTime(gap.fromMs),
+      to: isoTime(gap.toMs),
+      why: gap.why,
+      ...(gap.seqs === undefined ? {} : { seqs: gap.seqs }),
+    },
   })
   return {
     ...NO_DETAILS,
@@ -200,7 +210,7 @@ export function gapRow(id: string, ms: number, gap: Gap): AuditRow {
     request_id: id,
     outcome: 'gap',
     status_code: 503,
-    reason: 'memory_full',
+    reason: gap.why,
     latency_ms: 0,
     decision,
     core: decision,

@@ -66,7 +66,7 @@ const SENTENCES: Readonly<Record<Outcome, Sentence>> = {
   internal_error: (row, facts) =>
     `Fault: the gateway failed while ${who(row)} tried to ${may(row)} (at stage ${facts.stage ?? 'unknown'})${detail(row)}.`,
   gap: (_row, { gap }) =>
-    `Gap: ${gap?.count ?? 'some'} refused calls between ${gap?.from ?? '?'} and ${gap?.to ?? '?'} could not be recorded one by one.`,
+    `Gap: ${gap?.count ?? 'some'} attempts between ${gap?.from ?? '?'} and ${gap?.to ?? '?'} could not be recorded one by one.`,
 }
 
 function deniedSentence(row: StoredRow, facts: DecisionFacts): string {

@@ -6,6 +6,8 @@ import { INSERT_ROWS, placeholder, redated, toRecord, withoutPayload } from './r
 /** A row on its way. The store replaces `row` by a lesser form when the database refuses it. */
 export interface Entry {
   row: AuditRow
+  /** UUID of the writer that numbered it; its rows are handed over in order of `seq`. */
+  readonly writer: string
   readonly seq: number
   /** JSON text of the row. */
   record: string
@@ -30,6 +32,8 @@ export interface StoreOptions {
   /** Id of this process's life as a writer (UUID). */
   readonly writerId: string
   readonly newId: (ms: number) => string
+  /** Told of a row the database refuses, as it was made, before it is stored with less in it. */
+  readonly onRefused?: (entry: Entry, sqlstate: string) => Promise<void>
 }
 
 /** The database as the writer sees it. Whatever it throws means "not now": the rows are fine, try again. */
@@ -63,7 +67,8 @@ class PostgresStore implements Store {
   }
 
   entry(row: AuditRow, seq: number): Entry {
-    return { row, seq, form: 'full', record: toRecord(row, this.#options.writerId, seq) }
+    const writer = this.#options.writerId
+    return { row, writer, seq, form: 'full', record: toRecord(row, writer, seq) }
   }
 
   async store(entries: readonly Entry[], onStored: (entries: readonly Entry[]) => void): Promise<void> {
@@ -80,6 +85,7 @@ class PostgresStore implements Store {
       await this.store(entries.slice(middle), onStored)
       return
     }
+    if (first.form === 'full') await this.#options.onRefused?.(first, refusal.sqlState)
     this.#degrade(first, refusal)
     await this.store(entries, onStored)
   }
@@ -155,7 +161,7 @@ class PostgresStore implements Store {
   #replace(entry: Entry, row: AuditRow, form: Entry['form']): void {
     entry.row = row
     entry.form = form
-    entry.record = toRecord(row, this.#options.writerId, entry.seq)
+    entry.record = toRecord(row, entry.writer, entry.seq)
   }
 }
 

@@ -476,8 +476,10 @@ describe('audit/event', () => {
     const moved = shown(redated(row, newId(NOW_MS + 5), NOW_MS + 5))
     expect(moved.ts).to.equal('2026-11-21T10:00:00.128Z')
     expect(moved.decision['moved']).to.deep.include({ id: row.id, ts: row.ts })
-    const gap = shown(gapRow(newId(NOW_MS), NOW_MS, { count: 3, fromMs: NOW_MS - 1000, toMs: NOW_MS }))
-    expect(gap).to.deep.include({ outcome: 'gap', reason: 'memory_full', status_code: 503 })
+    const gap = shown(
+      gapRow(newId(NOW_MS), NOW_MS, { why: 'spool_full', count: 3, fromMs: NOW_MS - 1000, toMs: NOW_MS }),
+    )
+    expect(gap).to.deep.include({ outcome: 'gap', reason: 'spool_full', status_code: 503 })
     const interrupted = shown(toInterruptedRow(call({ stage: 'upstream' }), NOW_MS + 250))
     expect(interrupted).to.deep.include({ outcome: 'interrupted', latency_ms: 250, tool_name: 'delete_repo' })
   })

@@ -73,6 +73,7 @@ describe('gateway doctor', function () {
       database: { url_file: './url', migrate_url_file: './migrate-url' },
       secret_file: './secret',
       upstreams: { desk: { url: upstream.url } },
+      audit: { spool_dir: './spool' },
       ...settings,
     }
     writeFileSync(join(folder, 'gateway.yaml'), stringify(document))
@@ -379,7 +380,7 @@ describe('gateway doctor', function () {
       )
       for (const { name } of rows) await database.ownerPool.query(`drop table ${name}`)
       const idle = find(await report('audit', '-v'), 'audit')
-      expect(idle).to.include({ state: 'ok', summary: 'no row yet, 0 days ahead, mode blocking' })
+      expect(idle).to.include({ state: 'ok', summary: 'no row yet, 0 days ahead, mode batch' })
       expect(idle.details).to.include('no gateway is running on this database')
       await database.ownerPool.query(
         `insert into gateway_processes (id, name, applied_seq, seen_at) values ('a', 'host:1', 0, now() + interval '1 hour')`,
@@ -390,7 +391,7 @@ describe('gateway doctor', function () {
       )
       expect(find(await report('audit'), 'audit')).to.include({
         state: 'ok',
-        summary: 'no row yet, 3 days ahead, mode blocking',
+        summary: 'no row yet, 3 days ahead, mode batch',
       })
     })
 
