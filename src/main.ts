@@ -415,7 +415,7 @@ function openRate({ config, options, own }: Building, { clock }: Ground, pools: 
   return createRateGate(limiter, caps)
 }
 
-interface AdminParts extends ReadinessParts {
+interface AdminParts extends Omit<ReadinessParts, 'onAuditFailure'> {
   readonly auth: AuthRoom
   readonly metrics: Metrics
   readonly drain: { isDraining: boolean }
@@ -427,7 +427,7 @@ function openAdmin({ config, options, own }: Building, ground: Ground, parts: Ad
     listen: config.admin.listen,
     allowedHosts: config.admin.allowedHosts,
     health: () =>
-      readiness(parts, { nowMs: ground.clock.monotonicMs(), maxStaleMs: config.auth.maxStaleS * 1000 }),
+      readiness({ ...parts, onAuditFailure: config.audit.onFailure }, { nowMs: ground.clock.monotonicMs(), maxStaleMs: config.auth.maxStaleS * 1000 }),
     isDraining: () => parts.drain.isDraining,
     authenticate: parts.auth.authenticate,
     metrics: parts.metrics,
