@@ -58,7 +58,8 @@ function show(reports: readonly CrashReport[]): void {
   for (const row of [COLUMNS, ...cells]) {
     console.log(row.map((cell, at) => cell.padStart(Math.max(10, (COLUMNS[at]?.length ?? 0) + 2))).join(''))
   }
-  for (const { mode, violations } of reports) for (const text of violations) console.log(`${mode}: BROKEN: ${text}`)
+  for (const { mode, violations } of reports)
+    for (const text of violations) console.log(`${mode}: BROKEN: ${text}`)
   if (reports.every(({ violations }) => violations.length === 0)) console.log('every promise was kept')
 }
 

@@ -427,7 +427,10 @@ function openAdmin({ config, options, own }: Building, ground: Ground, parts: Ad
     listen: config.admin.listen,
     allowedHosts: config.admin.allowedHosts,
     health: () =>
-      readiness({ ...parts, onAuditFailure: config.audit.onFailure }, { nowMs: ground.clock.monotonicMs(), maxStaleMs: config.auth.maxStaleS * 1000 }),
+      readiness(
+        { ...parts, onAuditFailure: config.audit.onFailure },
+        { nowMs: ground.clock.monotonicMs(), maxStaleMs: config.auth.maxStaleS * 1000 },
+      ),
     isDraining: () => parts.drain.isDraining,
     authenticate: parts.auth.authenticate,
     metrics: parts.metrics,

@@ -29,18 +29,22 @@ export function createAdopter(options: AdopterOptions): {
   let isIdle = true
 
   async function round(): Promise<void> {
-    try {
-      for (const folder of await options.folders()) {
-        if (isClosed) return
-        await recoverOne(folder)
-      }
-      isIdle = true
-      for (const done of waiters.splice(0)) done()
-      plan(options.everyMs)
-    } catch (thrown) {
+    let failures = 0
+    for (const folder of await options.folders().catch(failed)) {
+      if (isClosed) return
+      // One that cannot be emptied must not keep the others waiting.
+      await recoverOne(folder).catch(failed)
+    }
+    if (failures > 0) return plan(options.retryMs)
+    isIdle = true
+    for (const done of waiters.splice(0)) done()
+    plan(options.everyMs)
+
+    function failed(thrown: unknown): readonly string[] {
+      failures += 1
       const fields = { sqlstate: sqlState(thrown), error: reasonOf(thrown) }
       options.log.warn(fields, 'rows left behind by another process cannot be stored yet')
-      plan(options.retryMs)
+      return []
     }
   }
 

@@ -7,7 +7,7 @@
  * are read back, in order, when their turn comes: memory stays flat however long it takes.
  */
 import type { GatewayError } from '../errors.ts'
-import type { Place } from './spool.ts'
+import type { Place } from './spool-segments.ts'
 import type { Entry } from './store.ts'
 
 /** A row on its way to the database, and who waits for it. */
@@ -123,15 +123,16 @@ export class Backlog {
     return this.#head.slice(0, count)
   }
 
-  /** Rows read back from the spool: they are the next. `rest` = what is still only there. */
-  raise(rows: readonly Waiting[], rest: Spilled | null): void {
+  /** Rows read back from the spool: they are the next. What is still only there, maybe more by now, begins at `rest`. */
+  raise(rows: readonly Waiting[], rest: Omit<Spilled, 'count'>): void {
     this.#head.push(...rows)
     for (const { length } of rows) {
       this.#headLength += length
       this.#spilledLength -= length
     }
-    this.#spilled = rest
-    if (rest === null) this.#spilledLength = 0
+    const endSeq = this.#spilled === null ? rest.seq : this.#spilled.seq + this.#spilled.count
+    this.#spilled = endSeq > rest.seq ? { ...rest, count: endSeq - rest.seq } : null
+    if (this.#spilled === null) this.#spilledLength = 0
   }
 
   /** These are committed. */

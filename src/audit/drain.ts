@@ -2,10 +2,12 @@
 import type { Spilled, Waiting } from './backlog.ts'
 import { Backlog } from './backlog.ts'
 import type { AuditLimits, AuditLog } from './limits.ts'
+import { withDeadline } from './patience.ts'
 import { readBack } from './record.ts'
 import type { Gap } from './row.ts'
-import type { Place, Spool } from './spool.ts'
+import type { Spool } from './spool.ts'
 import type { PlacedFrame } from './spool-frame.ts'
+import type { Place, SpoolReading } from './spool-segments.ts'
 import type { Store } from './store.ts'
 import { reasonOf, sqlState } from './store.ts'
 
@@ -199,9 +201,7 @@ export class Drain {
   }
 
   /** null when there is nothing behind `place`. What cannot be read, however often one tries, is passed over. */
-  async #readFrames(
-    place: Place,
-  ): Promise<{ readonly frames: readonly PlacedFrame[]; readonly next: Place } | null> {
+  async #readFrames(place: Place): Promise<SpoolReading | null> {
     for (;;) {
       try {
         const read = await this.#options.spool.read(place)
@@ -218,14 +218,19 @@ export class Drain {
 
   #pick(
     spilled: Spilled,
-    read: { readonly frames: readonly PlacedFrame[]; readonly next: Place } | null,
-  ): { readonly rows: readonly Waiting[]; readonly rest: Spilled | null; readonly missing: readonly Gap[] } {
+    read: SpoolReading | null,
+  ): {
+    readonly rows: readonly Waiting[]
+    readonly rest: Omit<Spilled, 'count'>
+    readonly missing: readonly Gap[]
+  } {
     const { liveRows, liveLength } = this.#options.limits
     const endSeq = spilled.seq + spilled.count
     const rows: Waiting[] = []
     const missing: Gap[] = []
     let length = 0
     let { seq, sinceMs, place } = spilled
+    let isAllTaken = true
     const lose = (before: number, untilMs: number): void => {
       if (before <= seq) return
       const seqs = [seq, before - 1] as const
@@ -233,20 +238,22 @@ export class Drain {
       seq = before
     }
     for (const frame of read?.frames ?? []) {
-      if (seq >= endSeq || rows.length >= liveRows || length >= liveLength) break
-      place = { ...place, segment: read?.next.segment ?? place.segment, offset: frame.end }
+      isAllTaken = seq < endSeq && rows.length < liveRows && length < liveLength
+      if (!isAllTaken) break
+      if (frame.kind === 'end' && frame.seq > seq) lose(Math.min(frame.seq, endSeq), frame.ms)
+      // A row that has come since is for the next time.
+      isAllTaken = seq < endSeq
+      if (!isAllTaken) break
+      place = { segment: read?.next.segment ?? place.segment, offset: frame.end }
       if (frame.kind !== 'end' || frame.seq < seq) continue
-      lose(Math.min(frame.seq, endSeq), frame.ms)
-      if (frame.seq >= endSeq) break
       rows.push(toWaiting(frame, this.#options.writer, place))
       length += frame.text.length
       sinceMs = frame.ms
       seq = frame.seq + 1
     }
-    const isPartly = rows.length >= liveRows || length >= liveLength
     if (read === null) lose(endSeq, this.#options.nowMs())
-    else if (!isPartly) place = read.next
-    return { rows, missing, rest: seq >= endSeq ? null : { count: endSeq - seq, place, seq, sinceMs } }
+    else if (isAllTaken) place = read.next
+    return { rows, missing, rest: { place, seq, sinceMs } }
   }
 
   #pause(ms: number): Promise<void> {
@@ -263,17 +270,4 @@ export class Drain {
 function toWaiting(frame: PlacedFrame, writer: string, place: Place): Waiting {
   const entry = readBack(frame.text, frame.seq, writer)
   return { entry, length: frame.text.length, acceptedMs: frame.ms, place, settle: null, isCommitted: false }
-}
-
-/** Rejects when the promise takes longer. */
-export async function withDeadline(promise: Promise<void>, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error('no answer in time')), ms)
-  })
-  try {
-    await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }

@@ -6,11 +6,12 @@
  * read-only, a failing sync), the frames that are not known to be safe are kept, written again to a fresh file as soon as
  * one can be made, and meanwhile whoever asks is told.
  */
-import { join } from 'node:path'
 import type { SpoolFile, SpoolFs } from './spool-files.ts'
-import { readPart, segmentName, syncFolder, writeAll } from './spool-files.ts'
-import type { Frame, PlacedFrame } from './spool-frame.ts'
-import { readFrames, toBytes } from './spool-frame.ts'
+import { syncFolder, writeAll } from './spool-files.ts'
+import type { Frame } from './spool-frame.ts'
+import { toBytes } from './spool-frame.ts'
+import type { Place, Segment, SpoolReading } from './spool-segments.ts'
+import { Segments } from './spool-segments.ts'
 
 /** Bounds of a spool. */
 export interface SpoolLimits {
@@ -46,12 +47,6 @@ export interface SpoolOptions {
   readonly onFailure: (error: unknown) => void
 }
 
-/** Where a frame stands. */
-export interface Place {
-  readonly segment: number
-  readonly offset: number
-}
-
 interface Pending {
   readonly frame: Pick<Frame, 'kind' | 'seq' | 'id'>
   readonly bytes: Buffer
@@ -59,13 +54,6 @@ interface Pending {
   settle: ((error: unknown) => void) | null
   readonly until: 'written' | 'synced'
   placed: ((place: Place) => void) | null
-}
-
-interface Segment {
-  readonly number: number
-  readonly path: string
-  bytes: number
-  lastSeq: number
 }
 
 /** An append and what becomes of it. */
@@ -79,16 +67,15 @@ export interface Append {
 
 export class Spool {
   readonly #options: SpoolOptions
-  /** Oldest first; the last one is being written to. */
-  #segments: Segment[] = []
+  readonly #segments: Segments
   #active: { readonly segment: Segment; readonly file: SpoolFile } | null = null
   #pending: Pending[] = []
+  /** On their way into a file. */
+  #inFlight: readonly Pending[] = []
   /** Written, and not known to be on the disk. */
   #unsynced: Pending[] = []
   #unsyncedBytes = 0
   readonly #begun = new Map<string, Buffer>()
-  #bytes = 0
-  #lastNumber = 0
   #lastSeq = 0
   #committed = 0
   #failure: { readonly error: unknown } | null = null
@@ -97,11 +84,13 @@ export class Spool {
   #removing: Promise<void> = Promise.resolve()
   #syncTimer: NodeJS.Timeout | null = null
   #retryTimer: NodeJS.Timeout | null = null
+  #trying: Promise<void> | null = null
   #isTurning = false
   #closed = false
 
   constructor(options: SpoolOptions) {
     this.#options = options
+    this.#segments = new Segments(options.fs)
   }
 
   /** Makes the first file. Throws what the file system throws. */
@@ -111,7 +100,7 @@ export class Spool {
 
   /** Bytes on disk. */
   get bytes(): number {
-    return this.#bytes
+    return this.#segments.bytes
   }
 
   get isFailing(): boolean {
@@ -144,10 +133,12 @@ export class Spool {
     })
   }
 
-  /** All rows up to `seq` are committed: files that hold nothing else go. */
-  committed(seq: number): void {
+  /** All rows up to `seq` are committed: files that hold nothing else go. Resolves when they have gone; never rejects. */
+  committed(seq: number): Promise<void> {
     this.#committed = Math.max(this.#committed, seq)
+    if (this.#pending.length > 0) this.#dropCommitted()
     this.#removing = this.#removing.then(() => this.#removeCommitted())
+    return this.#removing
   }
 
   /** Begins a new file when the present one holds rows, so that what is committed does not lie about for ever. */
@@ -157,24 +148,9 @@ export class Spool {
     this.#write()
   }
 
-  /** The frames from `place` on, at most those of one file, and where to go on; null at the end of what is written. */
-  async read(
-    place: Place,
-  ): Promise<{ readonly frames: readonly PlacedFrame[]; readonly next: Place } | null> {
-    const segment = this.#segments.find(({ number }) => number >= place.segment)
-    if (segment === undefined) return null
-    const offset = segment.number === place.segment ? place.offset : 0
-    const after = this.#segments.find(({ number }) => number > segment.number)
-    const length = segment.bytes - offset
-    if (length === 0)
-      return after === undefined ? null : await this.read({ segment: after.number, offset: 0 })
-    const bytes = await readPart(this.#options.fs, segment.path, offset, length)
-    const frames = readFrames(bytes).frames.map((frame) => ({
-      ...frame,
-      start: frame.start + offset,
-      end: frame.end + offset,
-    }))
-    return { frames, next: { segment: segment.number, offset: offset + length } }
+  /** The frames from `place` on, at most those of one file; null at the end of what is written. Throws what the disk says. */
+  read(place: Place): Promise<SpoolReading | null> {
+    return this.#segments.read(place)
   }
 
   /** Syncs and closes; removes the files when every row is committed and no begin is open. Whether they are gone. */
@@ -183,17 +159,14 @@ export class Spool {
     for (const timer of [this.#syncTimer, this.#retryTimer]) if (timer !== null) clearTimeout(timer)
     await this.#writing
     await this.#syncing
+    await this.#trying
     if (this.#failure === null)
       await this.#active?.file.datasync().catch((error: unknown) => this.#fail(error))
     await this.#active?.file.close().catch(() => undefined)
     this.#active = null
     await this.#removing
-    const isDone =
-      this.#begun.size === 0 &&
-      this.#pending.length === 0 &&
-      this.#segments.every(({ lastSeq }) => lastSeq <= this.#committed)
-    if (!isDone) return false
-    return await this.#removeAll(this.#segments)
+    if (this.#begun.size > 0 || this.#pending.length > 0) return false
+    return await this.#segments.remove(this.#committed, null)
   }
 
   #answer(pending: Pending, error: unknown): void {
@@ -209,7 +182,7 @@ export class Spool {
       .catch((error: unknown) => this.#fail(error))
       .finally(() => {
         this.#writing = null
-        if (this.#pending.length > 0 && this.#failure === null) this.#write()
+        if ((this.#pending.length > 0 || this.#isTurning) && this.#failure === null) this.#write()
       })
   }
 
@@ -241,22 +214,22 @@ export class Spool {
       size += bytes.length
       count += 1
     }
-    const batch = this.#pending.slice(0, count)
+    const batch = this.#pending.splice(0, count)
+    this.#inFlight = batch
     const [only] = batch
     const bytes =
       batch.length === 1 && only !== undefined ? only.bytes : Buffer.concat(batch.map((one) => one.bytes))
     await writeAll(active.file, bytes, active.segment.bytes)
     // A failure of a sync in the meantime has taken the file away, and all of these to the next one.
     if (this.#active !== active) return
-    this.#pending.splice(0, count)
+    this.#inFlight = []
     for (const pending of batch) this.#place(active.segment, pending)
   }
 
   #place(segment: Segment, pending: Pending): void {
     const { frame, bytes } = pending
     const place = { segment: segment.number, offset: segment.bytes }
-    segment.bytes += bytes.length
-    this.#bytes += bytes.length
+    this.#segments.grow(segment, bytes.length)
     if (frame.kind === 'begin') this.#begun.set(frame.id, bytes)
     if (frame.kind === 'end') {
       this.#begun.delete(frame.id)
@@ -325,9 +298,8 @@ export class Spool {
   async #openSegment(): Promise<void> {
     const { fs, writer, nowMs } = this.#options
     const folder = this.#options.folder()
-    this.#lastNumber += 1
-    const number = this.#lastNumber
-    const path = join(folder, segmentName(number))
+    const segment = this.#segments.next(folder)
+    const { path } = segment
     const file = await fs.open(path, 'wx', 0o600)
     try {
       const head = toBytes({ kind: 'head', seq: this.#lastSeq, ms: nowMs(), id: writer, text: '{"v":1}' })
@@ -335,9 +307,8 @@ export class Spool {
       await writeAll(file, bytes, 0)
       await file.datasync()
       await syncFolder(fs, folder)
-      const segment = { number, path, bytes: bytes.length, lastSeq: 0 }
-      this.#segments.push(segment)
-      this.#bytes += segment.bytes
+      segment.bytes = bytes.length
+      this.#segments.add(segment)
       this.#active = { segment, file }
     } catch (error) {
       await file.close().catch(() => undefined)
@@ -350,8 +321,9 @@ export class Spool {
   #fail(error: unknown): void {
     const active = this.#active
     this.#active = null
-    this.#pending = [...this.#unsynced, ...this.#pending]
+    this.#pending = [...this.#unsynced, ...this.#inFlight, ...this.#pending]
     this.#unsynced = []
+    this.#inFlight = []
     this.#unsyncedBytes = 0
     for (const pending of this.#pending) this.#answer(pending, error)
     if (active !== null) {
@@ -372,7 +344,9 @@ export class Spool {
   #retry(delayMs: number): void {
     if (this.#closed) return
     this.#retryTimer = setTimeout(() => {
-      void this.#tryAgain().catch(() => this.#retry(Math.min(delayMs * 2, this.#options.limits.retryMaxMs)))
+      this.#trying = this.#tryAgain().catch(() =>
+        this.#retry(Math.min(delayMs * 2, this.#options.limits.retryMaxMs)),
+      )
     }, delayMs)
     this.#retryTimer.unref()
   }
@@ -383,18 +357,18 @@ export class Spool {
     await this.#openSegment()
     const active = this.#active
     if (active === null) return
-    const group = this.#pending.slice()
+    const group = this.#pending.splice(0)
     try {
       await writeAll(active.file, Buffer.concat(group.map(({ bytes }) => bytes)), active.segment.bytes)
       await active.file.datasync()
     } catch (error) {
+      this.#pending.unshift(...group)
       this.#active = null
-      this.#forget(active.segment)
+      this.#segments.forget(active.segment)
       await active.file.close().catch(() => undefined)
       await this.#options.fs.rm(active.segment.path, { force: true }).catch(() => undefined)
       throw error
     }
-    this.#pending.splice(0, group.length)
     for (const pending of group) this.#place(active.segment, pending)
     this.#synced(group)
     this.#failure = null
@@ -403,27 +377,16 @@ export class Spool {
   }
 
   async #removeCommitted(): Promise<void> {
-    const old = this.#segments.filter(({ number }) => number !== this.#active?.segment.number)
-    const keep = old.findIndex(({ lastSeq }) => lastSeq > this.#committed)
     // While the spool fails, the begins that are open stand in the last file only.
-    const gone = keep === -1 ? old : old.slice(0, keep)
-    if (this.#active !== null) await this.#removeAll(gone)
+    if (this.#active !== null) await this.#segments.remove(this.#committed, this.#active.segment)
   }
 
-  async #removeAll(segments: readonly Segment[]): Promise<boolean> {
-    for (const segment of segments) {
-      try {
-        await this.#options.fs.rm(segment.path, { force: true })
-      } catch {
-        return false
-      }
-      this.#forget(segment)
-    }
-    return true
-  }
-
-  #forget(segment: Segment): void {
-    this.#segments = this.#segments.filter((one) => one !== segment)
-    this.#bytes -= segment.bytes
+  /** Frames that no file will need: their rows are committed. Only a disk that refuses leaves any. */
+  #dropCommitted(): void {
+    const isDone = ({ kind, seq }: Pending['frame']): boolean => kind === 'end' && seq <= this.#committed
+    const done = new Set(this.#pending.flatMap(({ frame }) => (isDone(frame) ? [frame.id] : [])))
+    if (done.size === 0) return
+    this.#pending = this.#pending.filter(({ frame }) => frame.kind === 'gap' || !done.has(frame.id))
+    for (const id of done) this.#begun.delete(id)
   }
 }

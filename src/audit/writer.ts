@@ -11,11 +11,13 @@ import { createAdopter } from './adopter.ts'
 import type { Waiting } from './backlog.ts'
 import type { DeadLetters } from './dead-letters.ts'
 import { createDeadLetters } from './dead-letters.ts'
-import { Drain, withDeadline } from './drain.ts'
+import { Drain } from './drain.ts'
 import { toAuditRow, toBegunRow, toInterruptedRow } from './event.ts'
+import { createHourly } from './hourly.ts'
 import type { AuditCounters, AuditGauges, AuditLimits, AuditRoomOptions, AuditState } from './limits.ts'
 import { AUDIT_LIMITS } from './limits.ts'
 import { createMisses } from './misses.ts'
+import { createPatience, withDeadline } from './patience.ts'
 import type { AuditRow } from './row.ts'
 import { gapRow, withoutPayload } from './row.ts'
 import { toKeySet } from './secrets.ts'
@@ -25,7 +27,7 @@ import type { OwnFolder } from './spool-folder.ts'
 import { openOwnFolder, toSpoolError } from './spool-folder.ts'
 import { NO_ID } from './spool-frame.ts'
 import type { Store } from './store.ts'
-import { createStore, reasonOf, sqlState } from './store.ts'
+import { createStore, reasonOf } from './store.ts'
 
 /** `Rooms['audit']` of the spine, and what `main.ts` needs around it. */
 export interface AuditWriter {
@@ -65,7 +67,6 @@ export function createAuditRoom(options: AuditRoomOptions): AuditWriter {
   }
 }
 
-const HOUR_MS = 3_600_000
 const MIN_FILES = 4
 
 class SpoolingWriter {
@@ -78,6 +79,9 @@ class SpoolingWriter {
   readonly #dead: DeadLetters
   readonly #adopter: ReturnType<typeof createAdopter>
   readonly #misses: ReturnType<typeof createMisses>
+  readonly #hourly: ReturnType<typeof createHourly>
+  /** A disk that does not answer is down for those who come next, until it does. */
+  readonly #patience: ReturnType<typeof createPatience>
   readonly #open = new Map<string, Call>()
   readonly #onPoolError = () => void this.#drain.ask().catch(() => undefined)
   #folder: OwnFolder | null = null
@@ -85,11 +89,8 @@ class SpoolingWriter {
   #seq = 0
   #late = 0
   #lost = 0
-  /** Writes that take too long. */
-  #stalled = 0
   #stopped = false
   #isClosed = false
-  #hourly: NodeJS.Timeout | null = null
 
   constructor(options: AuditRoomOptions) {
     this.#options = options
@@ -139,6 +140,11 @@ class SpoolingWriter {
       retryMs: limits.retryMaxMs,
       folders: async () => (await this.#folder?.adopt()) ?? [],
     })
+    this.#hourly = createHourly({
+      ...{ store: this.#store, daysAhead: limits.daysAhead, nowMs, log },
+      alsoHourly: () => this.#spool.turn(),
+    })
+    this.#patience = createPatience({ deadlineMs: limits.endDeadlineMs, onChange: () => this.#tell() })
     // An idle connection that breaks is how one hears first that the server has gone.
     options.pool.on('error', this.#onPoolError)
   }
@@ -153,11 +159,7 @@ class SpoolingWriter {
       await this.#folder.release()
       throw toSpoolError(dir, cause)
     }
-    this.#hourly = setInterval(() => {
-      this.#spool.turn()
-      void this.#makeDays()
-    }, HOUR_MS).unref()
-    await this.#makeDays()
+    await this.#hourly.start()
     this.#adopter.start()
   }
 
@@ -179,7 +181,7 @@ class SpoolingWriter {
     const text = JSON.stringify(toBegunRow(call, this.#redactKeys))
     const until = mode === 'batch' ? 'written' : 'synced'
     try {
-      await this.#inTime(this.#append('begin', call.id, 0, text, until))
+      await this.#patience.wait(this.#append('begin', call.id, 0, text, until))
     } catch (thrown) {
       if (this.#denies) throw unavailable(`the spool cannot be written (${reasonOf(thrown)})`)
     }
@@ -257,7 +259,7 @@ class SpoolingWriter {
     this.#open.clear()
     this.#declareMisses()
     this.#stopped = true
-    if (this.#hourly !== null) clearInterval(this.#hourly)
+    this.#hourly.stop()
     const adopted = this.#adopter.close()
     await this.#drain.flush(this.#seq, this.#limits.closeDeadlineMs)
     this.#isClosed = true
@@ -288,7 +290,7 @@ class SpoolingWriter {
   /** Why calls cannot be recorded now; null when they can. */
   #trouble(): string | null {
     if (this.#spool.isFailing) return 'the spool cannot be written'
-    if (this.#stalled > 0) return 'the spool does not answer'
+    if (this.#patience.overdue > 0) return 'the spool does not answer'
     if (this.#isFull) return 'the spool is full'
     const waitsForDatabase = this.#options.mode === 'blocking' && this.#denies
     return waitsForDatabase && !this.#drain.isDatabaseUp ? 'the database does not answer' : null
@@ -301,7 +303,7 @@ class SpoolingWriter {
   /** Why a row that nobody was promised is not taken in; null when there is room. */
   #crowded(): string | null {
     if (this.#isFull) return 'the spool is full'
-    const held = this.#spool.isFailing || this.#stalled > 0 ? this.#drain.backlog.held.rows : 0
+    const held = this.#spool.isFailing || this.#patience.overdue > 0 ? this.#drain.backlog.held.rows : 0
     return held + this.#open.size >= this.#limits.maxRows ? 'too many rows wait to be stored' : null
   }
 
@@ -340,7 +342,7 @@ class SpoolingWriter {
   /** A row that the disk refuses may be taken by the database at once. */
   async #whenSpooled(waiting: Waiting, spooled: Promise<void>): Promise<void> {
     try {
-      await this.#inTime(spooled)
+      await this.#patience.wait(spooled)
       if (this.#isFull) this.#tell()
     } catch (thrown) {
       if (!this.#denies || waiting.isCommitted) return
@@ -370,34 +372,11 @@ class SpoolingWriter {
     })
   }
 
-  /** A disk that does not answer is down for those who come next, until it does. */
-  async #inTime(written: Promise<void>): Promise<void> {
-    let isDone = false
-    const done = written.finally(() => {
-      isDone = true
-    })
-    try {
-      await withDeadline(done, this.#limits.endDeadlineMs)
-    } catch (thrown) {
-      if (!isDone) this.#stall(done)
-      throw thrown
-    }
-  }
-
-  #stall(written: Promise<void>): void {
-    this.#stalled += 1
-    this.#tell()
-    const answered = (): void => {
-      this.#stalled -= 1
-      this.#tell()
-    }
-    written.then(answered, answered)
-  }
-
   #committed(seq: number): void {
-    this.#spool.committed(seq)
-    if (this.#spool.bytes < this.#options.spool.maxBytes * 0.9) this.#declareMisses()
-    this.#tell()
+    void this.#spool.committed(seq).then(() => {
+      if (this.#spool.bytes < this.#options.spool.maxBytes * 0.9) this.#declareMisses()
+      this.#tell()
+    })
   }
 
   #diskChanged(error: unknown): void {
@@ -421,16 +400,6 @@ class SpoolingWriter {
     if (state === this.#told) return
     this.#told = state
     this.#options.onState?.(state)
-  }
-
-  async #makeDays(): Promise<void> {
-    try {
-      await this.#store.createDays(this.#options.clock.nowMs(), this.#limits.daysAhead + 1)
-    } catch (thrown) {
-      // They are made on demand as well.
-      const fields = { sqlstate: sqlState(thrown), error: reasonOf(thrown) }
-      this.#options.log.warn(fields, 'the audit days ahead could not be made')
-    }
   }
 }
 

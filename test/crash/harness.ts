@@ -68,7 +68,11 @@ export async function crashRun(options: CrashOptions): Promise<CrashReport> {
     const key = await configure(folder, options.mode, server, upstream)
     for (let index = 0; index < options.gateways; index += 1) members.push(new Member(folder))
     await Promise.all(members.map((member) => member.start()))
-    const load = startLoad({ urls: () => members.flatMap(({ url }) => url ?? []), key, clients: options.clients })
+    const load = startLoad({
+      urls: () => members.flatMap(({ url }) => url ?? []),
+      key,
+      clients: options.clients,
+    })
     await torment(options, members, server)
     await load.stop()
     await recovered(folder, members)
@@ -122,7 +126,14 @@ async function configure(
       upstreams: { up: { url: upstream.url } },
     }),
   )
-  const settings = { kind: 'service', roles: ['developer'], tenant: null, teams: [], scopes: [], claims: {} } as const
+  const settings = {
+    kind: 'service',
+    roles: ['developer'],
+    tenant: null,
+    teams: [],
+    scopes: [],
+    claims: {},
+  } as const
   const client = new pg.Pool({ ...server.runtime, max: 1 })
   try {
     return (await createKey(client, { name: 'load', ...settings, expiresAt: null }, Date.now())).text
@@ -142,7 +153,14 @@ class Member {
   }
 
   async start(): Promise<void> {
-    const args = ['--import=tsx/esm', PROGRAM, 'serve', '--json', '--config', join(this.#folder, 'gateway.yaml')]
+    const args = [
+      '--import=tsx/esm',
+      PROGRAM,
+      'serve',
+      '--json',
+      '--config',
+      join(this.#folder, 'gateway.yaml'),
+    ]
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
     this.#child = child
     const texts = { out: '', err: '' }
@@ -156,7 +174,9 @@ class Member {
       'a gateway to listen',
       () => {
         if (child.exitCode !== null) throw new Error(`a gateway ended: ${texts.err}`)
-        return texts.out.includes('\n') ? ((JSON.parse(texts.out) as { mounts: string[] }).mounts[0] ?? null) : null
+        return texts.out.includes('\n')
+          ? ((JSON.parse(texts.out) as { mounts: string[] }).mounts[0] ?? null)
+          : null
       },
       60_000,
     )

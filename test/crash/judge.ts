@@ -52,7 +52,10 @@ export async function judge(client: pg.Client, evidence: Evidence): Promise<Find
   const asked = rows.filter((row) => row.asked).length
   const checks: readonly (readonly [boolean, string])[] = [
     [lost.length > 0, `${lost.length} acknowledged calls without a row: ${lost.slice(0, 3).join(', ')}`],
-    [wrong.length > 0, `${wrong.length} rows tell another outcome than the caller saw: ${wrong.slice(0, 3).join(', ')}`],
+    [
+      wrong.length > 0,
+      `${wrong.length} rows tell another outcome than the caller saw: ${wrong.slice(0, 3).join(', ')}`,
+    ],
     [rows.length > outcomes.size, `${rows.length - outcomes.size} doubled rows`],
     [undeclared > 0, `${undeclared} numbers of writers that no row has and no gap declares`],
     [upstreamCalls > asked, `${upstreamCalls} calls reached the upstream, ${asked} rows say so`],
