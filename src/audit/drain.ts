@@ -3,13 +3,12 @@ import type { Spilled, Waiting } from './backlog.ts'
 import { Backlog } from './backlog.ts'
 import type { AuditLimits, AuditLog } from './limits.ts'
 import { withDeadline } from './patience.ts'
-import { readBack } from './record.ts'
 import type { Gap } from './row.ts'
 import type { Spool } from './spool.ts'
-import type { PlacedFrame } from './spool-frame.ts'
 import type { Place, SpoolReading } from './spool-segments.ts'
 import type { Store } from './store.ts'
 import { reasonOf, sqlState } from './store.ts'
+import { takeBack } from './take-back.ts'
 
 /** What a drain needs. Callbacks must not throw. */
 export interface DrainOptions {
@@ -195,7 +194,8 @@ export class Drain {
   /** The next rows that only the spool holds come into memory. */
   async #readBack(spilled: Spilled): Promise<void> {
     const read = await this.#readFrames(spilled.place)
-    const { rows, rest, missing } = this.#pick(spilled, read)
+    const { limits, writer, nowMs } = this.#options
+    const { rows, rest, missing } = takeBack(spilled, read, { ...limits, writer, nowMs: nowMs() })
     this.backlog.raise(rows, rest)
     for (const gap of missing) this.#options.onMissing(gap)
   }
@@ -216,46 +216,6 @@ export class Drain {
     }
   }
 
-  #pick(
-    spilled: Spilled,
-    read: SpoolReading | null,
-  ): {
-    readonly rows: readonly Waiting[]
-    readonly rest: Omit<Spilled, 'count'>
-    readonly missing: readonly Gap[]
-  } {
-    const { liveRows, liveLength } = this.#options.limits
-    const endSeq = spilled.seq + spilled.count
-    const rows: Waiting[] = []
-    const missing: Gap[] = []
-    let length = 0
-    let { seq, sinceMs, place } = spilled
-    let isAllTaken = true
-    const lose = (before: number, untilMs: number): void => {
-      if (before <= seq) return
-      const seqs = [seq, before - 1] as const
-      missing.push({ why: 'spool_damaged', count: before - seq, fromMs: sinceMs, toMs: untilMs, seqs })
-      seq = before
-    }
-    for (const frame of read?.frames ?? []) {
-      isAllTaken = seq < endSeq && rows.length < liveRows && length < liveLength
-      if (!isAllTaken) break
-      if (frame.kind === 'end' && frame.seq > seq) lose(Math.min(frame.seq, endSeq), frame.ms)
-      // A row that has come since is for the next time.
-      isAllTaken = seq < endSeq
-      if (!isAllTaken) break
-      place = { segment: read?.next.segment ?? place.segment, offset: frame.end }
-      if (frame.kind !== 'end' || frame.seq < seq) continue
-      rows.push(toWaiting(frame, this.#options.writer, place))
-      length += frame.text.length
-      sinceMs = frame.ms
-      seq = frame.seq + 1
-    }
-    if (read === null) lose(endSeq, this.#options.nowMs())
-    else if (isAllTaken) place = read.next
-    return { rows, missing, rest: { place, seq, sinceMs } }
-  }
-
   #pause(ms: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, ms)
@@ -265,9 +225,4 @@ export class Drain {
       }
     })
   }
-}
-
-function toWaiting(frame: PlacedFrame, writer: string, place: Place): Waiting {
-  const entry = readBack(frame.text, frame.seq, writer)
-  return { entry, length: frame.text.length, acceptedMs: frame.ms, place, settle: null, isCommitted: false }
 }

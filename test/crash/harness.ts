@@ -31,6 +31,8 @@ export interface CrashOptions {
   /** Gateways on one database and one spool folder. */
   readonly gateways: number
   readonly clients: number
+  /** What runs `gateway`: arguments of Node; absent = the sources. */
+  readonly program?: readonly string[]
   /** Same seed, same moments. */
   readonly seed: number
   readonly onProgress?: (text: string) => void
@@ -44,7 +46,7 @@ export interface CrashReport extends Findings {
   readonly seconds: number
 }
 
-const PROGRAM = fileURLToPath(new URL('../../src/cli/gateway.ts', import.meta.url))
+const FROM_SOURCE = ['--import=tsx/esm', fileURLToPath(new URL('../../src/cli/gateway.ts', import.meta.url))]
 const POLICY = `package gateway.authz
 
 allow contains "has-a-role" if count(input.principal.roles) > 0
@@ -66,7 +68,8 @@ export async function crashRun(options: CrashOptions): Promise<CrashReport> {
   const members: Member[] = []
   try {
     const key = await configure(folder, options.mode, server, upstream)
-    for (let index = 0; index < options.gateways; index += 1) members.push(new Member(folder))
+    for (let index = 0; index < options.gateways; index += 1)
+      members.push(new Member(folder, options.program ?? FROM_SOURCE))
     await Promise.all(members.map((member) => member.start()))
     const load = startLoad({
       urls: () => members.flatMap(({ url }) => url ?? []),
@@ -146,21 +149,16 @@ async function configure(
 class Member {
   url: string | null = null
   readonly #folder: string
+  readonly #program: readonly string[]
   #child: ChildProcess | null = null
 
-  constructor(folder: string) {
+  constructor(folder: string, program: readonly string[]) {
     this.#folder = folder
+    this.#program = program
   }
 
   async start(): Promise<void> {
-    const args = [
-      '--import=tsx/esm',
-      PROGRAM,
-      'serve',
-      '--json',
-      '--config',
-      join(this.#folder, 'gateway.yaml'),
-    ]
+    const args = [...this.#program, 'serve', '--json', '--config', join(this.#folder, 'gateway.yaml')]
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
     this.#child = child
     const texts = { out: '', err: '' }
