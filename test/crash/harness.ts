@@ -148,6 +148,8 @@ async function configure(
 /** One gateway process, started again after each death. */
 class Member {
   url: string | null = null
+  /** The last it has said on stderr. */
+  said = ''
   readonly #folder: string
   readonly #program: readonly string[]
   #child: ChildProcess | null = null
@@ -167,11 +169,13 @@ class Member {
     })
     child.stderr.on('data', (chunk) => {
       texts.err = `${texts.err}${String(chunk)}`.slice(-4000)
+      this.said = texts.err
     })
     this.url = await until(
       'a gateway to listen',
       () => {
-        if (child.exitCode !== null) throw new Error(`a gateway ended: ${texts.err}`)
+        if (child.exitCode !== null || child.signalCode !== null)
+          throw new Error(`a gateway ended: ${texts.err}`)
         return texts.out.includes('\n')
           ? ((JSON.parse(texts.out) as { mounts: string[] }).mounts[0] ?? null)
           : null
@@ -227,8 +231,7 @@ async function torment(options: CrashOptions, members: readonly Member[], server
     const back = victim.start()
     back.catch(() => undefined)
     starting.push(back)
-    // At least one gateway serves at any time.
-    if (members.every(({ url }) => url === null)) await Promise.race(starting)
+    await until('a gateway that serves', () => members.some(({ url }) => url !== null), 60_000)
     if (kill % 10 === 0) options.onProgress?.(`${options.mode}: ${kill} of ${options.kills} kills`)
   }
   await Promise.all(starting)
@@ -251,11 +254,11 @@ async function recovered(folder: string, members: readonly Member[]): Promise<vo
     await member.kill()
     await member.start()
   }
-  await until(
-    'the spools of the dead to be emptied',
-    async () => (await spoolsOf(folder)).length <= members.length,
-    30_000,
-  )
+  const areEmptied = async (): Promise<boolean> => (await spoolsOf(folder)).length <= members.length
+  await until('the spools of the dead to be emptied', areEmptied, 45_000).catch(async (error: unknown) => {
+    const left = await readdir(join(folder, 'spool'), { recursive: true })
+    throw new Error(`${String(error)}: ${left.join(' ')}; ${members.map((member) => member.said).join('')}`)
+  })
 }
 
 /** Folders of writers, also those inside of others. */
