@@ -4,6 +4,8 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { from as copyFrom } from 'pg-copy-streams'
 import { toAuditRow } from '../../src/audit/event.ts'
+import { AUDIT_LIMITS } from '../../src/audit/limits.ts'
+import { toBatches } from '../../src/audit/recovery.ts'
 import { createStore } from '../../src/audit/store.ts'
 import type { AuditEvent } from '../../src/gateway/types.ts'
 import { allowed, DENY_TRACE, evaluation, newId } from '../../test/audit/fixtures.ts'
@@ -12,6 +14,7 @@ import type { AuditBenchOptions } from './audit.ts'
 import { median } from './parts.ts'
 
 const ROWS = 4000
+/** Rows of one COPY, the best of those tried. */
 const BATCH = 200
 const TRACE_BYTES = 6500
 
@@ -39,9 +42,7 @@ export async function measureRows(database: TestDatabase, { rounds }: AuditBench
     rates.copy.push(copy)
   }
   const [insert, copy] = [median(rates.insert), median(rates.copy)]
-  console.log(
-    `rows/s, ${ROWS} rows of about ${makeEntries(store, 1)[0]?.record.length} characters, batches of ${BATCH}`,
-  )
+  console.log(`rows/s, ${ROWS} rows of about ${makeEntries(store, 1)[0]?.record.length} characters`)
   console.log(`  COPY             ${copy.toFixed(0).padStart(6)}/s`)
   console.log(`  audit inserts    ${insert.toFixed(0).padStart(6)}/s   ${(insert / copy).toFixed(2)} of COPY`)
 }
@@ -62,13 +63,10 @@ async function rateOf(run: () => () => Promise<void>): Promise<number> {
 
 function insertRows(store: Store, entries: readonly Entry[]): () => Promise<void> {
   return async () => {
-    for (let at = 0; at < entries.length; at += BATCH) {
-      await store.store(entries.slice(at, at + BATCH), () => undefined)
-    }
+    for (const batch of toBatches(entries, AUDIT_LIMITS)) await store.store(batch, () => undefined)
   }
 }
 
-/** In transactions of the same size. */
 function copyRows(database: TestDatabase, entries: readonly Entry[]): () => Promise<void> {
   const records = entries.map(({ record }) => JSON.parse(record) as Record<string, unknown>)
   const names = Object.keys(records[0] ?? {})

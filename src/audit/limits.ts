@@ -24,7 +24,7 @@ export interface AuditLimits {
   readonly maxDeadBytes: number
   /** Rows of one statement. More only makes callers wait longer. */
   readonly batchRows: number
-  /** Characters of one statement. */
+  /** Characters of one statement: the database takes much longer over the rows of a large one. */
   readonly batchLength: number
   /** How long `begin` and `end` wait. */
   readonly endDeadlineMs: number
@@ -49,7 +49,7 @@ export const AUDIT_LIMITS: AuditLimits = {
   adoptEveryMs: 30_000,
   maxDeadBytes: 64 * 1024 * 1024,
   batchRows: 200,
-  batchLength: 4 * 1024 * 1024,
+  batchLength: 256 * 1024,
   endDeadlineMs: 2000,
   confirmAfterMs: 2000,
   retryMinMs: 50,

@@ -243,7 +243,7 @@ async function storeRows(
       entries.push(readBack(text, seq, writer))
       last = seq
     }
-    for (const batch of batches(entries, options)) await options.store.store(batch, () => undefined)
+    for (const batch of toBatches(entries, options)) await options.store.store(batch, () => undefined)
     count += entries.length
     if (damaged.has(number)) await keepDamaged(path, writer, options)
     // The last file says that the spool is closed: it goes with the folder.
@@ -251,7 +251,8 @@ async function storeRows(
   return count
 }
 
-function* batches(
+/** Parts of at most so many rows and characters; one row may have more. */
+export function* toBatches(
   entries: readonly Entry[],
   { batchRows, batchLength }: Pick<RecoveryOptions, 'batchRows' | 'batchLength'>,
 ): Generator<readonly Entry[]> {
