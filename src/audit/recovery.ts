@@ -51,6 +51,7 @@ interface Contents {
   readonly holes: Hole[]
   readonly damaged: Set<number>
   lastMs: number
+  bytes: number
 }
 
 interface Hole {
@@ -64,18 +65,27 @@ interface Hole {
 export async function recover(folder: string, options: RecoveryOptions): Promise<Recovered> {
   const contents = await readContents(folder, options.fs)
   if (contents.writer === null) {
-    await setAside(folder, options)
+    // Its process died before the first file was made, or whoever emptied it before the folder was gone.
+    if (contents.bytes < SMALLEST_HEAD) await options.fs.rm(folder, { force: true, recursive: true })
+    else await setAside(folder, options)
     return { writer: '', rows: 0, interrupted: 0, missing: 0 }
   }
   const { writer } = contents
   const committed = await lastStored(options.pool, writer)
-  let interrupted = 0
-  if (!contents.isClosed) interrupted = await closeSpool(folder, { ...contents, writer }, committed, options)
+  const closed = contents.isClosed
+    ? { interrupted: 0, missing: 0 }
+    : await closeSpool(folder, { ...contents, writer }, committed, options)
   const rows = await storeRows(folder, writer, committed, contents.damaged, options)
+  // In order: the last file says that the spool is closed.
+  for (const number of await segmentsOf(options.fs, folder)) {
+    await options.fs.rm(join(folder, segmentName(number)), { force: true })
+  }
   await options.fs.rm(folder, { force: true, recursive: true })
-  const missing = contents.holes.reduce((sum, hole) => sum + hole.lastSeq - hole.firstSeq + 1, 0)
-  return { writer, rows, interrupted, missing }
+  return { writer, rows, ...closed }
 }
+
+/** Bytes of the first frame of a spool that was opened. */
+const SMALLEST_HEAD = 40
 
 /** Number of the writer's last row in the database; 0 when it has none. Rows of a writer are stored in order. */
 async function lastStored(pool: Pick<Pool, 'query'>, writer: string): Promise<number> {
@@ -101,9 +111,12 @@ async function readContents(folder: string, fs: SpoolFs): Promise<Contents> {
     holes: [],
     damaged: new Set(),
     lastMs: 0,
+    bytes: 0,
   }
   for (const number of await segmentsOf(fs, folder)) {
-    const { frames, damagedBytes } = readFrames(await readWhole(fs, join(folder, segmentName(number))))
+    const bytes = await readWhole(fs, join(folder, segmentName(number)))
+    const { frames, damagedBytes } = readFrames(bytes)
+    contents.bytes += bytes.length
     if (damagedBytes > 0) contents.damaged.add(number)
     for (const frame of frames) {
       take(contents, frame)
@@ -161,13 +174,13 @@ function writerOf(frame: Frame): string | null {
 
 const CLOSED = '{"v":1,"closed":true}'
 
-/** Adds a last file with the rows that the dead process could not write any more. How many calls were interrupted. */
+/** Adds a last file with the rows that the dead process could not write any more. */
 async function closeSpool(
   folder: string,
   contents: Contents & { readonly writer: string },
   committed: number,
   options: RecoveryOptions,
-): Promise<number> {
+): Promise<{ readonly interrupted: number; readonly missing: number }> {
   const { fs, newId } = options
   const nowMs = options.nowMs()
   const { writer, begun, gap, holes } = contents
@@ -175,11 +188,13 @@ async function closeSpool(
   const rows: AuditRow[] = []
   for (const { id, text } of begun.values()) if (!stored.has(id)) rows.push(JSON.parse(text) as AuditRow)
   const interrupted = rows.length
+  let missing = 0
   if (gap !== null) rows.push(gapRow(newId(nowMs), nowMs, gap))
   for (const hole of holes) {
     if (hole.lastSeq <= committed) continue
     const firstSeq = Math.max(hole.firstSeq, committed + 1)
     const { fromMs, toMs, lastSeq } = hole
+    missing += lastSeq - firstSeq + 1
     const lost = {
       why: 'spool_damaged',
       count: lastSeq - firstSeq + 1,
@@ -197,7 +212,7 @@ async function closeSpool(
   const head = toBytes({ kind: 'head', seq: first - 1, ms: nowMs, id: writer, text: CLOSED })
   const last = (await segmentsOf(fs, folder)).at(-1) ?? 0
   await writeWhole(fs, folder, segmentName(last + 1), Buffer.concat([head, ...frames]))
-  return interrupted
+  return { interrupted, missing }
 }
 
 /** The ids among these that the database has already. */
@@ -246,7 +261,6 @@ async function storeRows(
     for (const batch of toBatches(entries, options)) await options.store.store(batch, () => undefined)
     count += entries.length
     if (damaged.has(number)) await keepDamaged(path, writer, options)
-    // The last file says that the spool is closed: it goes with the folder.
   }
   return count
 }

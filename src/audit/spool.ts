@@ -47,6 +47,9 @@ export interface SpoolOptions {
   readonly onFailure: (error: unknown) => void
 }
 
+/** Frames that may wait for a write although their rows are committed. */
+const MOST_IDLE = 256
+
 interface Pending {
   readonly frame: Pick<Frame, 'kind' | 'seq' | 'id'>
   readonly bytes: Buffer
@@ -136,7 +139,7 @@ export class Spool {
   /** All rows up to `seq` are committed: files that hold nothing else go. Resolves when they have gone; never rejects. */
   committed(seq: number): Promise<void> {
     this.#committed = Math.max(this.#committed, seq)
-    if (this.#pending.length > 0) this.#dropCommitted()
+    if (this.#failure !== null || this.#pending.length > MOST_IDLE) this.#dropCommitted()
     this.#removing = this.#removing.then(() => this.#removeCommitted())
     return this.#removing
   }
@@ -381,12 +384,14 @@ export class Spool {
     if (this.#active !== null) await this.#segments.remove(this.#committed, this.#active.segment)
   }
 
-  /** Frames that no file will need: their rows are committed. Only a disk that refuses leaves any. */
+  /** Frames that no file needs any more: their rows are committed. A disk that refuses must not fill the memory with them. */
   #dropCommitted(): void {
     const isDone = ({ kind, seq }: Pending['frame']): boolean => kind === 'end' && seq <= this.#committed
     const done = new Set(this.#pending.flatMap(({ frame }) => (isDone(frame) ? [frame.id] : [])))
     if (done.size === 0) return
-    this.#pending = this.#pending.filter(({ frame }) => frame.kind === 'gap' || !done.has(frame.id))
+    const isNeeded = ({ frame }: Pending): boolean => frame.kind === 'gap' || !done.has(frame.id)
+    for (const pending of this.#pending) if (!isNeeded(pending)) this.#answer(pending, null)
+    this.#pending = this.#pending.filter(isNeeded)
     for (const id of done) this.#begun.delete(id)
   }
 }

@@ -198,11 +198,14 @@ class SpoolingWriter {
       return
     }
     const { waiting, spooled } = this.#accept(toAuditRow(event, this.#redactKeys))
-    if (this.#options.mode !== 'blocking') return await this.#whenSpooled(waiting, spooled)
-    spooled.catch(() => undefined)
-    if (!this.#denies && !this.#drain.isDatabaseUp) return await this.#whenSpooled(waiting, spooled)
-    if (!begun && this.state !== 'up') throw unavailable('the audit log is down; the row waits')
-    await this.#whenCommitted(waiting)
+    if (!this.#waitsForCommit) return await this.#whenSpooled(waiting, spooled)
+    if (begun || this.state === 'up') {
+      spooled.catch(() => undefined)
+      return await this.#whenCommitted(waiting)
+    }
+    // Nobody was promised anything; the row is kept all the same.
+    await this.#patience.wait(spooled).catch(() => undefined)
+    throw unavailable('the audit log is down; the row waits')
   }
 
   counters(): AuditCounters {
@@ -285,6 +288,11 @@ class SpoolingWriter {
 
   get #denies(): boolean {
     return this.#options.onFailure === 'deny'
+  }
+
+  /** Without a database `gap` goes on with what the spool promises. */
+  get #waitsForCommit(): boolean {
+    return this.#options.mode === 'blocking' && (this.#denies || this.#drain.isDatabaseUp)
   }
 
   /** Why calls cannot be recorded now; null when they can. */

@@ -284,6 +284,18 @@ describe('audit modes', () => {
       expect(next.logged).to.include('nothing in an audit spool can be read')
     })
 
+    it('had not come far: what never held a row is cleared away without a word', async () => {
+      for (const name of ['aaaaaaaaaaaa', 'bbbbbbbbbbbb'])
+        await SPOOL_FS.mkdir(join(dir, name), { mode: 0o700 })
+      writeFileSync(join(dir, 'aaaaaaaaaaaa', '0000000001.spool'), '')
+      const next = await open()
+      expect(await next.room.flush(5000)).to.equal(true)
+      expect(readdirSync(dir).sort()).to.deep.equal(
+        [next.writerId.replaceAll('-', '').slice(0, 12), 'bbbbbbbbbbbb'].sort(),
+      )
+      expect(next.logged).to.deep.equal([])
+    })
+
     it('stores rows once, although the dead had stored some of them itself', async () => {
       const { room, writerId } = await open()
       for (let count = 0; count < 5; count += 1) await attempt(room)

@@ -212,10 +212,24 @@ describe('audit/spool', () => {
     faults.write = 'ENOSPC'
     for (let seq = 1; seq <= 100; seq += 1) await end(seq).catch(() => undefined)
     expect(spool.pendingFrames).to.equal(100)
+    expect(spool.isFailing).to.equal(true)
     void spool.committed(99)
     expect(spool.pendingFrames).to.equal(1)
     faults.write = null
     expect(await spool.close()).to.equal(false)
+  })
+
+  it('answers those whose rows are committed before a slow disk has written them', async () => {
+    const { spool, faults, end } = await open()
+    faults.hanging = []
+    const ends = Array.from({ length: 400 }, (_, index) => end(index + 1))
+    await until('the first write', () => faults.hanging?.length === 1)
+    void spool.committed(400)
+    expect(spool.pendingFrames).to.be.lessThan(400)
+    for (const release of faults.hanging.splice(0)) release()
+    faults.hanging = null
+    await Promise.all(ends)
+    await spool.close()
   })
 
   it('begins a new file on request, so that committed rows do not lie about', async () => {
