@@ -78,6 +78,24 @@ export class Drain {
     })
   }
 
+  /** Resolves when the row is committed. Rejects when that takes too long: for those who come next the database is down. */
+  whenCommitted(waiting: Waiting): Promise<void> {
+    if (waiting.isCommitted) return Promise.resolve()
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        waiting.settle = null
+        this.backlog.spill()
+        this.down(null)
+        reject(new Error('not committed in time'))
+      }, this.#options.limits.endDeadlineMs)
+      waiting.settle = (error) => {
+        clearTimeout(timer)
+        if (error === null) resolve()
+        else reject(error)
+      }
+    })
+  }
+
   /** Sends nothing more. */
   end(): void {
     this.#ended = true

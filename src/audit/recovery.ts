@@ -186,7 +186,10 @@ async function closeSpool(
   const { writer, begun, gap, holes } = contents
   const stored = await storedIds(options.pool, [...begun.values()])
   const rows: AuditRow[] = []
-  for (const { id, text } of begun.values()) if (!stored.has(id)) rows.push(JSON.parse(text) as AuditRow)
+  for (const { id, text } of begun.values()) {
+    const row = JSON.parse(text) as Omit<AuditRow, 'core'>
+    if (!stored.has(id)) rows.push({ ...row, core: row.decision })
+  }
   const interrupted = rows.length
   let missing = 0
   if (gap !== null) rows.push(gapRow(newId(nowMs), nowMs, gap))

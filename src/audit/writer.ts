@@ -13,6 +13,8 @@ import type { DeadLetters } from './dead-letters.ts'
 import { createDeadLetters } from './dead-letters.ts'
 import { Drain } from './drain.ts'
 import { toAuditRow, toBegunRow, toInterruptedRow } from './event.ts'
+import type { GaugeParts } from './gauges.ts'
+import { toCounters, toGauges } from './gauges.ts'
 import { createHourly } from './hourly.ts'
 import type { AuditCounters, AuditGauges, AuditLimits, AuditRoomOptions, AuditState } from './limits.ts'
 import { AUDIT_LIMITS } from './limits.ts'
@@ -52,7 +54,7 @@ export interface AuditWriter {
   close(): Promise<{ readonly waiting: number; readonly unwritten: number }>
 }
 
-/** Makes the room. Call `start` before the first call. */
+/** Makes the room. Call `start`, once, before the first call. */
 export function createAuditRoom(options: AuditRoomOptions): AuditWriter {
   const writer = new SpoolingWriter(options)
   return {
@@ -109,8 +111,10 @@ class SpoolingWriter {
       log,
       logEveryMs: limits.logEveryMs,
       // Should the process die before the row that declares them.
-      note: (gap) =>
-        void this.#append('gap', NO_ID, 0, JSON.stringify(gap), 'written').catch(() => undefined),
+      note: (gap) => {
+        if (this.#spool.isFailing || this.#patience.overdue > 0) return
+        void this.#append('gap', NO_ID, 0, JSON.stringify(gap), 'written').catch(() => undefined)
+      },
     })
     this.#spool = new Spool({
       ...{ fs, writer, nowMs },
@@ -150,15 +154,13 @@ class SpoolingWriter {
   }
 
   async start(): Promise<void> {
-    if (this.#folder !== null) return
     const { dir, fs = SPOOL_FS } = this.#options.spool
-    this.#folder = await openOwnFolder(fs, dir, this.#options.writerId)
-    try {
-      await this.#spool.open()
-    } catch (cause) {
-      await this.#folder.release()
+    const folder = await openOwnFolder(fs, dir, this.#options.writerId)
+    this.#folder = folder
+    await this.#spool.open().catch(async (cause: unknown) => {
+      await folder.release()
       throw toSpoolError(dir, cause)
-    }
+    })
     await this.#hourly.start()
     this.#adopter.start()
   }
@@ -178,7 +180,8 @@ class SpoolingWriter {
       return
     }
     this.#open.set(call.id, call)
-    const text = JSON.stringify(toBegunRow(call, this.#redactKeys))
+    const { core: _core, ...row } = toBegunRow(call, this.#redactKeys)
+    const text = JSON.stringify(row)
     const until = mode === 'batch' ? 'written' : 'synced'
     try {
       await this.#patience.wait(this.#append('begin', call.id, 0, text, until))
@@ -209,36 +212,11 @@ class SpoolingWriter {
   }
 
   counters(): AuditCounters {
-    const { rows: recovered, interrupted } = this.#adopter.counts
-    return {
-      ...this.#store.counters,
-      accepted: this.#seq,
-      retries: this.#drain.counts.retries,
-      late: this.#late,
-      overflowed: this.#misses.count,
-      open: this.#open.size,
-      recovered,
-      interrupted,
-    }
+    return toCounters(this.#parts())
   }
 
   gauges(): AuditGauges {
-    const { backlog, counts } = this.#drain
-    const oldest = backlog.first
-    return {
-      pendingRows: backlog.rows,
-      pendingBytes: backlog.length,
-      lagMs: oldest === null ? 0 : Math.max(0, this.#options.clock.nowMs() - oldest.sinceMs),
-      writtenRows: counts.committed,
-      mendedRows: this.#store.counters.degraded,
-      failedWrites: counts.retries,
-      lostRows: this.#misses.count + this.#lost + this.#adopter.counts.missing,
-      deadLetters: this.#dead.count,
-      recoveredRows: this.#adopter.counts.rows,
-      spoolDiskBytes: this.#spool.bytes,
-      spoolMaxBytes: this.#options.spool.maxBytes,
-      accepting: this.state === 'up' ? 1 : 0,
-    }
+    return toGauges(this.#parts())
   }
 
   async flush(deadlineMs: number): Promise<boolean> {
@@ -284,6 +262,25 @@ class SpoolingWriter {
       log.error({ unwritten: unplaced.length, ids }, 'audit rows could not be written before the end')
     }
     return { waiting, unwritten: unplaced.length }
+  }
+
+  #parts(): GaugeParts {
+    return {
+      store: this.#store.counters,
+      adopted: this.#adopter.counts,
+      drained: this.#drain.counts,
+      backlog: this.#drain.backlog,
+      accepted: this.#seq,
+      late: this.#late,
+      missed: this.#misses.count,
+      lost: this.#lost,
+      open: this.#open.size,
+      deadLetters: this.#dead.count,
+      spoolBytes: this.#spool.bytes,
+      spoolMaxBytes: this.#options.spool.maxBytes,
+      isAccepting: this.state === 'up',
+      nowMs: this.#options.clock.nowMs(),
+    }
   }
 
   get #denies(): boolean {
@@ -359,25 +356,15 @@ class SpoolingWriter {
     }
   }
 
-  #whenCommitted(waiting: Waiting): Promise<void> {
-    if (waiting.isCommitted) return Promise.resolve()
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        waiting.settle = null
-        this.#drain.backlog.spill()
-        this.#late += 1
-        // The database neither takes rows nor says so: for those who come next it is down.
-        this.#drain.down(null)
-        if (this.#denies || waiting.place === null)
-          reject(unavailable('the row was not committed in time; it will be stored later'))
-        else resolve()
-      }, this.#limits.endDeadlineMs)
-      waiting.settle = (error) => {
-        clearTimeout(timer)
-        if (error === null) resolve()
-        else reject(error)
-      }
-    })
+  async #whenCommitted(waiting: Waiting): Promise<void> {
+    try {
+      await this.#drain.whenCommitted(waiting)
+    } catch (thrown) {
+      if (thrown instanceof GatewayError) throw thrown
+      this.#late += 1
+      if (this.#denies || waiting.place === null)
+        throw unavailable('the row was not committed in time; it will be stored later')
+    }
   }
 
   #committed(seq: number): void {

@@ -84,7 +84,7 @@ describe('audit modes', () => {
     const room = createAuditRoom({
       ...{ pool, writerId, newId, clock: { nowMs: Date.now }, log: { info: log, warn: log, error: log } },
       ...{ mode: 'batch', onFailure: 'deny', spool: { dir, maxBytes: 64 * MIB, fs } },
-      limits: { retryMinMs: 1, retryMaxMs: 5, gatherMs: 1, adoptEveryMs: 20, endDeadlineMs: 500, ...limits },
+      limits: { retryMinMs: 1, retryMaxMs: 5, gatherMs: 1, adoptEveryMs: 20, endDeadlineMs: 5000, ...limits },
       ...changes,
     })
     opened.push(room)
