@@ -82,6 +82,15 @@ export function decisionSections(
   }
 }
 
+/** The decision of a call that is about to ask its upstream: who, and what the policy said. */
+export function begunDecision(redactor: Redactor, notes: Notes, { call, ending }: AuditEvent): string {
+  const authz = call.evaluation === null ? null : `${verdict(redactor, notes, call.evaluation, 'metadata')}}`
+  return (
+    `{"stage":"upstream","outcome":"${ending.outcome}","timings_us":${JSON.stringify(call.timingsUs)}` +
+    `${member('auth', authSection(redactor, notes, call, ending))}${member('authz', authz)}}`
+  )
+}
+
 /** A member behind others; nothing for null. */
 function member(name: string, json: string | null): string {
   return json === null ? '' : `,"${name}":${json}`

@@ -46,8 +46,10 @@ export interface SettingsTree {
   }
   readonly audit: {
     readonly enabled: boolean
-    readonly mode: 'blocking'
-    readonly on_failure: 'deny'
+    readonly mode: 'batch' | 'durable' | 'blocking'
+    readonly on_failure: 'deny' | 'gap'
+    readonly spool_dir: string | null
+    readonly spool_max_bytes: number
     readonly redact_keys: readonly string[]
     readonly payload: AuditPayload
     readonly trace_encoding: 'readable' | 'compact'
@@ -137,6 +139,8 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
       enabled: audit.enabled,
       mode: audit.mode,
       onFailure: audit.on_failure,
+      spoolDir: audit.spool_dir,
+      spoolMaxBytes: audit.spool_max_bytes,
       redactKeys: audit.redact_keys,
       payload: audit.payload,
       traceEncoding: audit.trace_encoding,

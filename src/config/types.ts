@@ -106,8 +106,11 @@ export interface LimitsConfig {
 
 export interface AuditConfig {
   readonly enabled: boolean
-  readonly mode: 'blocking'
-  readonly onFailure: 'deny'
+  readonly mode: 'batch' | 'durable' | 'blocking'
+  readonly onFailure: 'deny' | 'gap'
+  /** Absolute path; null = the usual place. */
+  readonly spoolDir: string | null
+  readonly spoolMaxBytes: number
   readonly redactKeys: readonly string[]
   readonly payload: AuditPayload
   readonly traceEncoding: 'readable' | 'compact'

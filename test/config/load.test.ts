@@ -53,7 +53,12 @@ describe('configuration', () => {
       expect(config.secret).to.equal(null)
       expect(config.auth.anonymous).to.equal(false)
       expect(config.upstreams['github']).to.deep.include({ timeoutMs: 30_000, headers: {}, labels: {} })
-      expect(config.audit).to.deep.include({ enabled: true, mode: 'blocking', onFailure: 'deny' })
+      expect(config.audit).to.deep.include({
+        enabled: true,
+        mode: 'batch',
+        onFailure: 'deny',
+        spoolDir: null,
+      })
       const kept = { payload: 'full', traceEncoding: 'readable', retentionDays: 90, archiveDir: null }
       expect(config.audit).to.deep.include(kept)
     })
@@ -313,7 +318,12 @@ describe('configuration', () => {
       ['a wrong type', `audit:\n  enabled: yes\n${UPSTREAM}`, '2:12', /must be true or false/],
       ['a number out of range', `limits: { max_in_flight: 0 }\n${UPSTREAM}`, '1:26', />= 1/],
       ['a fraction', `limits: { max_in_flight: 1.5 }\n${UPSTREAM}`, '1:26', /whole number/],
-      ['an unknown choice', `audit: { mode: batch }\n${UPSTREAM}`, '1:16', /must be one of: blocking/],
+      [
+        'an unknown choice',
+        `audit: { mode: later }\n${UPSTREAM}`,
+        '1:16',
+        /must be one of: batch, durable, blocking/,
+      ],
       ['no upstreams', 'listen: 127.0.0.1:1\n', '1:1', /is missing/],
       ['an upstream without a url', 'upstreams:\n  a: { labels: { b: c } }\n', '2:6', /is missing/],
       ['a bad upstream name', 'upstreams:\n  A_b: { url: "http://x" }\n', '2:3', /Lower-case letters/],
