@@ -172,8 +172,7 @@ class SpoolingWriter {
 
   async begin(call: Call): Promise<void> {
     if (this.#stopped) throw unavailable('the audit log is closed')
-    const { mode } = this.#options
-    if (mode === 'blocking' && this.#denies) await this.#drain.confirm().catch(() => undefined)
+    if (this.#options.mode === 'blocking' && this.#denies) await this.#drain.confirm().catch(() => undefined)
     const trouble = this.#trouble() ?? this.#crowded()
     if (trouble !== null) {
       if (this.#denies) throw unavailable(trouble)
@@ -182,7 +181,7 @@ class SpoolingWriter {
     this.#open.set(call.id, call)
     const { core: _core, ...row } = toBegunRow(call, this.#redactKeys)
     const text = JSON.stringify(row)
-    const until = mode === 'batch' ? 'written' : 'synced'
+    const until = this.#options.mode === 'batch' ? 'written' : 'synced'
     try {
       await this.#patience.wait(this.#append('begin', call.id, 0, text, until))
     } catch (thrown) {
@@ -362,8 +361,7 @@ class SpoolingWriter {
     } catch (thrown) {
       if (thrown instanceof GatewayError) throw thrown
       this.#late += 1
-      if (this.#denies || waiting.place === null)
-        throw unavailable('the row was not committed in time; it will be stored later')
+      if (this.#denies || waiting.place === null) throw unavailable('the row was not committed in time')
     }
   }
 
