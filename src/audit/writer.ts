@@ -19,7 +19,6 @@ import { createHourly } from './hourly.ts'
 import type { AuditCounters, AuditGauges, AuditLimits, AuditRoomOptions, AuditState } from './limits.ts'
 import { AUDIT_LIMITS } from './limits.ts'
 import { createMisses } from './misses.ts'
-import { createPatience, withDeadline } from './patience.ts'
 import type { AuditRow } from './row.ts'
 import { gapRow, withoutPayload } from './row.ts'
 import { toKeySet } from './secrets.ts'
@@ -28,6 +27,7 @@ import { SPOOL_FS } from './spool-files.ts'
 import type { OwnFolder } from './spool-folder.ts'
 import { openOwnFolder, toSpoolError } from './spool-folder.ts'
 import { NO_ID } from './spool-frame.ts'
+import { createSpoolWait, withDeadline } from './spool-wait.ts'
 import type { Store } from './store.ts'
 import { createStore, reasonOf } from './store.ts'
 
@@ -83,7 +83,7 @@ class SpoolingWriter {
   readonly #misses: ReturnType<typeof createMisses>
   readonly #hourly: ReturnType<typeof createHourly>
   /** A disk that does not answer is down for those who come next, until it does. */
-  readonly #patience: ReturnType<typeof createPatience>
+  readonly #wait: ReturnType<typeof createSpoolWait>
   readonly #open = new Map<string, Call>()
   readonly #onPoolError = () => void this.#drain.ask().catch(() => undefined)
   #folder: OwnFolder | null = null
@@ -112,7 +112,7 @@ class SpoolingWriter {
       logEveryMs: limits.logEveryMs,
       // Should the process die before the row that declares them.
       note: (gap) => {
-        if (this.#spool.isFailing || this.#patience.overdue > 0) return
+        if (this.#spool.isFailing || this.#wait.overdue > 0) return
         void this.#append('gap', NO_ID, 0, JSON.stringify(gap), 'written').catch(() => undefined)
       },
     })
@@ -148,7 +148,7 @@ class SpoolingWriter {
       ...{ store: this.#store, daysAhead: limits.daysAhead, nowMs, log },
       alsoHourly: () => this.#spool.turn(),
     })
-    this.#patience = createPatience({ deadlineMs: limits.endDeadlineMs, onChange: () => this.#tell() })
+    this.#wait = createSpoolWait({ deadlineMs: limits.endDeadlineMs, onChange: () => this.#tell() })
     // An idle connection that breaks is how one hears first that the server has gone.
     options.pool.on('error', this.#onPoolError)
   }
@@ -183,7 +183,7 @@ class SpoolingWriter {
     const text = JSON.stringify(row)
     const until = this.#options.mode === 'batch' ? 'written' : 'synced'
     try {
-      await this.#patience.wait(this.#append('begin', call.id, 0, text, until))
+      await this.#wait.wait(this.#append('begin', call.id, 0, text, until))
     } catch (thrown) {
       if (this.#denies) throw unavailable(`the spool cannot be written (${reasonOf(thrown)})`)
     }
@@ -206,7 +206,7 @@ class SpoolingWriter {
       return await this.#whenCommitted(waiting)
     }
     // Nobody was promised anything; the row is kept all the same.
-    await this.#patience.wait(spooled).catch(() => undefined)
+    await this.#wait.wait(spooled).catch(() => undefined)
     throw unavailable('the audit log is down; the row waits')
   }
 
@@ -294,7 +294,7 @@ class SpoolingWriter {
   /** Why calls cannot be recorded now; null when they can. */
   #trouble(): string | null {
     if (this.#spool.isFailing) return 'the spool cannot be written'
-    if (this.#patience.overdue > 0) return 'the spool does not answer'
+    if (this.#wait.overdue > 0) return 'the spool does not answer'
     if (this.#isFull) return 'the spool is full'
     const waitsForDatabase = this.#options.mode === 'blocking' && this.#denies
     return waitsForDatabase && !this.#drain.isDatabaseUp ? 'the database does not answer' : null
@@ -307,7 +307,7 @@ class SpoolingWriter {
   /** Why a row that nobody was promised is not taken in; null when there is room. */
   #crowded(): string | null {
     if (this.#isFull) return 'the spool is full'
-    const held = this.#spool.isFailing || this.#patience.overdue > 0 ? this.#drain.backlog.held.rows : 0
+    const held = this.#spool.isFailing || this.#wait.overdue > 0 ? this.#drain.backlog.held.rows : 0
     return held + this.#open.size >= this.#limits.maxRows ? 'too many rows wait to be stored' : null
   }
 
@@ -346,7 +346,7 @@ class SpoolingWriter {
   /** A row that the disk refuses may be taken by the database at once. */
   async #whenSpooled(waiting: Waiting, spooled: Promise<void>): Promise<void> {
     try {
-      await this.#patience.wait(spooled)
+      await this.#wait.wait(spooled)
       if (this.#isFull) this.#tell()
     } catch (thrown) {
       if (!this.#denies || waiting.isCommitted) return
