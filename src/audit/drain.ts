@@ -1,11 +1,11 @@
 /** Spool -> database: one statement at a time, many rows in each, in order; again and again until the database takes them. */
 import type { Spilled, Waiting } from './backlog.ts'
 import { Backlog } from './backlog.ts'
-import { withDeadline } from './deadline.ts'
 import type { AuditLimits, AuditLog } from './limits.ts'
 import type { Gap } from './row.ts'
 import type { Spool } from './spool.ts'
 import type { Place, SpoolReading } from './spool-segments.ts'
+import { withDeadline } from './spool-wait.ts'
 import type { Store } from './store.ts'
 import { reasonOf, sqlState } from './store.ts'
 import { takeBack } from './take-back.ts'

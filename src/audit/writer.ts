@@ -11,7 +11,6 @@ import { createAdopter } from './adopter.ts'
 import type { Waiting } from './backlog.ts'
 import type { DeadLetters } from './dead-letters.ts'
 import { createDeadLetters } from './dead-letters.ts'
-import { createPatience, withDeadline } from './deadline.ts'
 import { Drain } from './drain.ts'
 import { toAuditRow, toBegunRow, toInterruptedRow } from './event.ts'
 import type { GaugeParts } from './gauges.ts'
@@ -29,6 +28,7 @@ import { SPOOL_FS } from './spool-files.ts'
 import type { OwnFolder } from './spool-folder.ts'
 import { openOwnFolder, toSpoolError } from './spool-folder.ts'
 import { NO_ID } from './spool-frame.ts'
+import { createSpoolWait, withDeadline } from './spool-wait.ts'
 import type { Store } from './store.ts'
 import { createStore, reasonOf, sqlState } from './store.ts'
 
@@ -84,7 +84,7 @@ class SpoolingWriter {
   readonly #misses: ReturnType<typeof createMisses>
   readonly #hourly: ReturnType<typeof createHourly>
   /** A disk that does not answer is down for those who come next, until it does. */
-  readonly #patience: ReturnType<typeof createPatience>
+  readonly #wait: ReturnType<typeof createSpoolWait>
   readonly #open = new Map<string, Call>()
   readonly #onPoolError = () => void this.#drain.ask().catch(() => undefined)
   #folder: OwnFolder | null = null
@@ -113,7 +113,7 @@ class SpoolingWriter {
       logEveryMs: limits.logEveryMs,
       // Should the process die before the row that declares them.
       note: (gap) => {
-        if (this.#spool.isFailing || this.#patience.overdue > 0) return
+        if (this.#spool.isFailing || this.#wait.overdue > 0) return
         void this.#append('gap', NO_ID, 0, JSON.stringify(gap), 'written').catch(() => undefined)
       },
     })
@@ -149,7 +149,7 @@ class SpoolingWriter {
       ...{ store: this.#store, daysAhead: limits.daysAhead, nowMs, log },
       alsoHourly: () => this.#spool.turn(),
     })
-    this.#patience = createPatience({ deadlineMs: limits.endDeadlineMs, onChange: () => this.#tell() })
+    this.#wait = createSpoolWait({ deadlineMs: limits.endDeadlineMs, onChange: () => this.#tell() })
     // An idle connection that breaks is how one hears first that the server has gone.
     options.pool.on('error', this.#onPoolError)
   }
@@ -173,8 +173,7 @@ class SpoolingWriter {
 
   async begin(call: Call): Promise<void> {
     if (this.#stopped) throw unavailable('the audit log is closed')
-    const { mode } = this.#options
-    if (mode === 'blocking' && this.#denies) await this.#drain.confirm().catch(() => undefined)
+    if (this.#options.mode === 'blocking' && this.#denies) await this.#drain.confirm().catch(() => undefined)
     const trouble = this.#trouble() ?? this.#crowded()
     if (trouble !== null) {
       if (this.#denies) throw unavailable(trouble)
@@ -183,9 +182,9 @@ class SpoolingWriter {
     this.#open.set(call.id, call)
     const { core: _core, ...row } = toBegunRow(call, this.#rules)
     const text = JSON.stringify(row)
-    const until = mode === 'batch' ? 'written' : 'synced'
+    const until = this.#options.mode === 'batch' ? 'written' : 'synced'
     try {
-      await this.#patience.wait(this.#append('begin', call.id, 0, text, until))
+      await this.#wait.wait(this.#append('begin', call.id, 0, text, until))
     } catch (thrown) {
       if (this.#denies) throw unavailable(`the spool cannot be written (${reasonOf(thrown)})`)
     }
@@ -208,7 +207,7 @@ class SpoolingWriter {
       return await this.#whenCommitted(waiting)
     }
     // Nobody was promised anything; the row is kept all the same.
-    await this.#patience.wait(spooled).catch(() => undefined)
+    await this.#wait.wait(spooled).catch(() => undefined)
     throw unavailable('the audit log is down; the row waits')
   }
 
@@ -306,7 +305,7 @@ class SpoolingWriter {
   /** Why calls cannot be recorded now; null when they can. */
   #trouble(): string | null {
     if (this.#spool.isFailing) return 'the spool cannot be written'
-    if (this.#patience.overdue > 0) return 'the spool does not answer'
+    if (this.#wait.overdue > 0) return 'the spool does not answer'
     if (this.#isFull) return 'the spool is full'
     const waitsForDatabase = this.#options.mode === 'blocking' && this.#denies
     return waitsForDatabase && !this.#drain.isDatabaseUp ? 'the database does not answer' : null
@@ -319,7 +318,7 @@ class SpoolingWriter {
   /** Why a row that nobody was promised is not taken in; null when there is room. */
   #crowded(): string | null {
     if (this.#isFull) return 'the spool is full'
-    const held = this.#spool.isFailing || this.#patience.overdue > 0 ? this.#drain.backlog.held.rows : 0
+    const held = this.#spool.isFailing || this.#wait.overdue > 0 ? this.#drain.backlog.held.rows : 0
     return held + this.#open.size >= this.#limits.maxRows ? 'too many rows wait to be stored' : null
   }
 
@@ -359,7 +358,7 @@ class SpoolingWriter {
   /** A row that the disk refuses may be taken by the database at once. */
   async #whenSpooled(waiting: Waiting, spooled: Promise<void>): Promise<void> {
     try {
-      await this.#patience.wait(spooled)
+      await this.#wait.wait(spooled)
       if (this.#isFull) this.#tell()
     } catch (thrown) {
       if (!this.#denies || waiting.isCommitted) return
@@ -374,8 +373,7 @@ class SpoolingWriter {
     } catch (thrown) {
       if (thrown instanceof GatewayError) throw thrown
       this.#late += 1
-      if (this.#denies || waiting.place === null)
-        throw unavailable('the row was not committed in time; it will be stored later')
+      if (this.#denies || waiting.place === null) throw unavailable('the row was not committed in time')
     }
   }
 

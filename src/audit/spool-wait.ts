@@ -1,12 +1,12 @@
 /** Waits for a disk with a deadline, and knows how many writes are overdue. */
 
-/** What {@link createPatience} needs. `onChange` is told whenever a write becomes overdue or arrives after all. */
-export interface PatienceOptions {
+/** What {@link createSpoolWait} needs. `onChange` is told whenever a write becomes overdue or arrives after all. */
+export interface SpoolWaitOptions {
   readonly deadlineMs: number
   readonly onChange: () => void
 }
 
-export function createPatience({ deadlineMs, onChange }: PatienceOptions): {
+export function createSpoolWait({ deadlineMs, onChange }: SpoolWaitOptions): {
   /** Rejects as the write does, or when it takes too long. */
   wait(written: Promise<void>): Promise<void>
   /** Writes that are overdue now. */
