@@ -15,6 +15,7 @@ import type { PayloadLevel } from './payload.ts'
 import { withoutKeys, withoutValues } from './payload.ts'
 import type { Redactor } from './redact.ts'
 import { DECISION_BOUNDS } from './redact.ts'
+import { isoTime } from './row.ts'
 import type { OwnWords } from './walk.ts'
 
 const MAX_LISTED = 500
@@ -71,6 +72,7 @@ export function decisionSections(
     member('upstream', upstreamSection(redactor, call.upstream)) +
     listedSections(redactor, notes, call.listed) +
     member('hint', hintSection(redactor, notes, call)) +
+    member('counted', countedSection(call)) +
     member('error', errorSection(redactor, notes, event))
   }}`
   const { decision, core } = authzSections(redactor, notes, event, keeping)
@@ -78,6 +80,15 @@ export function decisionSections(
     decision: before + member('authz', decision) + after,
     core: before + member('authz', core) + after,
   }
+}
+
+/** The decision of a call that is about to ask its upstream: who, and what the policy said. */
+export function begunDecision(redactor: Redactor, notes: Notes, { call, ending }: AuditEvent): string {
+  const authz = call.evaluation === null ? null : `${verdict(redactor, notes, call.evaluation, 'metadata')}}`
+  return (
+    `{"stage":"upstream","outcome":"${ending.outcome}","timings_us":${JSON.stringify(call.timingsUs)}` +
+    `${member('auth', authSection(redactor, notes, call, ending))}${member('authz', authz)}}`
+  )
 }
 
 /** A member behind others; nothing for null. */
@@ -243,6 +254,13 @@ function hintSection(redactor: Redactor, notes: Notes, call: Readonly<Call>): st
     method: notes.column(redactor, call.hint.method, MAX_NAME),
     name: notes.column(redactor, call.hint.name, MAX_NAME),
   })
+}
+
+/** Counts and addresses are the gateway's own. */
+function countedSection({ counted }: Readonly<Call>): string | null {
+  if (counted === undefined) return null
+  const { count, fromMs, toMs, addresses, others } = counted
+  return JSON.stringify({ count, from: isoTime(fromMs), to: isoTime(toMs), addresses, others })
 }
 
 function errorSection(redactor: Redactor, notes: Notes, event: AuditEvent): string | null {

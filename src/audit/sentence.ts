@@ -71,7 +71,7 @@ const SENTENCES: Readonly<Record<Outcome, Sentence>> = {
   internal_error: (row, facts) =>
     `Fault: the gateway failed while ${who(row)} tried to ${may(row)} (at stage ${stage(facts)})${detail(row)}.`,
   gap: (row, { gap }) =>
-    `Gap: ${gap?.count ?? 'some'} refused calls between ${gap?.from ?? '?'} and ${gap?.to ?? '?'} could not be recorded one by one${row.reason === null ? '' : ` (${label(row.reason)})`}.`,
+    `Gap: ${gap?.count ?? 'some'} attempts between ${gap?.from ?? '?'} and ${gap?.to ?? '?'} could not be recorded one by one${row.reason === null ? '' : ` (${label(row.reason)})`}.`,
 }
 
 const ADMIT: Readonly<Record<string, string>> = {

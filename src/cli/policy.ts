@@ -1,8 +1,19 @@
-/** `gateway policy check|test|eval`: what authors of policies work with. */
+/** `gateway policy check|test|eval|build|verify|publish|history|rollback|diff`: what authors of policies work with. */
 import type { CommandGroup } from './context.ts'
+import { build, buildOptions } from './policy-build.ts'
 import { check, checkOptions } from './policy-check.ts'
+import { diff, diffOptions } from './policy-diff.ts'
 import { evalOptions, evaluate } from './policy-eval.ts'
+import {
+  history,
+  historyOptions,
+  publish,
+  publishOptions,
+  rollback,
+  rollbackOptions,
+} from './policy-publish.ts'
 import { test, testOptions } from './policy-test.ts'
+import { verify, verifyOptions } from './policy-verify.ts'
 
 /** Adds the commands. */
 export const policyCommands: CommandGroup = (parser, streams) =>
@@ -26,5 +37,36 @@ export const policyCommands: CommandGroup = (parser, streams) =>
         evalOptions,
         (args) => evaluate(args, streams),
       )
-      .demandCommand(1, 'Name a command: check, test or eval.'),
+      .command(
+        'build [dir]',
+        'Build a bundle: policies as one file, signed if you like; exit code 1 when they do not build',
+        buildOptions,
+        (args) => build(args, streams),
+      )
+      .command(
+        'verify <bundle>',
+        'Check a bundle as the gateway does before it serves it; exit code 1 when it is refused',
+        verifyOptions,
+        (args) => verify(args, streams),
+      )
+      .command(
+        'publish [policies]',
+        'Store policies in the database for all gateways on `postgres:`; exit code 1 when they would be refused',
+        publishOptions,
+        (args) => publish(args, streams),
+      )
+      .command('history', 'List what was published', historyOptions, (args) => history(args, streams))
+      .command('rollback <release>', 'Publish an earlier release again', rollbackOptions, (args) =>
+        rollback(args, streams),
+      )
+      .command(
+        'diff <before> <after>',
+        'Compare two policies: rules, data, and what they decide; exit code 1 when they differ',
+        diffOptions,
+        (args) => diff(args, streams),
+      )
+      .demandCommand(
+        1,
+        'Name a command: check, test, eval, build, verify, publish, history, rollback or diff.',
+      ),
   )

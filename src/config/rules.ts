@@ -1,7 +1,9 @@
 /** Checks that need more than one setting, or more than the schema can say. */
+import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { UsageError } from '../errors.ts'
 import { parseSecret } from '../secret.ts'
+import { parsePublicKey } from '../signing-key.ts'
 import type { SettingPath } from './document.ts'
 import { isLoopback, isWildcard, parseListen } from './listen.ts'
 import { pathText } from './problems.ts'
@@ -28,6 +30,8 @@ const RULES: readonly {
   { needs: ['trusted_proxies'], check: checkProxies },
   { needs: ['upstreams'], check: checkUpstreams },
   { needs: ['tls'], check: checkTls },
+  { needs: ['audit'], check: checkAudit },
+  { needs: ['policy_keys'], check: checkPolicyKeys },
 ]
 
 /** Calls `complain` for every rule that is broken. */
@@ -88,6 +92,23 @@ function checkDatabase(subject: Subject, complain: Complain): void {
   for (const name of ['url', 'migrate_url'] as const) {
     const url = tree.database[name]
     if (url !== null && hasPassword(url)) refuseLiteral(subject, ['database', name], url, complain)
+  }
+}
+
+function checkAudit(subject: Subject, complain: Complain): void {
+  const { signing_key: key } = subject.tree.audit
+  if (key === null) return
+  refuseLiteral(subject, ['audit', 'signing_key'], key, complain)
+  if (isEd25519(key)) return
+  const hint = 'Make one with: openssl genpkey -algorithm ed25519 -out FILE'
+  complain(['audit', 'signing_key'], 'value', 'is no Ed25519 private key in PEM form', hint)
+}
+
+function isEd25519(pem: string): boolean {
+  try {
+    return createPrivateKey(pem).asymmetricKeyType === 'ed25519'
+  } catch {
+    return false
   }
 }
 
@@ -217,6 +238,24 @@ function checkTls({ tree }: Subject, complain: Complain): void {
     } catch (cause) {
       const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown reason'
       complain(['tls', name], 'value', `cannot read ${tree.tls[name]} (${code})`, null)
+    }
+  }
+}
+
+function checkPolicyKeys({ tree }: Subject, complain: Complain): void {
+  for (const [at, file] of tree.policy_keys.entries()) {
+    try {
+      parsePublicKey(readFileSync(file, 'utf8'))
+    } catch (cause) {
+      const code = cause instanceof Error && 'code' in cause ? String(cause.code) : null
+      const reason = cause instanceof Error ? cause.message : String(cause)
+      const message = code === null ? `cannot use ${file}: ${reason}` : `cannot read ${file} (${code})`
+      complain(
+        ['policy_keys', at],
+        'value',
+        message,
+        'Name the PEM file with the public key of whoever signs',
+      )
     }
   }
 }

@@ -1,7 +1,15 @@
 import { dirname, resolve } from 'node:path'
 import type { Environment } from './interpolate.ts'
 import { isLoopback, parseListen } from './listen.ts'
-import type { AuditPayload, Config, Listen, LogLevel, StdioConfig, UpstreamConfig } from './types.ts'
+import type {
+  AnchorConfig,
+  AuditPayload,
+  Config,
+  Listen,
+  LogLevel,
+  StdioConfig,
+  UpstreamConfig,
+} from './types.ts'
 
 /** The settings under their names in gateway.yaml, once they have the shape of the schema. */
 export interface SettingsTree {
@@ -17,6 +25,7 @@ export interface SettingsTree {
     readonly allowed_hosts: readonly string[]
   }
   readonly policies: string
+  readonly policy_keys: readonly string[]
   readonly database: {
     readonly url: string | null
     readonly migrate_url: string | null
@@ -46,13 +55,17 @@ export interface SettingsTree {
   }
   readonly audit: {
     readonly enabled: boolean
-    readonly mode: 'blocking'
-    readonly on_failure: 'deny'
+    readonly mode: 'batch' | 'durable' | 'blocking'
+    readonly on_failure: 'deny' | 'gap'
+    readonly spool_dir: string | null
+    readonly spool_max_bytes: number
     readonly redact_keys: readonly string[]
     readonly payload: AuditPayload
     readonly trace_encoding: 'readable' | 'compact'
     readonly retention_days: number | null
     readonly archive_dir: string | null
+    readonly signing_key: string | null
+    readonly anchors: readonly { readonly file?: string; readonly log?: true; readonly url?: string }[]
   }
   readonly log: { readonly level: LogLevel }
 }
@@ -115,6 +128,7 @@ export function toConfig(tree: SettingsTree, { file, dev, environment }: ConfigS
       allowedHosts: tree.admin.allowed_hosts,
     },
     policies: tree.policies,
+    policyKeys: tree.policy_keys,
     database: {
       url: database.url,
       migrateUrl: database.migrate_url,
@@ -152,11 +166,15 @@ export function toConfig(tree: SettingsTree, { file, dev, environment }: ConfigS
       enabled: audit.enabled,
       mode: audit.mode,
       onFailure: audit.on_failure,
+      spoolDir: audit.spool_dir,
+      spoolMaxBytes: audit.spool_max_bytes,
       redactKeys: audit.redact_keys,
       payload: audit.payload,
       traceEncoding: audit.trace_encoding,
       retentionDays: audit.retention_days,
       archiveDir: audit.archive_dir,
+      signingKey: audit.signing_key,
+      anchors: audit.anchors.map((anchor) => toAnchor(anchor, file)),
     },
     log: { level: tree.log.level },
   })
@@ -211,6 +229,12 @@ function toStdio(settings: UpstreamSettings, folder: string, environment: Enviro
     sessionIdleMs: settings.session_idle_ms,
     startTimeoutMs: settings.start_timeout_ms,
   }
+}
+
+/** Files start at the folder of the configuration. */
+function toAnchor({ file, url }: SettingsTree['audit']['anchors'][number], configFile: string): AnchorConfig {
+  if (file !== undefined) return { kind: 'file', file: resolve(dirname(configFile), file) }
+  return url === undefined ? { kind: 'log' } : { kind: 'url', url }
 }
 
 function toListen(text: string): Listen {

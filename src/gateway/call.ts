@@ -6,13 +6,14 @@
  * and leaves exactly one audit row, whatever happened. The words used here are explained at the head of `types.ts`.
  * The spine imports no room: `main.ts` hands them in as {@link Rooms}.
  */
-import type { Stage } from '../errors.ts'
-import { ENDINGS, GatewayError, toGatewayError } from '../errors.ts'
+import type { GatewayError, Stage } from '../errors.ts'
+import { ENDINGS, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
 import type { KillSwitches } from './killed.ts'
 import { openCall } from './open-call.ts'
 import { createStages } from './stages.ts'
 import { createOpenStreams, isLongLived } from './streams.ts'
+import type { Turn, Turns } from './turns.ts'
 import type {
   Admission,
   AuditEvent,
@@ -48,6 +49,7 @@ export interface AnswerSink {
 
 /** What each room must offer the spine. Every function may throw a GatewayError; anything else thrown is a fault. */
 export interface Rooms {
+  readonly turns: Pick<Turns, 'take'>
   readonly http: {
     /** The client's address after trusted proxies, canonical text. Never throws. */
     clientIp(head: RequestHead): string
@@ -112,10 +114,6 @@ export interface Rooms {
   observe(event: AuditEvent): void
 }
 
-export interface SpineLimits {
-  readonly maxInFlight: number
-}
-
 export interface Spine {
   /** Everything that `/mcp/<upstream>` does with one exchange. Never rejects. */
   attempt(exchange: Exchange): Promise<void>
@@ -128,10 +126,9 @@ export interface Spine {
   endStreams(): void
 }
 
-export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
+export function createSpine(rooms: Rooms): Spine {
   const streams = createOpenStreams(rooms)
   const stages = createStages(rooms, streams)
-  let inFlight = 0
 
   return { attempt, recheckStreams: streams.recheck, endStreams: streams.endAll }
 
@@ -139,9 +136,11 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
     const call = openCall(rooms, exchange.head)
     let ending: Ending | null = null
     let reply: Reply | null = null
-    const seat = takeSeat()
+    const seat = createSeat()
+    let turn: Turn | null = null
     try {
-      if (inFlight > limits.maxInFlight) throw new GatewayError('overloaded')
+      turn = await waitForTurn(call)
+      seat.hold(turn.leave)
       const admission = await timed(call, 'admit', () => stages.admit(call))
       call.principal = await timed(call, 'auth', () => stages.authenticate(call, admission, exchange))
       seat.hold(await timed(call, 'rate', () => rooms.rate.enter(principalKey(call.principal as Principal))))
@@ -161,23 +160,18 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
       ending = refused(call, error, reply, rooms.clock.monotonicMs())
     } finally {
       seat.leave()
-      await close(exchange, call, ending as Ending, reply as Reply)
+      await close(exchange, { call, ending: ending as Ending }, reply as Reply, turn)
     }
   }
 
-  /** Counts a call in flight, here and wherever `hold` is told of; `leave` takes it off all counts, once. */
-  function takeSeat(): { hold(release: () => void): void; leave(): void } {
-    inFlight += 1
-    const held = [
-      () => {
-        inFlight -= 1
-      },
-    ]
-    return {
-      hold: (release) => void held.push(release),
-      leave: () => {
-        for (const release of held.splice(0)) release()
-      },
+  async function waitForTurn(call: Call): Promise<Turn> {
+    try {
+      return await rooms.turns.take()
+    } catch (error) {
+      call.clientIp = rooms.http.clientIp(call.head)
+      throw error
+    } finally {
+      call.timingsUs.queue = Math.round((rooms.clock.monotonicMs() - call.startedAt) * 1000)
     }
   }
 
@@ -199,15 +193,21 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
   }
 
   /** The one place where an attempt is recorded and answered. The answer waits for the record. */
-  async function close(exchange: Exchange, call: Call, ending: Ending, reply: Reply): Promise<void> {
+  async function close(
+    exchange: Exchange,
+    event: AuditEvent,
+    reply: Reply,
+    turn: Turn | null,
+  ): Promise<void> {
+    const { call, ending } = event
     let last = reply
-    const event: AuditEvent = { call, ending }
     try {
       // Throttled addresses get one row for the whole window (see `Rooms.auth`), not one for each attempt.
       if (ending.kind !== 'address_throttled') await rooms.audit.end(event)
     } catch (thrown) {
       last = rooms.http.replyRefusal(call, toGatewayError(thrown))
     }
+    turn?.done()
     rooms.observe(event)
     await exchange.finish(last)
   }
@@ -216,4 +216,15 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
 /** Names of principals are unique within their tenant only. */
 function principalKey({ tenant, id }: Principal): string {
   return JSON.stringify([tenant, id])
+}
+
+/** The counts on which a call in flight stands; `leave` takes it off all of them, once. */
+function createSeat(): { hold(release: () => void): void; leave(): void } {
+  const held: (() => void)[] = []
+  return {
+    hold: (release) => void held.push(release),
+    leave: () => {
+      for (const release of held.splice(0)) release()
+    },
+  }
 }

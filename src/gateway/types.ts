@@ -342,8 +342,21 @@ export interface Call {
   upstream: UpstreamReport | null
   /** What a refused call tried to use, read from a body that was already there (401 only). */
   hint: { readonly method: string | null; readonly name: string | null } | null
-  /** Microseconds spent in each stage. */
-  readonly timingsUs: Partial<Record<Stage, number>>
+  /** Microseconds spent in each stage; `queue` = waiting for its turn, before all of them. */
+  readonly timingsUs: Partial<Record<Stage | 'queue', number>>
+  /** Only of rows that stand for several attempts. */
+  readonly counted?: Counted
+}
+
+/** Attempts that share one row. Times in ms since the epoch. */
+export interface Counted {
+  readonly count: number
+  readonly fromMs: number
+  readonly toMs: number
+  /** How many came from which address, for as many as are named. */
+  readonly addresses: Readonly<Record<string, number>>
+  /** How many came from addresses that are not named. */
+  readonly others: number
 }
 
 /** How an attempt ended; with the {@link Call} all that the audit row needs. */

@@ -2,6 +2,7 @@
  * Messages about policies: the stable id of each kind, and how one is laid out for a person. Ids keep their meaning from
  * version to version: P1.. errors in policies, P2.. warnings, P3.. errors in test tables, P4.. errors in test rules.
  */
+import { OMITTED_BUILTINS } from './builtins/omitted.ts'
 import type { PolicyError } from './compiler.ts'
 
 /** The kind of a message. */
@@ -17,12 +18,9 @@ interface KindRule extends Omit<MessageKind, 'severity'> {
   readonly code: string
   /** What the message begins with; absent = anything. */
   readonly message?: RegExp
-  /** What the way out has to say; absent = anything. */
-  readonly hint?: RegExp
+  /** Whether the function that the message names has to be one of OPA's builtins. */
+  readonly ofBuiltin?: true
 }
-
-const OF_A_BUILTIN_THAT_IS_NOT_HERE =
-  /a decision depends on input and data alone|verified before policies run|not available|cannot parse policies|every evaluation is traced|use glob\.match or|use graph\.reachable|use input\.request/
 
 /** The first that fits. */
 const KINDS: readonly KindRule[] = [
@@ -32,7 +30,7 @@ const KINDS: readonly KindRule[] = [
     title: 'builtin not available',
     code: 'rego_type_error',
     message: /^undefined function/,
-    hint: OF_A_BUILTIN_THAT_IS_NOT_HERE,
+    ofBuiltin: true,
   },
   { id: 'P103', title: 'unknown function', code: 'rego_type_error', message: /^undefined function/ },
   { id: 'P110', title: 'deprecated builtin', code: 'rego_type_error', message: /^deprecated built-in/ },
@@ -58,10 +56,12 @@ const KINDS: readonly KindRule[] = [
 const OTHER: MessageKind = { id: 'P100', title: 'policy error', severity: 'error' }
 
 /** The kind of a message. */
-export function messageKind({ code, message, hint }: PolicyError): MessageKind {
+export function messageKind({ code, message }: PolicyError): MessageKind {
   const rule = KINDS.find(
     (one) =>
-      one.code === code && (one.message?.test(message) ?? true) && (one.hint?.test(hint ?? '') ?? true),
+      one.code === code &&
+      (one.message?.test(message) ?? true) &&
+      (one.ofBuiltin === undefined || OMITTED_BUILTINS.has(message.split(' ').at(-1) ?? '')),
   )
   if (rule === undefined) return OTHER
   return { id: rule.id, title: rule.title, severity: rule.id.startsWith('P2') ? 'warning' : 'error' }

@@ -170,6 +170,11 @@ describe('the observer of attempts', () => {
       mendedRows: 0,
       failedWrites: 1,
       lostRows: 0,
+      deadLetters: 2,
+      recoveredRows: 9,
+      spoolDiskBytes: 4096,
+      spoolMaxBytes: 8192,
+      accepting: 1,
     })
     const metrics = createMetrics({ version: '1', audit, process: false })
     expect(await metrics.text())

@@ -52,6 +52,7 @@ describe('gateway serve', function () {
     const document = {
       listen: '127.0.0.1:0',
       admin: { listen: '127.0.0.1:0' },
+      audit: { spool_dir: './spool' },
       database: { url_file: './url', migrate_url_file: './migrate-url' },
       secret_file: './secret',
       upstreams: { desk: { url: 'http://127.0.0.1:9/mcp' } },
