@@ -4,12 +4,11 @@
  *   --ignore-term   SIGTERM and the end of input do not end it
  *   --fork          starts a grandchild that ignores SIGTERM, and writes its pid to FORK_FILE
  *   --exit-at-start ends at once
- *   --mute          reads, never answers
  *   --deaf          never reads
  *   --modern        2026-07-28 only
  *   --strict        ends when the first request is not `initialize`
  *
- * Tools: echo, pid, env, wait (until cancelled or released), release, late (answers in reverse order), progress, ask, die,
+ * Tools: echo, pid, env, wait (until cancelled or released), release, (answers in reverse order), progress, ask, die,
  * garbage, endless, overlong, flood, twin (its response has the id twice), hang, changed.
  */
 import { spawn } from 'node:child_process'
@@ -38,7 +37,7 @@ if (flags.has('--fork')) {
 if (process.env.PID_FILE) writeFileSync(process.env.PID_FILE, String(process.pid))
 
 const names =
-  'echo pid env wait release late progress ask die garbage endless overlong flood twin hang changed seen digits'
+  'echo pid env wait release progress ask die garbage endless overlong flood twin hang changed seen digits'
 const TOOLS = names.split(' ').map((name) => ({ name, inputSchema: { type: 'object' } }))
 const INFO = {
   capabilities: { tools: { listChanged: true }, logging: {}, resources: { subscribe: true } },
@@ -112,7 +111,6 @@ function onMessage(message, line) {
   const { id, method, params = {} } = message
   seen.push(method ?? 'response')
   if (flags.has('--strict') && seen.length === 1 && method !== 'initialize') process.exit(9)
-  if (flags.has('--mute')) return
   if (method === 'notifications/cancelled') {
     waiting.delete(params.requestId)
     return
