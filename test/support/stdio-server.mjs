@@ -8,7 +8,7 @@
  *   --modern        2026-07-28 only
  *   --strict        ends when the first request is not `initialize`
  *
- * Tools: echo, pid, env, wait (until cancelled or released), release, (answers in reverse order), progress, ask, die,
+ * Tools: echo, pid, env, seen, digits, wait (until cancelled or released), release (in reverse order), progress, ask, die,
  * garbage, endless, overlong, flood, twin (its response has the id twice), hang, changed.
  */
 import { spawn } from 'node:child_process'
