@@ -17,6 +17,7 @@ export interface Config {
   readonly secret: string | null
   readonly auth: AuthConfig
   readonly upstreams: Readonly<Record<string, UpstreamConfig>>
+  readonly federation: FederationConfig
   readonly limits: LimitsConfig
   readonly audit: AuditConfig
   readonly log: { readonly level: LogLevel }
@@ -76,6 +77,12 @@ export interface ToolConfig {
   readonly timeoutMs: number | null
   /** JSON Pointers into the arguments and the result of its calls, whose values no row holds. */
   readonly redact: readonly string[]
+}
+
+/** The merged mount `/mcp`. */
+export interface FederationConfig {
+  readonly enabled: boolean
+  readonly partTimeoutMs: number
 }
 
 export interface LimitsConfig {

@@ -9,8 +9,11 @@
 import type { Stage } from '../errors.ts'
 import { ENDINGS, GatewayError, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
+import type { FederationSettings } from './federation/federation.ts'
+import { createFederation } from './federation/federation.ts'
 import type { KillSwitches } from './killed.ts'
 import { openCall } from './open-call.ts'
+import { createServerRequestGate } from './server-request.ts'
 import { createStages } from './stages.ts'
 import { createOpenStreams, isLongLived } from './streams.ts'
 import type {
@@ -90,6 +93,10 @@ export interface Rooms {
   readonly upstreams: {
     /** null when no upstream of that name is configured. */
     facts(mount: string): ServerFacts | null
+    /** All that are configured, by name. */
+    all(): readonly ServerFacts[]
+    /** false while it is known to be down. */
+    isUp(name: string): boolean
     /** The tool's catalogue entry; null when unknown even after one shared refresh; `upstream_failed` when unreadable. */
     findTool(mount: string, name: string): Promise<ToolEntry | null>
     /** Throws `invalid_arguments`. */
@@ -117,7 +124,7 @@ export interface SpineLimits {
 }
 
 export interface Spine {
-  /** Everything that `/mcp/<upstream>` does with one exchange. Never rejects. */
+  /** Everything that `/mcp/<upstream>`, or `/mcp`, does with one exchange. Never rejects. */
   attempt(exchange: Exchange): Promise<void>
   /**
    * Ends open streams that would not be allowed any more. Call it after a change of keys, policy or kill switches, and
@@ -128,12 +135,25 @@ export interface Spine {
   endStreams(): void
 }
 
-export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
+/** `merged` null: there is no merged mount. */
+export function createSpine(rooms: Rooms, limits: SpineLimits, merged: FederationSettings | null): Spine {
   const streams = createOpenStreams(rooms)
-  const stages = createStages(rooms, streams)
+  const gate = createServerRequestGate(rooms)
+  const federation = merged === null ? null : createFederation({ rooms, gate, streams }, merged)
+  const stages = createStages({ rooms, gate, streams, federation })
   let inFlight = 0
 
-  return { attempt, recheckStreams: streams.recheck, endStreams: streams.endAll }
+  return {
+    attempt,
+    recheckStreams() {
+      streams.recheck()
+      federation?.tick()
+    },
+    endStreams() {
+      streams.endAll()
+      federation?.endStreams()
+    },
+  }
 
   async function attempt(exchange: Exchange): Promise<void> {
     const call = openCall(rooms, exchange.head)

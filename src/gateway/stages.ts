@@ -2,9 +2,10 @@
 import { GatewayError } from '../errors.ts'
 import { reviewAnswer, reviewEvent } from './answer.ts'
 import type { AnswerSink, Rooms } from './call.ts'
+import type { Federation } from './federation/federation.ts'
+import { MERGED } from './federation/names.ts'
 import { refuseKilled, targetOfKilled } from './killed.ts'
 import type { ServerRequestGate } from './server-request.ts'
-import { createServerRequestGate } from './server-request.ts'
 import type { OpenStreams } from './streams.ts'
 import { authorizeSubscriptions } from './subscriptions.ts'
 import { target, targetOf } from './targets.ts'
@@ -32,8 +33,16 @@ export interface Stages {
   forward(call: Call, exchange: Exchange): Promise<UpstreamAnswer>
 }
 
-export function createStages(rooms: Rooms, streams: OpenStreams): Stages {
-  const gate = createServerRequestGate(rooms)
+/** What the stages work with; `federation` null = there is no merged mount. */
+export interface StageParts {
+  readonly rooms: Rooms
+  readonly gate: ServerRequestGate
+  readonly streams: OpenStreams
+  readonly federation: Federation | null
+}
+
+export function createStages(parts: StageParts): Stages {
+  const { rooms, gate, federation } = parts
   return {
     admit(call) {
       call.clientIp = rooms.http.clientIp(call.head)
@@ -51,12 +60,19 @@ export function createStages(rooms: Rooms, streams: OpenStreams): Stages {
     },
 
     async read(call, exchange) {
-      call.server = rooms.upstreams.facts(call.head.mount)
-      if (call.server === null) throw new GatewayError('mount_unknown')
-      return await rooms.http.read(exchange, call.principal as Principal)
+      const isMerged = call.head.mount === MERGED && federation !== null
+      call.server = isMerged ? null : rooms.upstreams.facts(call.head.mount)
+      if (call.server === null && !isMerged) throw new GatewayError('mount_unknown')
+      const message = await rooms.http.read(exchange, call.principal as Principal)
+      if (isMerged) federation.route(call, message)
+      return call.message ?? message
     },
 
     async authorize(call) {
+      if (call.merged === 'all' || call.merged === 'nobody') {
+        await federation?.authorize(call)
+        return null
+      }
       const message = call.message as Message
       const kills = await rooms.kills.current()
       const killed = kills.ofServer(call.head.mount)
@@ -83,22 +99,21 @@ export function createStages(rooms: Rooms, streams: OpenStreams): Stages {
       await rooms.upstreams.validateArguments(call.head.mount, tool, call.message?.argumentsText ?? '{}')
     },
 
-    forward: (call, exchange) => forward({ rooms, gate, streams }, call, exchange),
+    async forward(call, exchange) {
+      if (federation === null || call.merged === null) return await forward(parts, call, exchange)
+      if (call.merged === 'all') return await federation.answer(call, exchange)
+      return federation.outwardAnswer(call, await forward(parts, call, exchange))
+    },
   }
 }
 
-interface Forwarding {
-  readonly rooms: Rooms
-  readonly gate: ServerRequestGate
-  readonly streams: OpenStreams
-}
-
 async function forward(
-  { rooms, gate, streams }: Forwarding,
+  { rooms, gate, streams, federation }: StageParts,
   call: Call,
   exchange: Exchange,
 ): Promise<UpstreamAnswer> {
   const watched = streams.watch(call, exchange.signal)
+  const merged = call.merged === null ? null : federation
   const sink: AnswerSink = {
     open(head) {
       watched.opened()
@@ -106,11 +121,12 @@ async function forward(
     },
     async event(event) {
       const relayed = await reviewEvent(rooms, gate, call, event)
-      if (relayed !== null) await exchange.write(relayed)
+      if (relayed !== null) await exchange.write(merged?.outwardEvent(call, relayed) ?? relayed)
     },
   }
   try {
-    const answer = await rooms.upstreams.forward(call, sink, watched.signal)
+    const ask = merged?.ask ?? rooms.upstreams.forward
+    const answer = await ask(call, sink, watched.signal)
     call.upstream = answer.report
     const ended = watched.ended()
     if (ended !== null) throw ended

@@ -8,6 +8,7 @@ import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { NextFunction, Request, Response } from 'express'
 import express from 'express'
+import { MERGED } from '../gateway/federation/names.ts'
 import type { Exchange } from '../gateway/types.ts'
 import { announcesBody } from './body.ts'
 import { HttpExchange } from './exchange.ts'
@@ -186,6 +187,11 @@ function createApp(options: FrontDoorOptions, limits: FrontDoorLimits, serve: Se
     refuseOutside(request, response, status, options.newRequestId())
 
   // Not `app.all`: that registers one handler for each HTTP method there is, and every request walks along them.
+  app.route('/mcp').all((request, response, next) => {
+    if (request.rawHeaders.length > limits.maxHeaders * 2) refuse(request, response, 431)
+    else if (!request.url.startsWith('/')) next()
+    else serve(request, response, MERGED)
+  })
   app.route('/mcp/:upstream').all((request, response, next) => {
     const { upstream } = request.params
     if (request.rawHeaders.length > limits.maxHeaders * 2) refuse(request, response, 431)
