@@ -10,12 +10,10 @@ import type { Stage } from '../errors.ts'
 import { ENDINGS, GatewayError, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
 import type { FederationSettings } from './federation/federation.ts'
-import { createFederation } from './federation/federation.ts'
 import type { KillSwitches } from './killed.ts'
 import { openCall } from './open-call.ts'
-import { createServerRequestGate } from './server-request.ts'
 import { createStages } from './stages.ts'
-import { createOpenStreams, isLongLived } from './streams.ts'
+import { isLongLived } from './streams.ts'
 import type {
   Admission,
   AuditEvent,
@@ -137,23 +135,10 @@ export interface Spine {
 
 /** `merged` null: there is no merged mount. */
 export function createSpine(rooms: Rooms, limits: SpineLimits, merged: FederationSettings | null): Spine {
-  const streams = createOpenStreams(rooms)
-  const gate = createServerRequestGate(rooms)
-  const federation = merged === null ? null : createFederation({ rooms, gate, streams }, merged)
-  const stages = createStages({ rooms, gate, streams, federation })
+  const stages = createStages(rooms, merged)
   let inFlight = 0
 
-  return {
-    attempt,
-    recheckStreams() {
-      streams.recheck()
-      federation?.tick()
-    },
-    endStreams() {
-      streams.endAll()
-      federation?.endStreams()
-    },
-  }
+  return { attempt, recheckStreams: stages.recheckStreams, endStreams: stages.endStreams }
 
   async function attempt(exchange: Exchange): Promise<void> {
     const call = openCall(rooms, exchange.head)

@@ -2,11 +2,14 @@
 import { GatewayError } from '../errors.ts'
 import { reviewAnswer, reviewEvent } from './answer.ts'
 import type { AnswerSink, Rooms } from './call.ts'
-import type { Federation } from './federation/federation.ts'
+import type { Federation, FederationSettings } from './federation/federation.ts'
+import { createFederation } from './federation/federation.ts'
 import { MERGED } from './federation/names.ts'
 import { refuseKilled, targetOfKilled } from './killed.ts'
 import type { ServerRequestGate } from './server-request.ts'
+import { createServerRequestGate } from './server-request.ts'
 import type { OpenStreams } from './streams.ts'
+import { createOpenStreams } from './streams.ts'
 import { authorizeSubscriptions } from './subscriptions.ts'
 import { target, targetOf } from './targets.ts'
 import type {
@@ -31,18 +34,25 @@ export interface Stages {
   chargeLimits(call: Call): Promise<void>
   validate(call: Call, tool: ToolEntry | null): Promise<void>
   forward(call: Call, exchange: Exchange): Promise<UpstreamAnswer>
+  /** See `Spine`. */
+  recheckStreams(): void
+  endStreams(): void
 }
 
 /** What the stages work with; `federation` null = there is no merged mount. */
-export interface StageParts {
+interface StageParts {
   readonly rooms: Rooms
   readonly gate: ServerRequestGate
   readonly streams: OpenStreams
   readonly federation: Federation | null
 }
 
-export function createStages(parts: StageParts): Stages {
-  const { rooms, gate, federation } = parts
+/** `merged` null: there is no merged mount. */
+export function createStages(rooms: Rooms, merged: FederationSettings | null): Stages {
+  const streams = createOpenStreams(rooms)
+  const gate = createServerRequestGate(rooms)
+  const federation = merged === null ? null : createFederation({ rooms, gate, streams }, merged)
+  const parts: StageParts = { rooms, gate, streams, federation }
   return {
     admit(call) {
       call.clientIp = rooms.http.clientIp(call.head)
@@ -69,27 +79,9 @@ export function createStages(parts: StageParts): Stages {
     },
 
     async authorize(call) {
-      if (call.merged === 'all' || call.merged === 'nobody') {
-        await federation?.authorize(call)
-        return null
-      }
-      const message = call.message as Message
-      const kills = await rooms.kills.current()
-      const killed = kills.ofServer(call.head.mount)
-      if (killed !== null) call.target = targetOfKilled(message, call.head.mount)
-      refuseKilled(killed)
-      call.target = messageTarget(gate, call, message)
-      if (call.target.kind === 'tool') refuseKilled(kills.ofTool(call.head.mount, call.target.name))
-      const found = call.target.kind === 'tool' ? await lookUp(rooms, call) : null
-      if (found?.kind === 'unknown') throw new GatewayError('unknown_tool')
-      if (found?.kind === 'known') call.target = toolTarget(found.tool)
-      call.evaluation = rooms.policy.decide(call)
-      refuseUnlessAllowed(call.evaluation)
-      refuseUnaskedAnswer(call)
-      await authorizeSubscriptions(rooms, call)
-      // A tool whose catalogue cannot be read is never called, but a caller who may not use it learns nothing of that.
-      if (found?.kind === 'unreadable') throw found.error
-      return found?.kind === 'known' ? found.tool : null
+      if (call.merged === null || call.merged === 'one') return await authorize(parts, call)
+      await federation?.authorize(call)
+      return null
     },
 
     chargeLimits: (call) => chargeLimits(rooms.rate, call),
@@ -104,7 +96,37 @@ export function createStages(parts: StageParts): Stages {
       if (call.merged === 'all') return await federation.answer(call, exchange)
       return federation.outwardAnswer(call, await forward(parts, call, exchange))
     },
+
+    recheckStreams() {
+      streams.recheck()
+      federation?.tick()
+    },
+
+    endStreams() {
+      streams.endAll()
+      federation?.endStreams()
+    },
   }
+}
+
+async function authorize({ rooms, gate }: StageParts, call: Call): Promise<ToolEntry | null> {
+  const message = call.message as Message
+  const kills = await rooms.kills.current()
+  const killed = kills.ofServer(call.head.mount)
+  if (killed !== null) call.target = targetOfKilled(message, call.head.mount)
+  refuseKilled(killed)
+  call.target = messageTarget(gate, call, message)
+  if (call.target.kind === 'tool') refuseKilled(kills.ofTool(call.head.mount, call.target.name))
+  const found = call.target.kind === 'tool' ? await lookUp(rooms, call) : null
+  if (found?.kind === 'unknown') throw new GatewayError('unknown_tool')
+  if (found?.kind === 'known') call.target = toolTarget(found.tool)
+  call.evaluation = rooms.policy.decide(call)
+  refuseUnlessAllowed(call.evaluation)
+  refuseUnaskedAnswer(call)
+  await authorizeSubscriptions(rooms, call)
+  // A tool whose catalogue cannot be read is never called, but a caller who may not use it learns nothing of that.
+  if (found?.kind === 'unreadable') throw found.error
+  return found?.kind === 'known' ? found.tool : null
 }
 
 async function forward(

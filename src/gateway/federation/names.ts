@@ -28,12 +28,12 @@ export interface Owned {
 
 /** null when it is no name of the merged mount. */
 export function splitName(name: unknown): Owned | null {
-  return typeof name === 'string' ? owned(/^([a-z0-9-]{1,63})__([^]+)$/.exec(name)) : null
+  return typeof name === 'string' ? owned(/^([a-z0-9-]{1,63})__(.+)$/s.exec(name)) : null
 }
 
 /** null when it is no URI of the merged mount. */
 export function splitUri(uri: unknown): Owned | null {
-  return typeof uri === 'string' ? owned(/^mcp\+([a-z0-9-]{1,63})\+([^]+)$/.exec(uri)) : null
+  return typeof uri === 'string' ? owned(/^mcp\+([a-z0-9-]{1,63})\+(.+)$/s.exec(uri)) : null
 }
 
 /** An id or token whose `bare` is JSON text of a string or integer; null when it is none of the merged mount. */

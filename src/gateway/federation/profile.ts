@@ -45,9 +45,9 @@ const CHANGING: ReadonlySet<string> = new Set(['tools', 'prompts', 'resources'])
 export function mergedCapabilities(profiles: readonly Pick<Profile, 'capabilities'>[]): JsonObject {
   const merged: Record<string, JsonObject> = {}
   for (const [name, members] of SERVED) {
-    const stated: readonly JsonObject[] = profiles.flatMap(
-      ({ capabilities }) => asObject(capabilities[name]) ?? [],
-    )
+    const stated = profiles
+      .map(({ capabilities }) => asObject(capabilities[name]))
+      .filter((one) => one !== null)
     const kept = members.flatMap((member) => {
       const values = stated
         .map((one) => one[member])
