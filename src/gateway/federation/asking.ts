@@ -90,7 +90,7 @@ export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions):
       const session = await enter(call, message, opening, signal)
       const answer = await rooms.upstreams.forward(call, sink, signal)
       if (answer.head.status !== 404 || session.id === null) return answer
-      sessions.forget(opening, call.head.mount, session)
+      await sessions.forget(opening, call.head.mount, session)
       // Not a tool: the upstream may have run it, whatever it says.
       if (message.method === 'tools/call') throw lost(call, answer)
       await enter(call, message, opening, signal)

@@ -7,7 +7,7 @@ import { GatewayError } from '../../errors.ts'
 import type { Rooms } from '../call.ts'
 import type { ServerRequestGate } from '../server-request.ts'
 import type { OpenStreams } from '../streams.ts'
-import { targetOf } from '../targets.ts'
+import { target, targetOf } from '../targets.ts'
 import type { Call, Exchange, Message, SseEvent, UpstreamAnswer } from '../types.ts'
 import type { Asking } from './asking.ts'
 import { createAsking, ownAnswer, quietSink } from './asking.ts'
@@ -100,7 +100,8 @@ export function createFederation(parts: FederationParts, settings: FederationSet
 
     async authorize(call) {
       if (call.merged === 'all') return await authorizeParts(rooms, call)
-      call.target = targetOf(call.message as Message, MERGED)
+      const message = call.message as Message
+      call.target = message.kind === 'response' ? target('server_request', 'unknown') : targetOf(message, MERGED)
       throw new GatewayError('unknown_upstream')
     },
 

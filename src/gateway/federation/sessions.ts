@@ -27,7 +27,7 @@ export interface UpstreamSessions {
    */
   open(opening: Opening, call: Call): Promise<UpstreamSession>
   /** The upstream does not know this session any more. */
-  forget(opening: Opening, upstream: string, session: UpstreamSession): void
+  forget(opening: Opening, upstream: string, session: UpstreamSession): Promise<void>
   /** What the session is to log, also at upstreams where it has not been opened yet. */
   setLevel(opening: Opening, levelText: string): void
   /** Names of the upstreams where it is open now. */
@@ -106,12 +106,10 @@ export function createUpstreamSessions(rooms: Pick<Rooms, 'upstreams'>): Upstrea
       })
       return await opened
     },
-    forget({ id }, upstream, session) {
+    async forget({ id }, upstream, session) {
       const at = sessions.get(id)?.at
       const found = at?.get(upstream)
-      void found?.then((known) => {
-        if (known === session && at?.get(upstream) === found) at.delete(upstream)
-      })
+      if ((await found?.catch(() => null)) === session && at?.get(upstream) === found) at?.delete(upstream)
     },
     setLevel: (opening, levelText) => {
       knownOf(opening).levelText = levelText

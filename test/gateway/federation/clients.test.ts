@@ -82,7 +82,9 @@ describe('unmodified MCP clients use all their upstreams at /mcp', function () {
       expect(JSON.stringify(said)).to.contain(`hi ${upstream}`)
     }
     for (const name of ['both__destroy', 'secret__echo', 'nobody__echo', 'echo']) {
-      const denied = await client.callTool({ name, arguments: { id: '1', text: 'x' } }).catch((error) => error)
+      const denied = await client
+        .callTool({ name, arguments: { id: '1', text: 'x' } })
+        .catch((error) => error)
       expect(String(denied), name).to.contain('Forbidden')
     }
   }
