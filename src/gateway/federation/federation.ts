@@ -101,7 +101,8 @@ export function createFederation(parts: FederationParts, settings: FederationSet
     async authorize(call) {
       if (call.merged === 'all') return await authorizeParts(rooms, call)
       const message = call.message as Message
-      call.target = message.kind === 'response' ? target('server_request', 'unknown') : targetOf(message, MERGED)
+      call.target =
+        message.kind === 'response' ? target('server_request', 'unknown') : targetOf(message, MERGED)
       throw new GatewayError('unknown_upstream')
     },
 

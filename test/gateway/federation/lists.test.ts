@@ -11,7 +11,7 @@ import { echoArguments, startScriptedUpstream } from '../../support/upstreams.ts
 function paged(name: string, count: number, size: number): RawHandler {
   return (request, reply) => {
     if (request.method !== 'prompts/list') return echoArguments(request, reply)
-    const { cursor } = request.json?.['params'] as { cursor?: string }
+    const { cursor } = (request.json as any).params ?? {}
     const from = cursor === undefined ? 0 : Number(/^secret-(\d+)$/.exec(cursor)?.[1])
     if (Number.isNaN(from)) return reply.error(-32602, 'bad cursor')
     const prompts = Array.from({ length: Math.min(size, count - from) }, (_, at) => ({
@@ -108,7 +108,7 @@ describe('lists of the merged mount', function () {
     expect((await list('prompts/list')).text).to.contain(prompt.replace('"p\\u0031"', '"one__p\\u0031"'))
   })
 
-  it('do without an upstream that is away or slow, wait for it once, and have it again later', async () => {
+  it('do without an upstream that is away or slow, and have its part again later', async () => {
     let isSlow = true
     const slow: RawHandler = (request, reply) => {
       if (request.method === 'prompts/list' && isSlow) return
@@ -127,9 +127,6 @@ describe('lists of the merged mount', function () {
       ['slow', 'upstream_timeout'],
       ['well', undefined],
     ])
-    const started = performance.now()
-    await list('prompts/list')
-    expect(performance.now() - started, 'it is known to be slow by now').to.be.lessThan(1000)
     isSlow = false
     await until('its part', async () => (await list('prompts/list')).text.includes('slow__p0'))
   })

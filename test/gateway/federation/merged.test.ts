@@ -366,10 +366,10 @@ describe('the merged mount', function () {
 
     it('a cancellation reaches the upstream that is working on the request, and no other', async () => {
       const session = await open()
-      let release: () => void = () => undefined
+      let answer: (() => unknown) | null = null
       files.handle((request, reply) => {
         if (request.method !== 'tools/call') return everything(request, reply)
-        release = () => echoArguments(request, reply)
+        answer = () => echoArguments(request, reply)
       })
       const index = files.count('tools/call')
       const running = call(mcp, 'files__echo', {}, { key, ...inSession(session) })
@@ -377,7 +377,7 @@ describe('the merged mount', function () {
       const others = wiki.count('notifications/cancelled')
       const body = '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}'
       const reply = await post(mcp, body, legacy({ key, ...inSession(session) }))
-      release()
+      ;(answer as (() => unknown) | null)?.()
       await running
       files.handle(everything)
       expect(reply.status).to.equal(202)

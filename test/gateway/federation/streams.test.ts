@@ -249,7 +249,7 @@ describe('streams of the merged mount', function () {
       (request, reply) => {
         if (request.method !== 'subscriptions/listen') return echoArguments(request, reply)
         const stream = reply.stream()
-        const { notifications } = request.json?.['params'] as any
+        const { notifications } = (request.json as any).params
         const meta = { 'io.modelcontextprotocol/subscriptionId': 'sub' }
         const params = { notifications, _meta: meta }
         stream.message({ jsonrpc: '2.0', method: 'notifications/subscriptions/acknowledged', params })
@@ -279,16 +279,13 @@ describe('streams of the merged mount', function () {
       }),
     })
     await until('the acknowledgement', () => heard.events.length > 0)
-    const { params } = heard.events[0]?.message
+    const { params } = (heard.events[0] as Heard['events'][number]).message
     expect(params._meta).to.deep.equal({ 'io.modelcontextprotocol/subscriptionId': 'sub' })
     expect(params.notifications.toolsListChanged).to.equal(true)
     expect(params.notifications.resourceSubscriptions).to.have.members(notifications.resourceSubscriptions)
     const asked = (upstream: ScriptedUpstream) =>
-      (
-        upstream.requests.findLast((request) => request.method === 'subscriptions/listen')?.json?.[
-          'params'
-        ] as any
-      ).notifications.resourceSubscriptions
+      (upstream.requests.findLast((request) => request.method === 'subscriptions/listen') as any).json.params
+        .notifications.resourceSubscriptions
     expect([asked(one), asked(other)]).to.deep.equal([['file:///b'], ['file:///a']])
     wiki[0]?.message({
       jsonrpc: '2.0',
