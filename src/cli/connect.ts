@@ -45,7 +45,6 @@ function options(command: Argv<CommandArgs>): Argv<ConnectArgs> {
       default: false,
       describe: 'One entry for all upstreams, under /mcp',
     })
-    .conflicts('merged', 'server')
     .option('as', { type: 'string', describe: 'What the client shall call it', requiresArg: true })
     .option('url', {
       type: 'string',
@@ -109,6 +108,8 @@ function toServers(args: ConnectArgs): readonly ClientServer[] {
 const MERGED_NAME = 'gateway'
 
 function mergedServer(args: ConnectArgs): ClientServer {
+  if (args.server !== undefined)
+    throw new UsageError('usage', '--merged is all upstreams, --server is one: choose.')
   const config = args.url === undefined ? loadConfig({ file: args.config }).config : null
   if (config?.federation.enabled === false)
     throw new UsageError('usage', '--merged: there is no /mcp here; federation.enabled is false.')

@@ -35,7 +35,7 @@ export interface AskingOptions {
 }
 
 /** Parts that are asked at the same time. */
-const MAX_AT_ONCE = 32
+const MAX_AT_ONCE = 128
 /** How long one that was too late once is waited for, and until when. */
 const LATE_TIMEOUT_MS = 100
 const LATE_MS = 30_000

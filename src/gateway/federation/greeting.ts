@@ -4,7 +4,6 @@ import type { Rooms } from '../call.ts'
 import type { Call, CallPart, Message, UpstreamAnswer } from '../types.ts'
 import type { Asking } from './asking.ts'
 import { orAborted, ownAnswer, quietSink } from './asking.ts'
-import type { Opening } from './opening.ts'
 import { openingOf, toSessionId } from './opening.ts'
 import type { Profile } from './profile.ts'
 import { mergedCapabilities, mergedInstructions, parseProfile } from './profile.ts'
@@ -64,16 +63,14 @@ export function createGreeting({ rooms, sessions, asking, version }: GreetingOpt
       const message = call.message as Message
       const opening = openingOf(message, call.id)
       const parts = shared(call)
-      const answered: Profile[] = []
       await asking.askAll(parts, signal, async (part, within) => {
         const { profile } = await orAborted(sessions.open(opening, part.call), within)
         remembered.set(part.call.head.mount, profile)
-        answered.push(profile)
       })
       const refusals = parts.map(({ refusal }) => refusal)
       const [first] = refusals
       if (first && refusals.every((refusal) => refusal?.kind === 'unsupported_version')) throw first
-      const protocolVersion = agreedVersion(opening, answered)
+      const { protocolVersion } = opening
       const result = { protocolVersion, ...offered(parts) }
       return ownAnswer(message.idText, JSON.stringify(result), { sessionId: toSessionId(opening) })
     },
@@ -107,11 +104,4 @@ const SESSIONS_ONLY = {
 /** The parts that were not refused. */
 function shared(call: Call): readonly CallPart[] {
   return (call.parts ?? []).filter(({ refusal }) => refusal === null)
-}
-
-/** The oldest revision that was agreed on with any of them: what the client says must be understood by all. */
-function agreedVersion({ protocolVersion }: Opening, answered: readonly Profile[]): string {
-  const [oldest] = answered.map((profile) => profile.protocolVersion).sort()
-  if (oldest !== undefined) return oldest
-  return LEGACY_VERSIONS.includes(protocolVersion) ? protocolVersion : (LEGACY_VERSIONS[0] as string)
 }

@@ -9,7 +9,16 @@ import { reviewEvent } from '../answer.ts'
 import type { AnswerSink, Rooms } from '../call.ts'
 import type { ServerRequestGate } from '../server-request.ts'
 import type { OpenStreams } from '../streams.ts'
-import type { Call, CallPart, Exchange, Message, Principal, SseEvent, UpstreamAnswer } from '../types.ts'
+import type {
+  Call,
+  CallPart,
+  Exchange,
+  Message,
+  Principal,
+  ServerFacts,
+  SseEvent,
+  UpstreamAnswer,
+} from '../types.ts'
 import type { Asking } from './asking.ts'
 import { ownAnswer } from './asking.ts'
 import { parseEventId, sessionEventId } from './event-id.ts'
@@ -42,6 +51,8 @@ export interface LiveStreams {
 /** Between two tries to open one part: doubled each time up to this. */
 const MAX_RETRY_MS = 30_000
 const FIRST_RETRY_MS = 1000
+/** Decisions and tries of all streams in one tick: a new policy, or an upstream that is back, must not hold up calls. */
+const WORK_PER_TICK = 256
 
 /** Makes them. */
 export function createLiveStreams(own: LiveParts): LiveStreams {
@@ -59,7 +70,8 @@ export function createLiveStreams(own: LiveParts): LiveStreams {
     tick() {
       if (live.size === 0) return
       const back = own.asking.returned()
-      for (const stream of live) stream.tick(back)
+      let left = WORK_PER_TICK
+      for (const stream of live) left -= stream.tick(back, left)
     },
     endAll() {
       for (const stream of live) stream.end()
@@ -71,13 +83,15 @@ export function createLiveStreams(own: LiveParts): LiveStreams {
  * - waiting   not open; tried again from `retryAt` on
  * - open      being asked, or open
  * - silent    the upstream has no such stream, but works as far as is known
- * - refused   not allowed; asked again when the policy has changed
+ * - refused   not allowed
  */
 interface Branch {
   part: CallPart
   state: 'waiting' | 'open' | 'silent' | 'refused'
   retryAt: number
   retryMs: number
+  /** Digest of the policy that decided it. */
+  decidedBy: string
   /** The client may have seen lists without its share. */
   wasAway: boolean
   /** `subscriptions/listen`: what the upstream has acknowledged; null = nothing yet. */
@@ -102,7 +116,6 @@ class LiveStream {
   readonly #ending = new AbortController()
   /** Resolved when the client has been told what it is subscribed to. */
   readonly #ready = createHeard()
-  #policyDigest: string
   #error: GatewayError | null = null
 
   constructor(own: LiveParts, call: Call, exchange: Exchange) {
@@ -110,7 +123,7 @@ class LiveStream {
     this.#call = call
     this.#exchange = exchange
     this.#startedAt = own.rooms.clock.monotonicMs()
-    this.#policyDigest = own.rooms.policy.revision.digest
+    const { digest } = own.rooms.policy.revision
     const last = parseEventId(call.head.headers['last-event-id'])
     this.#ids = new Map(last?.kind === 'session' ? last.ids : [])
     this.#branches = (call.parts ?? []).map((part) => ({
@@ -118,6 +131,7 @@ class LiveStream {
       state: part.refusal === null ? 'waiting' : 'refused',
       retryAt: 0,
       retryMs: FIRST_RETRY_MS,
+      decidedBy: digest,
       wasAway: false,
       acknowledged: null,
       heard: createHeard(),
@@ -147,30 +161,41 @@ class LiveStream {
     this.#ending.abort()
   }
 
-  tick(back: readonly string[]): void {
+  /** Does as much as it may (`work`); returns how much that was. */
+  tick(back: readonly string[], work: number): number {
     const { rooms, maxStreamMs } = this.#own
     const now = rooms.clock.monotonicMs()
-    if (now - this.#startedAt > maxStreamMs) {
-      this.#ending.abort()
-      return
-    }
-    const { digest } = rooms.policy.revision
-    const isNewPolicy = digest !== this.#policyDigest
-    this.#policyDigest = digest
+    if (now - this.#startedAt > maxStreamMs) this.end()
+    else if (!rooms.auth.isLive(this.#call.principal as Principal))
+      this.#endWith(new GatewayError('unauthenticated'))
+    let done = 0
     for (const branch of this.#branches) {
-      const { mount } = branch.part.call.head
-      if (branch.state === 'silent' && !rooms.upstreams.isUp(mount)) this.#retryLater(branch)
-      if (branch.state === 'refused' && (isNewPolicy || this.#isRevived(branch)))
-        void this.#decideAgain(branch)
-      if (branch.state === 'waiting' && now >= branch.retryAt) void this.#open(branch)
-      else if (branch.state !== 'refused' && back.includes(mount)) void this.#tellChanged(branch)
+      if (this.#ending.signal.aborted || done >= work) break
+      if (branch.state !== 'refused' && back.includes(branch.part.call.head.mount))
+        void this.#tellChanged(branch)
+      // What is open is watched where all open streams are.
+      if (branch.state !== 'open') done += this.#tend(branch, now)
     }
+    return done
   }
 
-  #isRevived({ part }: Branch): boolean {
-    return (
-      part.refusal?.kind === 'killed' && this.#own.rooms.kills.known().ofServer(part.call.head.mount) === null
-    )
+  /** Looks after a branch that is not open; 1 when that was work. */
+  #tend(branch: Branch, now: number): number {
+    const { rooms } = this.#own
+    const { mount } = branch.part.call.head
+    const kill = rooms.kills.known().ofServer(mount)
+    const isKilled = branch.part.refusal?.kind === 'killed'
+    if ((kill !== null) !== isKilled || branch.decidedBy !== rooms.policy.revision.digest) {
+      void this.#decideAgain(branch)
+      return 1
+    }
+    if (branch.state === 'silent' && !rooms.upstreams.isUp(mount)) {
+      branch.wasAway = true
+      this.#retryLater(branch)
+    }
+    if (branch.state !== 'waiting' || now < branch.retryAt) return 0
+    void this.#open(branch)
+    return 1
   }
 
   async #open(branch: Branch): Promise<void> {
@@ -213,6 +238,7 @@ class LiveStream {
     return {
       open: () => {
         branch.retryMs = FIRST_RETRY_MS
+        branch.part.refusal = null
         if (branch.wasAway) void this.#tellChanged(branch)
       },
       event: async (event) => {
@@ -249,8 +275,10 @@ class LiveStream {
     const filter = filterOf(this.#call.message as Message)
     const flags = Object.entries(filter).filter(([name, value]) => value === true && CHANGES.has(name))
     const resources = this.#branches.flatMap(({ part, acknowledged }) => {
+      const { resourceSubscriptions: asked } = filterOf(part.call.message as Message)
       const uris: unknown = acknowledged?.['resourceSubscriptions']
-      return Array.isArray(uris) ? uris.map((uri) => `${uriPrefix(part.call.head.mount)}${uri}`) : []
+      const own = Array.isArray(uris) && Array.isArray(asked) ? uris.filter((uri) => asked.includes(uri)) : []
+      return own.map((uri) => `${uriPrefix(part.call.head.mount)}${uri}`)
     })
     const notifications = {
       ...Object.fromEntries(flags),
@@ -282,29 +310,35 @@ class LiveStream {
     const { rooms } = this.#own
     const message = this.#call.message as Message
     const { server } = branch.part.call
-    if (server === null || !rooms.auth.isLive(this.#call.principal as Principal)) return
-    const own = listenMessages(message)?.get(server.name) ?? withoutResources(message)
-    branch.part = partOf(this.#call, server, own)
-    await decidePart(rooms, rooms.kills.known(), branch.part)
-    if (branch.part.refusal !== null || branch.state !== 'refused') return
-    branch.state = 'waiting'
-    branch.wasAway = true
+    const own = listenMessages(message)?.get(server?.name ?? '') ?? withoutResources(message)
+    branch.decidedBy = rooms.policy.revision.digest
+    const part = partOf(this.#call, server as ServerFacts, own)
+    await decidePart(rooms, rooms.kills.known(), part)
+    if (branch.state === 'open') return
+    branch.part = part
+    if (part.refusal !== null) this.#refuse(branch, part.refusal)
+    else if (branch.state === 'refused') {
+      branch.state = 'waiting'
+      branch.wasAway = true
+    }
   }
 
   #settle(branch: Branch): void {
     branch.state = 'silent'
+    branch.part.refusal = null
     if (branch.wasAway) void this.#tellChanged(branch)
   }
 
   #failed(branch: Branch, error: GatewayError): void {
     branch.part.refusal = error
     branch.wasAway = true
-    this.#retryLater(branch)
+    // The client has ended its session.
+    if (error.kind === 'session_unknown') this.end()
+    else this.#retryLater(branch)
   }
 
   #retryLater(branch: Branch): void {
     branch.state = 'waiting'
-    branch.wasAway = true
     branch.retryAt = this.#own.rooms.clock.monotonicMs() + branch.retryMs
     branch.retryMs = Math.min(branch.retryMs * 2, MAX_RETRY_MS)
   }
@@ -314,9 +348,12 @@ class LiveStream {
     branch.part.refusal = error
     branch.state = 'refused'
     const isLast = this.#branches.every(({ state }) => state === 'refused')
-    if (!(isLast || error.kind === 'unauthenticated')) return
+    if (isLast || error.kind === 'unauthenticated') this.#endWith(error)
+  }
+
+  #endWith(error: GatewayError): void {
     this.#error = error
-    this.#ending.abort()
+    this.end()
   }
 
   #isSubscription(): boolean {

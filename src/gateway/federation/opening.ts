@@ -9,31 +9,32 @@ import type { Message, Session } from '../types.ts'
 export interface Opening {
   /** Tells sessions apart. */
   readonly id: string
+  /** What the client speaks with the gateway, and asks of upstreams; each agrees on its own. */
   readonly protocolVersion: string
   readonly capabilities: Readonly<Record<string, unknown>>
   readonly clientInfo: { readonly name: string; readonly version: string }
 }
 
-/** The session id goes in a header, and into every request. */
-const MAX_CAPABILITIES = 2048
-/** Latest revision with sessions: what a client that names none is taken to speak. */
-const DEFAULT_VERSION = '2025-11-25'
+/** Characters. The id goes in a header, with every request. */
+const MAX_SESSION_ID = 4096
+/** Revisions with sessions, latest first; a client that names none of them is answered with the latest. */
+const VERSIONS = ['2025-11-25', '2025-06-18', '2025-03-26', '2024-11-05'] as const
 
-/** @throws GatewayError `invalid_params` when the client's capabilities are too many to be carried around */
+/** @throws GatewayError `invalid_params` when the client says too much of itself to be carried around */
 export function openingOf(message: Message, id: string): Opening {
   const { capabilities } = message.params
   const isObject = typeof capabilities === 'object' && capabilities !== null && !Array.isArray(capabilities)
-  const stated = isObject ? (capabilities as Record<string, unknown>) : {}
-  if (JSON.stringify(stated).length > MAX_CAPABILITIES)
-    throw new GatewayError('invalid_params', {
-      message: `Invalid params: capabilities must not be longer than ${MAX_CAPABILITIES} characters`,
-    })
-  return {
+  const opening = {
     id,
-    protocolVersion: message.protocolVersion ?? DEFAULT_VERSION,
-    capabilities: stated,
+    protocolVersion: VERSIONS.find((version) => version === message.protocolVersion) ?? VERSIONS[0],
+    capabilities: isObject ? (capabilities as Record<string, unknown>) : {},
     clientInfo: message.client ?? { name: 'unknown', version: '' },
   }
+  if (toSessionId(opening).length > MAX_SESSION_ID)
+    throw new GatewayError('invalid_params', {
+      message: 'Invalid params: capabilities and clientInfo are too long to be kept in a session id',
+    })
+  return opening
 }
 
 /** As an upstream's session id would stand: visible ASCII. */

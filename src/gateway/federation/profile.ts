@@ -3,9 +3,10 @@ import type { UpstreamAnswer } from '../types.ts'
 
 type JsonObject = Readonly<Record<string, unknown>>
 
-/** What one upstream said. */
+/** What one upstream said, as far as it is passed on; small, for it is kept for every session. */
 export interface Profile {
   readonly capabilities: JsonObject
+  /** At most 4 Ki characters. */
   readonly instructions: string | null
   /** Revision that was agreed on. */
   readonly protocolVersion: string
@@ -20,13 +21,17 @@ export function parseProfile({ parsed }: UpstreamAnswer): Profile | null {
   const isRevision = typeof protocolVersion === 'string' && /^\d{4}-\d\d-\d\d$/.test(protocolVersion)
   if (!isRevision && !Array.isArray(result['supportedVersions'])) return null
   return {
-    capabilities,
-    instructions: typeof instructions === 'string' ? instructions : null,
+    capabilities: servedOf(capabilities),
+    instructions: typeof instructions === 'string' ? cut(instructions, MAX_INSTRUCTIONS) : null,
     protocolVersion: isRevision ? protocolVersion : MODERN_VERSION,
   }
 }
 
 const MODERN_VERSION = '2026-07-28'
+const MAX_INSTRUCTIONS = 4096
+const MAX_ALL_INSTRUCTIONS = 32_768
+/** Characters of one capability as JSON; of a longer one only the name is kept. */
+const MAX_CAPABILITY = 1024
 
 /** Capability -> those of its members that are passed on; what is not here nobody would serve. */
 const SERVED: ReadonlyMap<string, readonly string[]> = new Map([
@@ -40,6 +45,15 @@ const SERVED: ReadonlyMap<string, readonly string[]> = new Map([
 ])
 /** The gateway itself tells of changes in these, at the latest when an upstream comes or goes. */
 const CHANGING: ReadonlySet<string> = new Set(['tools', 'prompts', 'resources'])
+
+function servedOf(capabilities: JsonObject): JsonObject {
+  const served = [...SERVED.keys()].flatMap((name) => {
+    const stated = asObject(capabilities[name])
+    if (stated === null) return []
+    return [[name, JSON.stringify(stated).length > MAX_CAPABILITY ? {} : stated]]
+  })
+  return Object.fromEntries(served)
+}
 
 /** What at least one of them serves. */
 export function mergedCapabilities(profiles: readonly Pick<Profile, 'capabilities'>[]): JsonObject {
@@ -70,15 +84,12 @@ function mergedValue(one: unknown, other: unknown): unknown {
   )
 }
 
-const MAX_INSTRUCTIONS = 4096
-const MAX_ALL_INSTRUCTIONS = 32_768
-
-/** All instructions, each under its upstream's name; cut to 4 Ki characters each and 32 Ki in all. null = nobody gave any. */
+/** All instructions, each under its upstream's name; cut to 32 Ki characters. null = nobody gave any. */
 export function mergedInstructions(profiles: ReadonlyMap<string, Profile>): string | null {
   const texts = [...profiles].flatMap(([upstream, { instructions }]) =>
     instructions === null || instructions === ''
       ? []
-      : [`# ${upstream} (names begin with ${upstream}__)\n\n${cut(instructions, MAX_INSTRUCTIONS)}`],
+      : [`# ${upstream} (names begin with ${upstream}__)\n\n${instructions}`],
   )
   return texts.length === 0 ? null : cut(texts.join('\n\n'), MAX_ALL_INSTRUCTIONS)
 }

@@ -1,4 +1,6 @@
 import { expect } from 'chai'
+import { revokeKey } from '../../../src/auth/key-store.ts'
+import { kill, unkill } from '../../../src/kill/store.ts'
 import type { TestGateway } from '../../support/gateway.ts'
 import { startTestGateway } from '../../support/gateway.ts'
 import { legacy, modern, post } from '../../support/rpc.ts'
@@ -228,6 +230,53 @@ describe('streams of the merged mount', function () {
       expect(reply.status, id).to.equal(403)
     }
     expect(answers).to.have.lengthOf(2)
+  })
+
+  it('a part ends with the kill switch of its upstream and comes back with it; the others go on', async () => {
+    const files: RawStream[] = []
+    const wiki: RawStream[] = []
+    const one = await upstream(streaming(files))
+    await start({ files: one.url, wiki: (await upstream(streaming(wiki))).url })
+    const heard = await get(await open())
+    await until('both streams', () => files.length > 0 && wiki.length > 0)
+    const target = { kind: 'server', name: 'files' } as const
+    await kill(gateway.database.pool, { target, reason: 'test', forMs: null, actor: 'ann' })
+    await until(
+      'the end of its part',
+      () => !files[0]?.raw(': still there?\n\n') || one.connections() === 0,
+      5000,
+    )
+    wiki[0]?.message({ jsonrpc: '2.0', method: 'notifications/prompts/list_changed' })
+    await until('what the other says', () => heard.events.length > 0)
+    await unkill(gateway.database.pool, { target, reason: null, actor: 'ann' })
+    await until('its part again', () => files.length > 1)
+    await until('the change', () =>
+      heard.events.some(({ message }) => message.method === 'notifications/tools/list_changed'),
+    )
+  })
+
+  it('end when the key is revoked, also where no upstream has anything to say', async () => {
+    await start({ files: (await upstream(echoArguments)).url })
+    const heard = await get(await open())
+    const [id] = /(?<=gwk_)[^_]+/.exec(key) as RegExpExecArray
+    await revokeKey(gateway.database.pool, id as string)
+    await heard.ended
+    const row = await until('the row', async () =>
+      (await gateway.rows()).find((found) => found['method'] === 'GET'),
+    )
+    expect(row).to.include({ server: '*', outcome: 'denied_auth', reason: 'unauthenticated' })
+  })
+
+  it('end with the session of their client', async () => {
+    const files: RawStream[] = []
+    await start({ files: (await upstream(streaming(files))).url })
+    const session = await open()
+    const heard = await get(session)
+    await until('the stream', () => files.length > 0)
+    const ending = legacy({ key, headers: { 'mcp-session-id': session } })
+    expect((await post(mcp, null, { ...ending, httpMethod: 'DELETE' })).status).to.equal(200)
+    files[0]?.end()
+    await heard.ended
   })
 
   it('end with one row that names every upstream', async () => {
