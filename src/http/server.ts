@@ -57,7 +57,7 @@ export const DEFAULT_FRONT_DOOR_LIMITS: FrontDoorLimits = {
 
 /** What the front door is made from. */
 export interface FrontDoorOptions {
-  /** Takes every exchange of `/mcp/<upstream>`; never rejects. */
+  /** Takes every exchange of `/mcp/<upstream>` and of `/mcp`; never rejects. */
   readonly spine: (exchange: Exchange) => Promise<void>
   readonly limits?: Partial<FrontDoorLimits>
   /** PEM files; null = plain HTTP. */
@@ -89,7 +89,7 @@ const UNUSED_GRACE_MS = 250
 /** Upstream names that can stand in a URL; anything else is no mount, so it is nobody's attempt. */
 const MOUNT = /^[A-Za-z0-9._~-]{1,128}$/
 
-/** Makes the front door. Paths other than `/mcp/<upstream>` are answered 404 here and leave no audit row. */
+/** Makes the front door. Paths other than `/mcp/<upstream>` and `/mcp` are answered 404 here and leave no audit row. */
 export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
   const limits = { ...DEFAULT_FRONT_DOOR_LIMITS, ...options.limits }
   const connections = new Map<Duplex, Set<HttpExchange>>()
