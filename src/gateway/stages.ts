@@ -84,7 +84,10 @@ export function createStages(rooms: Rooms, merged: FederationSettings | null): S
       return null
     },
 
-    chargeLimits: (call) => chargeLimits(rooms.rate, call),
+    async chargeLimits(call) {
+      if (federation === null || call.merged !== 'all') await chargeLimits(rooms.rate, call)
+      else await federation.charge(call)
+    },
 
     async validate(call, tool) {
       if (tool === null) return

@@ -22,7 +22,7 @@ import { createLiveStreams } from './live.ts'
 import { MERGED } from './names.ts'
 import { parseOpening } from './opening.ts'
 import { outwardAnswer, outwardAnswerEvent } from './outward.ts'
-import { authorizeParts } from './parts.ts'
+import { authorizeParts, chargeParts } from './parts.ts'
 import { createUpstreamSessions } from './sessions.ts'
 
 /** What the merged mount is made with. */
@@ -43,6 +43,8 @@ export interface Federation {
   route(call: Call, message: Message): void
   /** The stage authz for a call that does not concern one upstream. Throws as that stage does. */
   authorize(call: Call): Promise<void>
+  /** The stage rate for a call that concerns all upstreams. Throws as that stage does. */
+  charge(call: Call): Promise<void>
   /** Sends on what was routed to one upstream. */
   ask: Asking['ask']
   /** What that upstream sends during the answer, and the answer, as the client gets them. */
@@ -105,6 +107,8 @@ export function createFederation(parts: FederationParts, settings: FederationSet
         message.kind === 'response' ? target('server_request', 'unknown') : targetOf(message, MERGED)
       throw new GatewayError('unknown_upstream')
     },
+
+    charge: (call) => chargeParts(rooms.rate, call),
 
     async ask(call, sink, signal) {
       const message = call.message as Message

@@ -7,7 +7,7 @@ import { refuseKilled } from '../killed.ts'
 import { authorizeSubscriptions } from '../subscriptions.ts'
 import { target, targetOf } from '../targets.ts'
 import type { Call, CallPart, Evaluation, Message, ServerFacts } from '../types.ts'
-import { refuseUnlessAllowed } from '../verdict.ts'
+import { chargeLimits, refuseUnlessAllowed } from '../verdict.ts'
 import { listenMessages, withoutResources } from './listen-filter.ts'
 import { MERGED } from './names.ts'
 
@@ -77,6 +77,37 @@ export async function decidePart(
   } catch (thrown) {
     part.refusal = toGatewayError(thrown)
   }
+}
+
+/**
+ * Charges the limits of all parts. Where some do not fit, the parts that asked for them have no share, and the limits of the
+ * others are charged: one upstream's limit is not another's.
+ * @throws GatewayError `rate_limited` when no part is left, `limiter_unavailable`
+ */
+export async function chargeParts(rate: Rooms['rate'], call: Call): Promise<void> {
+  try {
+    await chargeLimits(rate, call)
+  } catch (thrown) {
+    const refused = refusedLimits(call)
+    if (!(thrown instanceof GatewayError && thrown.kind === 'rate_limited')) throw thrown
+    const parts = call.parts ?? []
+    for (const part of parts) {
+      const asked = part.call.evaluation?.limits.some((limit) => refused.has(JSON.stringify(limit))) ?? false
+      if (part.refusal === null && asked) part.refusal = thrown
+    }
+    if (!parts.some(({ refusal }) => refusal === null)) throw thrown
+    call.evaluation = evaluationOf(parts)
+    await chargeLimits(rate, call)
+  }
+}
+
+/** The report names limits in the order of the evaluation. */
+function refusedLimits({ rate, evaluation }: Call): ReadonlySet<string> {
+  const limits = evaluation?.limits ?? []
+  const refused = limits.filter(
+    (_, at) => rate?.limits[at]?.refused === true && rate.limits[at].mode === 'enforce',
+  )
+  return new Set(refused.map((limit) => JSON.stringify(limit)))
 }
 
 /**

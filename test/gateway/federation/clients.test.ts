@@ -115,6 +115,42 @@ describe('unmodified MCP clients use all their upstreams at /mcp', function () {
     })
   }
 
+  for (const mode of ['auto', { pin: '2026-07-28' }] as const) {
+    it(`SDK v2 with ${JSON.stringify(mode)} is stateless where every upstream can be`, async () => {
+      const only = await startV2Upstream('reject')
+      upstreams.push(only)
+      const modern = await startTestGateway({
+        upstreams: { both: (upstreams[1] as SdkUpstream).url, only: only.url },
+      })
+      try {
+        const client = new V2Client({ name: 'v2', version: '1' }, { versionNegotiation: { mode } })
+        await client.connect(new V2Transport(new URL(`${modern.url}/mcp`), init(await modern.key())))
+        expect(client.getNegotiatedProtocolVersion()).to.equal('2026-07-28')
+        const names = (await client.listTools()).tools.map((tool) => tool.name)
+        expect(names).to.include('both__echo').and.include('only__echo')
+        const said = await client.callTool({ name: 'only__echo', arguments: { text: 'hi' } })
+        expect(JSON.stringify(said)).to.contain('hi')
+        await client.close()
+      } finally {
+        await modern.close()
+      }
+    })
+  }
+
+  it('a client of sessions alone is told so when every upstream is stateless', async () => {
+    const only = await startV2Upstream('reject')
+    upstreams.push(only)
+    const modern = await startTestGateway({ upstreams: { only: only.url } })
+    try {
+      const client = new V1Client({ name: 'v1', version: '1' })
+      const transport = new V1Transport(new URL(`${modern.url}/mcp`), init(await modern.key()))
+      const refused = await client.connect(transport as never).catch((error: unknown) => error)
+      expect(String(refused)).to.contain('Unsupported protocol version')
+    } finally {
+      await modern.close()
+    }
+  })
+
   it('a request from a server reaches the client when a policy allows it, and so does the answer', async () => {
     const { client } = await v1Client(await gateway.key({ name: 'sampler', roles: ['sampler'] }))
     const result = await client.callTool({ name: 'sessions__ask', arguments: {} })

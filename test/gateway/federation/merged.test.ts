@@ -21,6 +21,16 @@ deny contains "not-that-one" if input.target.name in {"danger", "file:///etc/sha
 limits contains {"name": "two-limited", "key": [input.principal.id], "limit": 2, "window_s": 3600} if {
 	input.target.name == "limited"
 }
+
+limits contains {"name": "lists", "key": [input.principal.id, input.server.name], "limit": 1, "window_s": 3600} if {
+	input.request.method == "prompts/list"
+	input.server.name == "wiki"
+}
+
+limits contains {"name": "all-lists", "key": [input.principal.id], "limit": 2, "window_s": 3600} if {
+	input.request.method == "prompts/list"
+	input.principal.id == "lister"
+}
 `
 
 const DATA = { type: 'object' }
@@ -143,6 +153,20 @@ describe('the merged mount', function () {
     expect((await call(mcp, 'wiki__limited', {}, { key: own })).status).to.equal(200)
     expect((await call(`${mcp}/wiki`, 'limited', {}, { key: own })).status).to.equal(200)
     expect((await call(mcp, 'wiki__limited', {}, { key: own })).status).to.equal(429)
+  })
+
+  it('charges a list once for all parts, and leaves out those whose own limit is reached', async () => {
+    const options = { key: await gateway.key({ name: 'lister', teams: ['all'] }) }
+    const list = async () => await rpc('prompts/list', {}, options)
+    const names = ({ json }: RpcReply) => json.result.prompts.map((one: any) => one.name)
+    expect(names(await list())).to.deep.equal(['files__hello', 'wiki__hello'])
+    const second = await list()
+    expect(names(second)).to.deep.equal(['files__hello'])
+    const { parts, rate } = (await rowOf(second)).decision
+    expect(parts.map((part: any) => part.refused)).to.deep.equal([undefined, 'policy_denied', 'rate_limited'])
+    expect(rate.limits).to.have.lengthOf(1)
+    expect(rate.limits[0]).to.include({ name: 'all-lists', consumed: 2 })
+    expect((await list()).status).to.equal(429)
   })
 
   it('a kill switch of an upstream stops its part, one of a tool its tool', async () => {
