@@ -1,4 +1,5 @@
 /** Asking upstreams in the name of a call to the merged mount: one, in the session the client has there, or many at once. */
+import { setMaxListeners } from 'node:events'
 import { GatewayError, toGatewayError } from '../../errors.ts'
 import type { AnswerSink, Rooms } from '../call.ts'
 import { serverRequestOf } from '../server-request.ts'
@@ -98,6 +99,8 @@ export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions):
     },
 
     async askAll(parts, signal, run) {
+      // Each part listens for the client's leaving.
+      setMaxListeners(0, signal)
       const queue = parts.filter(({ refusal }) => refusal === null).values()
       const worker = async (): Promise<void> => {
         for (const part of queue) await askPart(part, signal, run)

@@ -3,6 +3,7 @@
  * upstream. Each of those is decided, watched and ended on its own, and opened again when its upstream is back; the client
  * then hears that lists have changed. No timers: `tick` is called once a second.
  */
+import { setMaxListeners } from 'node:events'
 import { setTimeout } from 'node:timers/promises'
 import { GatewayError, toGatewayError } from '../../errors.ts'
 import { reviewEvent } from '../answer.ts'
@@ -124,6 +125,8 @@ class LiveStream {
     this.#exchange = exchange
     this.#startedAt = own.rooms.clock.monotonicMs()
     const { digest } = own.rooms.policy.revision
+    // Each branch listens for the end.
+    setMaxListeners(0, this.#ending.signal)
     const last = parseEventId(call.head.headers['last-event-id'])
     this.#ids = new Map(last?.kind === 'session' ? last.ids : [])
     this.#branches = (call.parts ?? []).map((part) => ({

@@ -168,6 +168,21 @@ describe('lists of the merged mount', function () {
     expect(again, 'in the same order').to.deep.equal(listed)
   })
 
+  it('ask a hundred upstreams at once, and name them in one row', async () => {
+    const warnings: Error[] = []
+    const note = (warning: Error): void => void warnings.push(warning)
+    process.on('warning', note)
+    const one = await startScriptedUpstream({ handle: paged('p', 1, 1) })
+    upstreams.push(one)
+    await start(Object.fromEntries(Array.from({ length: 100 }, (_, at) => [`u${at}`, one.url])))
+    const reply = await list('prompts/list')
+    process.off('warning', note)
+    expect(reply.json.result.prompts).to.have.lengthOf(100)
+    const [row] = await gateway.rowsOf(reply.requestId)
+    expect(row?.decision['parts']).to.have.lengthOf(100)
+    expect(warnings).to.deep.equal([])
+  })
+
   it('there is no merged mount when it is switched off', async () => {
     await start({ one: echoArguments }, { federation: { enabled: false } })
     const reply = await list('tools/list')

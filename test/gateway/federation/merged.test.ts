@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect } from 'chai'
 import { waitUntilApplied } from '../../../src/db/applied.ts'
 import type { KillTarget } from '../../../src/kill/store.ts'
@@ -232,6 +234,11 @@ describe('the merged mount', function () {
     expect(parts[0].listed.find((one: any) => one.name === 'danger')).to.include({ allow: false })
     expect(parts[0].upstream).to.include({ server: 'files', status: 200 })
     expect(parts[1]).to.not.have.property('upstream')
+    const schema = JSON.parse(
+      readFileSync(new URL('../../../schemas/decision.schema.json', import.meta.url), 'utf8'),
+    )
+    const validate = new Ajv2020({ strict: false }).compile(schema)
+    expect(validate(row.decision), JSON.stringify(validate.errors)).to.equal(true)
   })
 
   it('a principal who may see no upstream is refused, whatever is asked', async () => {
