@@ -1,5 +1,7 @@
 /** A row in one sentence: what became of the attempt, who made it, what it was, why. Pure; the text is not escaped. */
+
 import type { Outcome } from '../errors.ts'
+import { MERGED } from '../gateway/federation/names.ts'
 import type { StoredRow } from './query.ts'
 
 /** The members of `decision` that sentences speak of. Unchecked JSON of a row: everything may be absent. */
@@ -120,6 +122,8 @@ function deniedSentence(row: StoredRow, facts: DecisionFacts): string {
     return `Denied: ${who(row)} used ${quoted(row.method)}, which is no method the gateway knows.`
   if (row.reason === 'unknown_tool')
     return `Denied: ${who(row)} asked for ${target(row)}, which the upstream does not offer.`
+  if (row.reason === 'unknown_upstream')
+    return `Denied: ${who(row)} asked for ${target(row)}; the name leads to no upstream.`
   if (authz?.failure !== undefined) {
     return `Denied: the policy gave no decision when ${who(row)} tried to ${may(row)}: ${FAILURES[authz.failure.kind ?? ''] ?? 'it failed'}${colon(authz.failure.message)}.`
   }
@@ -182,7 +186,7 @@ function did(row: StoredRow): string {
 }
 
 function target(row: StoredRow): string {
-  const on = row.server === null ? '' : ` on ${row.server}`
+  const on = row.server === null ? '' : ` on ${row.server === MERGED ? 'all upstreams (/mcp)' : row.server}`
   if (row.target_kind === null || row.target_kind === 'server') {
     return row.method === null ? `the gateway${on}` : `${row.method}${on}`
   }
