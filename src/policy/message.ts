@@ -47,6 +47,9 @@ const KINDS: readonly KindRule[] = [
   { id: 'P121', title: 'file', code: 'source_error' },
   { id: 'P201', title: 'true without arguments', code: 'list_phase' },
   { id: 'P202', title: 'malformed mask', code: 'malformed_mask' },
+  { id: 'P203', title: 'rule without effect', code: 'unreachable_rule' },
+  { id: 'P204', title: 'lists and calls disagree', code: 'list_contradiction' },
+  { id: 'P205', title: 'tool not offered', code: 'unknown_tool' },
   { id: 'P301', title: 'YAML', code: 'yaml_error' },
   { id: 'P302', title: 'unknown key', code: 'unknown_key' },
   { id: 'P303', title: 'wrong value', code: 'wrong_value' },
@@ -63,9 +66,17 @@ export function messageKind({ code, message }: PolicyError): MessageKind {
       (one.message?.test(message) ?? true) &&
       (one.ofBuiltin === undefined || OMITTED_BUILTINS.has(message.split(' ').at(-1) ?? '')),
   )
-  if (rule === undefined) return OTHER
-  return { id: rule.id, title: rule.title, severity: rule.id.startsWith('P2') ? 'warning' : 'error' }
+  return rule === undefined ? OTHER : toKind(rule)
 }
+
+function toKind({ id, title }: KindRule): MessageKind {
+  return { id, title, severity: id.startsWith('P2') ? 'warning' : 'error' }
+}
+
+/** All kinds of messages, by their ids. */
+export const MESSAGE_KINDS: readonly MessageKind[] = [OTHER, ...KINDS.map(toKind)].sort((a, b) =>
+  a.id < b.id ? -1 : 1,
+)
 
 /** How parts of a message are painted; no paint without a terminal. */
 export type Paint = (look: 'bad' | 'warn' | 'dim' | 'strong', text: string) => string
