@@ -1,9 +1,13 @@
-/** `gateway policy check|test|eval|build|verify|publish|history|rollback|diff`: what authors of policies work with. */
+/** `gateway policy check|test|eval|explain|deps|fmt|new|build|verify|publish|history|rollback|diff`: what authors of policies work with. */
 import type { CommandGroup } from './context.ts'
 import { build, buildOptions } from './policy-build.ts'
 import { check, checkOptions } from './policy-check.ts'
+import { deps, depsOptions } from './policy-deps.ts'
 import { diff, diffOptions } from './policy-diff.ts'
 import { evalOptions, evaluate } from './policy-eval.ts'
+import { explain, explainOptions } from './policy-explain.ts'
+import { fmt, fmtOptions } from './policy-fmt.ts'
+import { newOptions, newPolicy } from './policy-new.ts'
 import {
   history,
   historyOptions,
@@ -38,6 +42,24 @@ export const policyCommands: CommandGroup = (parser, streams) =>
         (args) => evaluate(args, streams),
       )
       .command(
+        'explain <subject>',
+        'Say why the policies allow or deny a call, as `audit explain` does for what has happened',
+        explainOptions,
+        (args) => explain(args, streams),
+      )
+      .command('deps [subject]', 'What rules read, and which rules read a field', depsOptions, (args) =>
+        deps(args, streams),
+      )
+      .command(
+        'fmt [dir]',
+        'Format the Rego files of a folder; with --check, exit code 1 when one is not formatted',
+        fmtOptions,
+        (args) => fmt(args, streams),
+      )
+      .command('new <name>', 'Write a policy and its test from a template', newOptions, (args) =>
+        newPolicy(args, streams),
+      )
+      .command(
         'build [dir]',
         'Build a bundle: policies as one file, signed if you like; exit code 1 when they do not build',
         buildOptions,
@@ -67,6 +89,6 @@ export const policyCommands: CommandGroup = (parser, streams) =>
       )
       .demandCommand(
         1,
-        'Name a command: check, test, eval, build, verify, publish, history, rollback or diff.',
+        'Name a command: check, test, eval, explain, deps, fmt, new, build, verify, publish, history, rollback or diff.',
       ),
   )

@@ -34,6 +34,12 @@ const KINDS: readonly KindRule[] = [
   },
   { id: 'P103', title: 'unknown function', code: 'rego_type_error', message: /^undefined function/ },
   { id: 'P110', title: 'deprecated builtin', code: 'rego_type_error', message: /^deprecated built-in/ },
+  {
+    id: 'P112',
+    title: 'compile error',
+    code: 'rego_type_error',
+    message: /^(?:multiple default|conflicting) rules\b/,
+  },
   { id: 'P108', title: 'types do not fit', code: 'rego_type_error' },
   { id: 'P104', title: 'variable without a value', code: 'rego_unsafe_var_error' },
   { id: 'P105', title: 'syntax error', code: 'rego_parse_error' },
@@ -74,9 +80,9 @@ function toKind({ id, title }: KindRule): MessageKind {
 }
 
 /** All kinds of messages, by their ids. */
-export const MESSAGE_KINDS: readonly MessageKind[] = [OTHER, ...KINDS.map(toKind)].sort((a, b) =>
-  a.id < b.id ? -1 : 1,
-)
+export const MESSAGE_KINDS: readonly MessageKind[] = [
+  ...new Map([OTHER, ...KINDS.map(toKind)].map((kind) => [kind.id, kind])).values(),
+].sort((a, b) => (a.id < b.id ? -1 : 1))
 
 /** How parts of a message are painted; no paint without a terminal. */
 export type Paint = (look: 'bad' | 'warn' | 'dim' | 'strong', text: string) => string

@@ -37,8 +37,8 @@ export const POLICY_PAGES: Readonly<Record<string, MessagePage>> = {
     right: authzFolder('deny contains "frozen" if input.target.name == "delete_repo"\n'),
   },
   P105: {
-    what: 'This is not Rego.',
-    why: 'Often something is not closed, or the word `if` or `contains` is missing. `gateway policy fmt` shows how the compiler reads what it can read.',
+    what: 'The compiler cannot read this as Rego.',
+    why: 'Often something is not closed, or the word `if` or `contains` is missing. The mark stands where reading ended; the mistake is there or before.',
     wrong: authzFolder('deny contains "frozen" {\n\tinput.target.name == "delete_repo"\n}\n'),
     right: authzFolder('deny contains "frozen" if {\n\tinput.target.name == "delete_repo"\n}\n'),
   },
