@@ -36,7 +36,7 @@ export function depsOptions(command: Argv<CommandArgs>): Argv<DepsArgs> {
       describe: 'Policies folder (default: the configured one)',
     })
     .example('$0 policy deps', 'What every rule reads')
-    .example('$0 policy deps deny', 'What the deny rules read, through other rules as well')
+    .example('$0 policy deps deny', 'What the deny rules read, and what through other rules')
     .example('$0 policy deps input.principal.claims.mfa', 'Which rules read it')
     .example('$0 policy deps data.servers --json', 'For programs')
 }
@@ -106,10 +106,7 @@ function showRules(out: Output, rules: readonly RuleReads[], isWhole: boolean): 
   }
   rules.forEach((rule, index) => {
     if (index > 0) out.line()
-    out.line(
-      `${out.style('strong', escapeText(rule.rule))}${rule.reachable ? '' : '  no decision leads to it'}`,
-    )
-    facts(out, 'at', rule.at)
+    head(out, rule)
     facts(out, 'input', rule.input)
     facts(out, 'data', rule.data)
     facts(out, 'rules', rule.rules.map(shortName))
@@ -117,15 +114,20 @@ function showRules(out: Output, rules: readonly RuleReads[], isWhole: boolean): 
     if (isWhole)
       facts(
         out,
-        'and through them',
+        'through',
         [...rule.allInput, ...rule.allData].filter((one) => !own.has(one)),
       )
   })
 }
 
+function head(out: Output, { rule, file, row, reachable }: RuleReads): void {
+  const note = reachable ? '' : '  no decision leads to it'
+  out.line(`${out.style('strong', escapeText(rule))}  ${escapeText(`${file}:${row}`)}${note}`)
+}
+
 function showReaders(out: Output, reference: string, readers: readonly Reader[]): void {
   if (out.isJson) {
-    const toReader = ({ rule, direct, via }: Reader) => ({ rule: rule.rule, at: rule.at, reads: direct, via })
+    const toReader = ({ rule, direct, via }: Reader) => ({ ...placeOf(rule), reads: direct, via })
     out.json(readers.map(toReader))
     return
   }
@@ -135,8 +137,7 @@ function showReaders(out: Output, reference: string, readers: readonly Reader[])
   }
   readers.forEach(({ rule, direct, via }, index) => {
     if (index > 0) out.line()
-    out.line(out.style('strong', escapeText(rule.rule)))
-    facts(out, 'at', rule.at)
+    head(out, rule)
     facts(out, 'reads', direct)
     facts(out, 'through', via.map(shortName))
   })
@@ -145,7 +146,7 @@ function showReaders(out: Output, reference: string, readers: readonly Reader[])
 /** `  name  a, b, c`, wrapped; nothing for an empty list. */
 function facts(out: Output, name: string, values: readonly string[]): void {
   if (values.length === 0) return
-  const lead = `  ${name}  `
+  const lead = `  ${name.padEnd(7)}  `
   const lines = wrap(values.map(escapeText).join(', '), WIDTH - lead.length)
   lines.forEach((line, at) => {
     out.line(`${at === 0 ? lead : ' '.repeat(lead.length)}${line}`)
@@ -157,6 +158,11 @@ function shortName(rule: string): string {
   return rule.replace(/^data\.gateway\.authz\./, '')
 }
 
-function toDocument({ rule, at, input, data, rules, allInput, allData, reachable }: RuleReads): object {
-  return { rule, at, input, data, rules, all_input: allInput, all_data: allData, reachable }
+function placeOf({ rule, file, row, col }: RuleReads): object {
+  return { rule, file, row, col }
+}
+
+function toDocument(reads: RuleReads): object {
+  const { input, data, rules, allInput, allData, reachable } = reads
+  return { ...placeOf(reads), input, data, rules, all_input: allInput, all_data: allData, reachable }
 }

@@ -71,7 +71,7 @@ const DIFF_MS = 2000
 function patchOf({ name, text, formatted }: FormattedFile): string {
   const options = { context: 3, timeout: DIFF_MS }
   const patch = createTwoFilesPatch(name, name, text, formatted, undefined, undefined, options)
-  return (patch ?? `--- ${name}\n+++ ${name}\nthe whole file changes\n`).replace(/^=+\n/, '')
+  return (patch ?? `--- ${name}\n+++ ${name}\nthe whole file changes\n`).replace(/^(?:Index: .*\n)?=+\n/, '')
 }
 
 function paint(out: Output, line: string): string {
