@@ -46,7 +46,7 @@ export function layoutWhy(
   const page = new Page(out, options.full)
   page.wrapped(explanation.sentence, '', 'strong')
   showCause(page, explanation, options.full)
-  page.blank()
+  if (facts.length + explanation.notes.length > 0) page.blank()
   for (const [name, text] of facts) page.fact(name, text)
   for (const note of explanation.notes) page.fact('note', note)
   if (explanation.tree.length > 0) page.tree(explanation.tree, options.source ? MAX_LINES : SCREEN_LINES)

@@ -27,9 +27,7 @@ describe('gateway policy fmt', function () {
     expect(code).to.equal(0)
     expect(stdout).to.equal('authz/b.rego\nb_test.rego\n')
     expect(read(folder, 'authz/b.rego')).to.equal(PRETTY)
-    expect(read(folder, 'b_test.rego')).to.equal(
-      'package b_test\n\ntest_a := true\n',
-    )
+    expect(read(folder, 'b_test.rego')).to.equal('package b_test\n\ntest_a := true\n')
     expect(statSync(join(folder, 'a.rego')).mtimeMs).to.equal(before)
     expect(readdirSync(join(folder, 'authz'))).to.deep.equal(['b.rego'])
     const again = await gateway(['policy', 'fmt', folder, '--check'])

@@ -35,7 +35,14 @@ function wayOut(path: string): string {
   const deciding = `${DECISION_RULES.slice(0, -1).join(', ')} and ${DECISION_RULES.at(-1)}`
   if (DECISION_RULES.some((one) => one === name))
     return `rules of this name decide in package ${HOME.slice(5)}`
-  const near = path.startsWith(`${HOME}.`) ? nearestName(name, DECISION_RULES) : null
+  const near = path.startsWith(`${HOME}.`) ? (nearestName(name, DECISION_RULES) ?? otherForm(name)) : null
   const meant = near === null ? '' : `did you mean ${near}? `
   return `${meant}${deciding} decide, and what they use: use the rule there, or remove it`
+}
+
+/** `denied` and `allowed` are far from `deny` and `allow` in letters, but not in meaning. */
+function otherForm(name: string): string | null {
+  return (
+    DECISION_RULES.find((rule) => /^[a-z]+$/.test(name) && name.startsWith(rule.replace(/[sy]$/, ''))) ?? null
+  )
 }
