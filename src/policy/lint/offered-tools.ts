@@ -160,5 +160,7 @@ function dataWarning(
     if (isHere && inner.length > 0 && document.reach(inner) === inner.length)
       return [document.error(inner, says)]
   }
-  return []
+  // A file that is too large for the YAML reader, such as a long data.json, has no places.
+  const message = `${says.message} (data.${path.join('.')})`
+  return [{ ...says, message, file: '', row: 0, col: 0, line: null }]
 }

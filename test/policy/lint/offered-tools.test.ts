@@ -92,6 +92,17 @@ describe('the warning about tools that no upstream offers', function () {
     ])
   })
 
+  it('names the path in the data when the file is too large for places', async () => {
+    const [one] = await warnings('allow contains "x" if input.target.name in data.open.tools', OFFERED, {
+      'open/data.json': { tools: ['nothing'], padding: 'x'.repeat(600 * 1024) },
+    })
+    expect(one).to.deep.include({
+      file: '',
+      row: 0,
+      message: 'no upstream offers a tool nothing (data.open.tools.0)',
+    })
+  })
+
   it('leaves data alone that no rule looks a tool up in', async () => {
     const found = await warnings('allow contains "x" if input.principal.id in data.people.listed', OFFERED, {
       'people/data.json': { listed: ['ada'] },
