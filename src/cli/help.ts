@@ -38,7 +38,7 @@ async function help({ id, ...args }: HelpArgs, streams?: Streams): Promise<void>
     list(out, pages)
     return
   }
-  const kind = pages.find((one) => one.id === id.toUpperCase())
+  const kind = pages.find((one) => one.id === id.toUpperCase() || one.title === id)
   if (kind === undefined) throw unknownId(id, pages)
   if (out.isJson) out.json(toDocument(kind))
   else for (const line of layoutPage(kind, out)) out.line(line)

@@ -9,13 +9,20 @@ import { openUpstreams } from './tools.ts'
 /** A check is not kept waiting by an upstream that does not answer. */
 const PATIENCE_MS = 5000
 
-/** Asks all upstreams at once; those that cannot be asked are told on stderr. Never fails for them. */
-export async function readOfferedTools(out: Output, config: Config): Promise<OfferedTools> {
+/**
+ * Asks all upstreams at once; those that cannot be asked are told on stderr. Never fails for them.
+ * @param patienceMs how long each has for its answer
+ */
+export async function readOfferedTools(
+  out: Output,
+  config: Config,
+  patienceMs = PATIENCE_MS,
+): Promise<OfferedTools> {
   const servers = Object.keys(config.upstreams)
   const upstreams = openUpstreams(config, servers)
   try {
     const lists = await out.progress('asking the upstreams for their tools', () =>
-      Promise.all(servers.map((server) => Promise.race([ask(server), tired(server)]))),
+      Promise.all(servers.map((server) => within(patienceMs, server, ask(server)))),
     )
     for (const { server, failure } of lists) {
       if (failure !== null)
@@ -46,9 +53,11 @@ interface Asked {
   readonly failure: string | null
 }
 
-function tired(server: string): Promise<Asked> {
-  const failure = `no answer within ${PATIENCE_MS / 1000} s`
-  return new Promise((resolve) => {
-    setTimeout(() => resolve({ server, names: null, failure }), PATIENCE_MS).unref()
+/** The answer, or that there was none in time. */
+function within(patienceMs: number, server: string, asked: Promise<Asked>): Promise<Asked> {
+  return new Promise((resolve, reject) => {
+    const failure = `no answer within ${patienceMs} ms`
+    const timer = setTimeout(() => resolve({ server, names: null, failure }), patienceMs)
+    void asked.then(resolve, reject).finally(() => clearTimeout(timer))
   })
 }

@@ -45,6 +45,7 @@ describe('gateway help', () => {
     expect([unknown.code, errorOf(unknown).code]).to.deep.equal([2, 'not_found'])
     expect((await runCli(['help', 'P1O1'])).err).to.include('Did you mean P101?')
     expect((await runCli(['help', 'unknown keyy'])).err).to.include('Did you mean unknown key?')
+    expect((await runCli(['help', 'unknown key'])).out).to.match(/^P302 unknown key/)
   })
 
   it('leaves the help of the program and of its commands alone', async () => {
