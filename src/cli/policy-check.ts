@@ -64,9 +64,9 @@ export function showRefusal(out: Output, error: unknown, folder: string, then = 
   if (out.isJson) out.json(toMessageDocuments(error.errors))
   else out.line(error.format(out.style))
   const [first] = error.errors
-  const more = first === undefined ? '' : ` What it means: gateway help ${messageKind(first).id}`
+  const more = first === undefined ? '' : ` What it means: gateway help ${messageKind(first).id}.`
   const counted = `${countText(error.errors.length, 'error')} in ${folder}.`
-  throw new UsageError('check_failed', `${counted}${then === '' ? '' : ` ${then}`}${more}`, { cause: error })
+  throw new UsageError('check_failed', `${counted}${more}${then === '' ? '' : ` ${then}`}`, { cause: error })
 }
 
 function countText(count: number, word: string): string {

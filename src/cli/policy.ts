@@ -1,4 +1,4 @@
-/** `gateway policy check|test|eval|explain|deps|fmt|new|build|verify|publish|history|rollback|diff`: what authors of policies work with. */
+/** `gateway policy new|fmt|deps|explain|check|test|eval|build|verify|publish|history|rollback|diff`: what authors of policies work with. */
 import type { CommandGroup } from './context.ts'
 import { build, buildOptions } from './policy-build.ts'
 import { check, checkOptions } from './policy-check.ts'
@@ -19,10 +19,32 @@ import {
 import { test, testOptions } from './policy-test.ts'
 import { verify, verifyOptions } from './policy-verify.ts'
 
+/** What authors do before they check and test. */
+const writing: CommandGroup = (group, streams) =>
+  group
+    .command('new <name>', 'Write a policy and its test from a template', newOptions, (args) =>
+      newPolicy(args, streams),
+    )
+    .command(
+      'fmt [dir]',
+      'Format the Rego files of a folder; with --check, exit code 1 when one is not formatted',
+      fmtOptions,
+      (args) => fmt(args, streams),
+    )
+    .command('deps [subject]', 'What rules read, and which rules read a field', depsOptions, (args) =>
+      deps(args, streams),
+    )
+    .command(
+      'explain <subject>',
+      'Say why the policies allow or deny a call, as `audit explain` does for what has happened',
+      explainOptions,
+      (args) => explain(args, streams),
+    )
+
 /** Adds the commands. */
 export const policyCommands: CommandGroup = (parser, streams) =>
   parser.command('policy', 'Write and test policies', (group) =>
-    group
+    writing(group, streams)
       .command(
         'check [dir]',
         'Check policies as the gateway does before it serves them; exit code 1 when they are wrong',
@@ -40,24 +62,6 @@ export const policyCommands: CommandGroup = (parser, streams) =>
         'Ask the policies about one call and show why they decide so',
         evalOptions,
         (args) => evaluate(args, streams),
-      )
-      .command(
-        'explain <subject>',
-        'Say why the policies allow or deny a call, as `audit explain` does for what has happened',
-        explainOptions,
-        (args) => explain(args, streams),
-      )
-      .command('deps [subject]', 'What rules read, and which rules read a field', depsOptions, (args) =>
-        deps(args, streams),
-      )
-      .command(
-        'fmt [dir]',
-        'Format the Rego files of a folder; with --check, exit code 1 when one is not formatted',
-        fmtOptions,
-        (args) => fmt(args, streams),
-      )
-      .command('new <name>', 'Write a policy and its test from a template', newOptions, (args) =>
-        newPolicy(args, streams),
       )
       .command(
         'build [dir]',
@@ -89,6 +93,6 @@ export const policyCommands: CommandGroup = (parser, streams) =>
       )
       .demandCommand(
         1,
-        'Name a command: check, test, eval, explain, deps, fmt, new, build, verify, publish, history, rollback or diff.',
+        'Name a command: new, fmt, deps, explain, check, test, eval, build, verify, publish, history, rollback or diff.',
       ),
   )

@@ -92,9 +92,8 @@ describe('gateway policy fmt', function () {
   it('shows hostile characters of a source escaped', async () => {
     const folder = await folders.make({ 'a.rego': 'package a\n# \u001b[2J\u202e\nx if {true}\n' })
     const { stdout } = await gateway(['policy', 'fmt', folder, '--diff'])
-    expect(stdout)
-      .to.include('\\u{001b}[2J\\u{202e}')
-      .and.not.match(/[\u001b\u202e]/)
+    expect(stdout).to.include('\\u{001b}[2J\\u{202e}')
+    for (const hidden of ['\u001b', '\u202e']) expect(stdout).to.not.include(hidden)
   })
 
   it('is exit code 1 for a folder that cannot be read', async () => {
