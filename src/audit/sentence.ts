@@ -45,6 +45,23 @@ export function sentenceOf(row: StoredRow, facts: DecisionFacts): string {
   return SENTENCES[row.outcome](row, facts)
 }
 
+/** One sentence about a call that nobody has made: what a policy says about it. */
+export function askedSentence(row: StoredRow, facts: DecisionFacts): string {
+  if (facts.authz?.allow !== true || facts.authz.failure !== undefined) return deniedSentence(row, facts)
+  return `Allowed: ${who(row)} may ${may(row)}${because(facts.authz.allowed_by)}.`
+}
+
+/** One sentence about an element of a list: whether the caller gets to see it. */
+export function listedSentence(row: StoredRow, { authz }: DecisionFacts): string {
+  if (authz?.failure !== undefined)
+    return `Hidden: the policy gave no verdict on ${target(row)}${colon(authz.failure.message)}.`
+  if (authz?.allow === true)
+    return `Shown: ${who(row)} sees ${target(row)} in lists${because(authz.allowed_by)}.`
+  const reasons = authz?.denied_by ?? []
+  if (reasons.length === 0) return `Hidden: no rule lets ${who(row)} see ${target(row)} in lists.`
+  return `Hidden: ${who(row)} does not see ${target(row)} in lists${because(reasons)}.`
+}
+
 type Sentence = (row: StoredRow, facts: DecisionFacts) => string
 
 const SENTENCES: Readonly<Record<Outcome, Sentence>> = {
