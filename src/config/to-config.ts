@@ -39,6 +39,7 @@ export interface SettingsTree {
     readonly throttle: { readonly max_failures: number; readonly window_s: number }
   }
   readonly upstreams: Readonly<Record<string, UpstreamSettings>>
+  readonly federation: { readonly enabled: boolean; readonly part_timeout_ms: number }
   readonly limits: {
     readonly max_body_bytes: number
     readonly max_input_bytes: number
@@ -148,6 +149,10 @@ export function toConfig(tree: SettingsTree, { file, dev, environment }: ConfigS
         toUpstream(settings, toStdio(settings, dirname(file), environment)),
       ]),
     ),
+    federation: {
+      enabled: tree.federation.enabled,
+      partTimeoutMs: tree.federation.part_timeout_ms,
+    },
     limits: {
       maxBodyBytes: limits.max_body_bytes,
       maxInputBytes: limits.max_input_bytes,

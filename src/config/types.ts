@@ -19,6 +19,7 @@ export interface Config {
   readonly secret: string | null
   readonly auth: AuthConfig
   readonly upstreams: Readonly<Record<string, UpstreamConfig>>
+  readonly federation: FederationConfig
   readonly limits: LimitsConfig
   readonly audit: AuditConfig
   readonly log: { readonly level: LogLevel }
@@ -104,6 +105,12 @@ export interface ToolConfig {
   readonly redact: readonly string[]
   /** Overrides that of the upstream; null = not. */
   readonly auditPayload: AuditPayload | null
+}
+
+/** The merged mount `/mcp`. */
+export interface FederationConfig {
+  readonly enabled: boolean
+  readonly partTimeoutMs: number
 }
 
 export interface LimitsConfig {
