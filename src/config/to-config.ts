@@ -143,12 +143,7 @@ export function toConfig(tree: SettingsTree, { file, dev, environment }: ConfigS
       maxStaleS: auth.max_stale_s,
       throttle: { maxFailures: auth.throttle.max_failures, windowS: auth.throttle.window_s },
     },
-    upstreams: Object.fromEntries(
-      Object.entries(tree.upstreams).map(([name, settings]) => [
-        name,
-        toUpstream(settings, toStdio(settings, dirname(file), environment)),
-      ]),
-    ),
+    upstreams: toUpstreams(tree, dirname(file), environment),
     federation: {
       enabled: tree.federation.enabled,
       partTimeoutMs: tree.federation.part_timeout_ms,
@@ -183,6 +178,17 @@ export function toConfig(tree: SettingsTree, { file, dev, environment }: ConfigS
     },
     log: { level: tree.log.level },
   })
+}
+
+function toUpstreams(
+  { upstreams }: SettingsTree,
+  folder: string,
+  environment: Environment,
+): Config['upstreams'] {
+  const entries = Object.entries(upstreams).map(([name, settings]) => {
+    return [name, toUpstream(settings, toStdio(settings, folder, environment))] as const
+  })
+  return Object.fromEntries(entries)
 }
 
 function toUpstream(settings: UpstreamSettings, stdio: StdioConfig | null): UpstreamConfig {
