@@ -218,6 +218,16 @@ describe('stdio upstreams behind the gateway', function () {
     await end()
   })
 
+  it('stands behind the merged endpoint like any other', async () => {
+    const client = new V1Client({ name: 'v1', version: '1' })
+    const transport = new V1Transport(new URL(`${gateway.url}/mcp`), init())
+    await client.connect(transport as never)
+    const answer = await client.callTool({ name: 'dual__greet', arguments: { name: 'all' } })
+    expect(JSON.stringify(answer)).to.contain('Hello, all')
+    await transport.terminateSession()
+    await client.close()
+  })
+
   it('denials never reach the server, and leave their row', async () => {
     const { client, end } = await v1('everything')
     const denied = await client.callTool({ name: 'get-env', arguments: {} }).catch(String)
