@@ -1,7 +1,9 @@
 /** Retention of audit rows, as a command and while a gateway runs. Part of the composition, like `main.ts`. */
 import pg from 'pg'
-import type { RecordRetirement, RetiredDay } from './audit/retention.ts'
+import type { RetiredDay } from './audit/retention.ts'
 import { mayRetire, oldDays, retireDays } from './audit/retention.ts'
+import { createRetirementRecord } from './audit/retirement.ts'
+import type { Signer } from './audit/signing.ts'
 import { reasonOf } from './audit/store.ts'
 import type { Connection } from './db/connection.ts'
 import { toClientConfig } from './db/connection.ts'
@@ -10,9 +12,6 @@ import type { Log } from './log.ts'
 const HOUR_MS = 3_600_000
 /** Days may be large: no statement has to be fast. Whoever holds a day is waited for, but not for ever. */
 const LIMITS = { connectTimeoutMs: 10_000, statementTimeoutMs: 0, lockTimeoutMs: 10_000 }
-
-/** How what went is put on record: nothing more than what {@link retireDays} tells. */
-export const recordRetirement: RecordRetirement = async () => undefined
 
 /** Runs `use` on a connection of its own as the owner of the tables. */
 export async function asOwner<T>(owner: Connection, use: (client: pg.Client) => Promise<T>): Promise<T> {
@@ -33,6 +32,8 @@ export interface RetentionParts {
   readonly owner: Connection
   readonly keepDays: number
   readonly archiveFolder: string | null
+  /** Signs the record of what went; null = nobody does. */
+  readonly signer: Signer | null
   readonly nowMs: () => number
   readonly log: Pick<Log, 'info' | 'warn' | 'error'>
 }
@@ -47,7 +48,8 @@ export interface Retention {
 
 /** Runs at once and every hour. A role that may not remove rows is told of once. */
 export function openRetention(parts: RetentionParts): Retention {
-  const { owner, keepDays, archiveFolder, nowMs, log } = parts
+  const { owner, keepDays, archiveFolder, signer, nowMs, log } = parts
+  const recordRetirement = createRetirementRecord(signer, nowMs)
   let active: pg.Client | null = null
   let running: Promise<void> | null = null
   let isClosed = false

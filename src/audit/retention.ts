@@ -13,13 +13,12 @@ import { archiveDay } from './archive.ts'
 
 type Db = Pick<ClientBase, 'query'>
 
-/** What one writer stored on a day. Sequence numbers are decimal text, leaves hex. */
-export interface RetiredWriter {
+/** An unbroken run of what one writer stored on a day. Sequence numbers are decimal text, leaves hex. */
+export interface RetiredSpan {
   readonly writer: string
   readonly rows: number
   readonly fromSeq: string
   readonly toSeq: string
-  readonly firstLeaf: string | null
   readonly lastLeaf: string | null
 }
 
@@ -30,7 +29,7 @@ export interface RetiredDay {
   readonly rows: number
   /** On disk, with indexes. */
   readonly bytes: number
-  readonly writers: readonly RetiredWriter[]
+  readonly spans: readonly RetiredSpan[]
   readonly archive: Archive | null
 }
 
@@ -111,8 +110,8 @@ export async function retireDays(options: RetentionOptions): Promise<readonly Re
 async function retireDay(options: RetentionOptions, table: DayTable): Promise<RetiredDay> {
   const before = table.state === 'attached' ? await readDay(options, table) : null
   await detach(options.db, table)
-  const after = before === null ? null : await writersOf(options.db, table)
-  const seen = before !== null && isSame(before.writers, after ?? []) ? before : await readDay(options, table)
+  const after = before === null ? null : await spansOf(options.db, table)
+  const seen = before !== null && isSame(before.spans, after ?? []) ? before : await readDay(options, table)
   const day = { ...seen, day: table.day, bytes: table.bytes }
   await drop(options, table, day)
   return day
@@ -122,27 +121,27 @@ async function readDay({ db, archiveFolder }: RetentionOptions, { table, day }: 
   await db.query('begin isolation level repeatable read read only')
   try {
     await refuseOtherDays(db, table, day)
-    const writers = await writersOf(db, { table })
-    const rows = writers.reduce((sum, writer) => sum + writer.rows, 0)
+    const spans = await spansOf(db, { table })
+    const rows = spans.reduce((sum, span) => sum + span.rows, 0)
     const archive =
       archiveFolder === null ? null : await archiveDay(db, { table, day, folder: archiveFolder })
     if (archive !== null && archive.rows !== rows) {
       throw new Error(`the archive of ${day} holds ${archive.rows} rows, the table ${rows}`)
     }
     await db.query('commit')
-    return { writers, rows, archive }
+    return { spans, rows, archive }
   } catch (error) {
     await db.query('rollback').catch(() => undefined)
     throw error
   }
 }
 
-async function writersOf(db: Db, { table }: Pick<DayTable, 'table'>): Promise<readonly RetiredWriter[]> {
-  const { rows } = await db.query<RetiredWriter>(
+async function spansOf(db: Db, { table }: Pick<DayTable, 'table'>): Promise<readonly RetiredSpan[]> {
+  const { rows } = await db.query<RetiredSpan>(
     `select writer::text, count(*)::float8 as rows, min(seq)::text as "fromSeq", max(seq)::text as "toSeq",
-       encode((array_agg(leaf order by seq))[1], 'hex') as "firstLeaf",
        encode((array_agg(leaf order by seq desc))[1], 'hex') as "lastLeaf"
-     from ${table} group by writer order by writer`,
+     from (select writer, seq, leaf, seq - row_number() over (partition by writer order by seq) as run from ${table}) as numbered
+     group by writer, run order by writer, min(seq)`,
   )
   return rows
 }
@@ -157,7 +156,7 @@ async function refuseOtherDays(db: Db, table: string, day: string): Promise<void
 }
 
 /** Rows are only ever added, so counts and ends tell whether any were. */
-function isSame(before: readonly RetiredWriter[], after: readonly RetiredWriter[]): boolean {
+function isSame(before: readonly RetiredSpan[], after: readonly RetiredSpan[]): boolean {
   return JSON.stringify(before) === JSON.stringify(after)
 }
 

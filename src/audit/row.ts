@@ -1,7 +1,10 @@
 /** One row of `audit_events` as the writer holds it, and the lesser forms it takes when the database refuses it. Pure. */
 import type { Outcome } from '../errors.ts'
+import { toStoredText } from '../json/stored-text.ts'
+import type { Leaf, PayloadTexts } from './chain.ts'
+import { digestPayload, newSalt, PAYLOAD_COLUMNS, toRowText } from './chain.ts'
 
-/** The columns as DESIGN names them, without `writer`, `seq` and `leaf`, which the writer adds. JSON columns hold JSON text. */
+/** The columns as DESIGN names them, without `writer`, `seq`, `salt` and `leaf`, which the store adds. JSON columns hold JSON text. */
 export interface AuditRow {
   /** UUID v7; its millisecond is `ts`. */
   readonly id: string
@@ -72,32 +75,102 @@ const COLUMNS = {
   response_json: 'jsonb',
   decision: 'jsonb',
   redaction: 'jsonb',
-} as const satisfies Record<Exclude<keyof AuditRow, 'core'> | 'writer' | 'seq', string>
+  salt: 'bytea',
+  leaf: 'bytea',
+} as const satisfies Record<Exclude<keyof AuditRow, 'core'> | 'writer' | 'seq' | 'salt' | 'leaf', string>
 
 const NAMES = Object.keys(COLUMNS).join(', ')
 
-/** Stores an array of records (`$1`, see {@link toRecord}). A row that is already there is left as it is. */
+/**
+ * Stores an array of records (`$1`, see {@link sealRecord}). A row that is already there is refused (SQLSTATE 23505), and with
+ * it the whole statement: those after it have been chained to something else than what is stored.
+ */
 export const INSERT_ROWS = `insert into audit_events (${NAMES})
 select ${NAMES} from jsonb_to_recordset($1::jsonb) as r(${Object.entries(COLUMNS)
   .map(([name, type]) => `${name} ${type}`)
-  .join(', ')})
-on conflict (ts, id) do nothing`
+  .join(', ')})`
 
-const JSON_COLUMNS = ['request_json', 'response_json', 'decision', 'redaction'] as const
+/** The same, and in the same transaction checkpoints (`$2`, an array of records). */
+export const INSERT_ROWS_AND_CHECKPOINTS = `with checkpoints as (${insertCheckpoints('$2')})
+${INSERT_ROWS}`
+
+/** Checkpoints alone (`$1`). */
+export const INSERT_CHECKPOINTS = insertCheckpoints('$1')
+
+/** One that is there already stays as it is: it must not stand in the way of rows. */
+function insertCheckpoints(parameter: string): string {
+  return `insert into audit_checkpoints (writer, seq, leaf, rows, ts, key_id, signature)
+  select writer, seq, leaf, rows, ts, key_id, signature from jsonb_to_recordset(${parameter}::jsonb) as c(writer uuid,
+    seq bigint, leaf bytea, rows bigint, ts timestamptz, key_id text, signature text) on conflict (writer, seq) do nothing`
+}
+
+/** A row ready to be stored, but for its leaf. */
+export interface Prepared {
+  /** JSON text for {@link INSERT_ROWS}, without `leaf` and the closing brace; see {@link sealRecord}. */
+  readonly record: string
+  /** What the leaf covers. */
+  readonly text: string
+}
+
 const PLAIN_COLUMNS = (Object.keys(COLUMNS) as readonly (keyof typeof COLUMNS)[]).filter(
-  (name): name is Exclude<keyof typeof COLUMNS, 'writer' | 'seq' | (typeof JSON_COLUMNS)[number]> =>
-    name !== 'writer' && name !== 'seq' && !JSON_COLUMNS.some((json) => json === name),
+  (name): name is Exclude<keyof AuditRow, 'core' | keyof PayloadTexts> =>
+    !['writer', 'seq', 'salt', 'leaf', ...PAYLOAD_COLUMNS].includes(name),
 )
 
-/** The row as JSON text for {@link INSERT_ROWS}: JSON columns are spliced in as they are, never parsed again. */
+/**
+ * Brings the row into the form in which it will be read back, and takes its digests from that. Throws SyntaxError when a
+ * JSON column is not JSON.
+ */
+export function prepareRow(row: AuditRow, writer: string, seq: number): Prepared {
+  const salt = newSalt()
+  const texts: PayloadTexts = {
+    request_json: stored(row.request_json),
+    response_json: stored(row.response_json),
+    decision: stored(row.decision),
+    redaction: stored(row.redaction),
+  }
+  const columns = { ...row, ts: Date.parse(row.ts), writer, seq: String(seq), ...positiveZeros(row) }
+  return {
+    record: `${open(row, writer, seq)},"salt":"\\\\x${salt}"${withTexts(texts)}`,
+    text: toRowText(columns, digestPayload(texts, salt)),
+  }
+}
+
+/** The JSON text of a prepared row with its leaf, for {@link INSERT_ROWS}. */
+export function sealRecord(record: string, leaf: Leaf): string {
+  return `${record},"leaf":"\\\\x${leaf}"}`
+}
+
+/** The row as JSON text, for the spool: JSON columns are spliced in as they are, never parsed again. */
 export function toRecord(row: AuditRow, writer: string, seq: number): string {
+  return `${open(row, writer, seq)}${withTexts(row)}}`
+}
+
+/** The columns that hold no JSON. */
+function open(row: AuditRow, writer: string, seq: number): string {
   let record = `{"writer":${JSON.stringify(writer)},"seq":${seq}`
   for (const name of PLAIN_COLUMNS) {
     const value = row[name]
     record += value === null ? `,"${name}":null` : `,"${name}":${JSON.stringify(value)}`
   }
-  for (const name of JSON_COLUMNS) record += `,"${name}":${row[name]}`
-  return `${record}}`
+  return record
+}
+
+function withTexts(texts: PayloadTexts): string {
+  let record = ''
+  for (const name of PAYLOAD_COLUMNS) record += `,"${name}":${texts[name]}`
+  return record
+}
+
+/** In a record JSON's null is no value at all. */
+function stored(json: string | null): string | null {
+  const text = json === null ? 'null' : toStoredText(json)
+  return text === 'null' ? null : text
+}
+
+/** JSON has one zero. */
+function positiveZeros({ latency_ms, upstream_ms }: AuditRow) {
+  return { latency_ms: latency_ms + 0, upstream_ms: upstream_ms === null ? null : upstream_ms + 0 }
 }
 
 /** Why a row is not stored as it was made. */
@@ -173,13 +246,14 @@ function spliced(object: string, member: string, json: string): string {
   return `${object.slice(0, -1)},${JSON.stringify(member)}:${json}}`
 }
 
-/** The row moved to another moment, because its own day cannot be stored; its decision says so. */
-export function redated(row: AuditRow, id: string, ms: number): AuditRow {
-  const moved = JSON.stringify({
-    id: row.id,
-    ts: row.ts,
-    why: 'the clock was too far from that of the database',
-  })
+/** The row under another id and moment, because it cannot be stored under its own; its decision says so. */
+export function redated(
+  row: AuditRow,
+  id: string,
+  ms: number,
+  why = 'the clock was too far from that of the database',
+): AuditRow {
+  const moved = JSON.stringify({ id: row.id, ts: row.ts, why })
   return {
     ...row,
     id,
@@ -189,11 +263,15 @@ export function redated(row: AuditRow, id: string, ms: number): AuditRow {
   }
 }
 
-/** A hole in the record, declared: `count` rows of refused calls that could not be kept. */
+/** A hole in the record, declared: `count` rows that could not be kept. */
 export interface Gap {
+  /** `spool_full`, `spool_failed`: there was no room, or no disk, for them; `spool_damaged`: they cannot be read any more. */
+  readonly why: 'spool_full' | 'spool_failed' | 'spool_damaged'
   readonly count: number
   readonly fromMs: number
   readonly toMs: number
+  /** First and last number of rows that had been numbered already. */
+  readonly seqs?: readonly [number, number]
 }
 
 /** The row that declares a {@link Gap}. */
@@ -201,7 +279,13 @@ export function gapRow(id: string, ms: number, gap: Gap): AuditRow {
   const decision = JSON.stringify({
     stage: 'audit',
     outcome: 'gap',
-    gap: { count: gap.count, from: isoTime(gap.fromMs), to: isoTime(gap.toMs), why: 'memory_full' },
+    gap: {
+      count: gap.count,
+      from: isoTime(gap.fromMs),
+      to: isoTime(gap.toMs),
+      why: gap.why,
+      ...(gap.seqs === undefined ? {} : { seqs: gap.seqs }),
+    },
   })
   return {
     ...NO_DETAILS,
@@ -210,7 +294,7 @@ export function gapRow(id: string, ms: number, gap: Gap): AuditRow {
     request_id: id,
     outcome: 'gap',
     status_code: 503,
-    reason: 'memory_full',
+    reason: gap.why,
     latency_ms: 0,
     decision,
     core: decision,

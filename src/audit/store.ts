@@ -1,14 +1,31 @@
-/** Rows -> PostgreSQL. Knows the statement, the days, and what to do about a row that the database refuses. */
+/** Rows -> PostgreSQL. Knows the statement, the days, the chain, and what to do about a row that the database refuses. */
 import type { Pool } from 'pg'
-import type { AuditRow } from './row.ts'
-import { INSERT_ROWS, placeholder, redated, toRecord, withoutPayload } from './row.ts'
+import type { CheckpointLimits, Sealed } from './heads.ts'
+import { ChainHeads } from './heads.ts'
+import type { AuditRow, Prepared } from './row.ts'
+import {
+  INSERT_CHECKPOINTS,
+  INSERT_ROWS,
+  INSERT_ROWS_AND_CHECKPOINTS,
+  placeholder,
+  prepareRow,
+  redated,
+  toRecord,
+  withoutPayload,
+} from './row.ts'
+import type { Checkpoint, Signer } from './signing.ts'
+import { INSERT_KEY } from './signing.ts'
 
 /** A row on its way. The store replaces `row` by a lesser form when the database refuses it. */
 export interface Entry {
   row: AuditRow
+  /** Whose row it is: this process's life as a writer, or one whose rows it has taken over. */
+  readonly writer: string
   readonly seq: number
-  /** JSON text of the row. */
-  record: string
+  /** JSON text of the row as it was made. */
+  readonly record: string
+  /** The row as it is chained and sent; made when its turn comes. */
+  prepared?: Prepared
   form: 'full' | 'without_payload' | 'placeholder'
 }
 
@@ -20,7 +37,7 @@ export interface StoreCounters {
   bisections: number
   /** Rows stored without their payload or as a placeholder. */
   degraded: number
-  /** Rows stored under the database's time because their own day cannot be made. */
+  /** Rows stored under the database's time because their own day cannot be made, or under another id. */
   redated: number
 }
 
@@ -30,20 +47,37 @@ export interface StoreOptions {
   /** Id of this process's life as a writer (UUID). */
   readonly writerId: string
   readonly newId: (ms: number) => string
+  readonly clock: { nowMs(): number }
+  /** Signs checkpoints; null: none are made. */
+  readonly signer?: Signer | null
+  /** Told of every checkpoint that is committed. Must neither throw nor wait. */
+  readonly onCheckpoint?: (checkpoint: Checkpoint) => void
+  readonly checkpoints?: CheckpointLimits
+  /** Told of a row the database refuses, as it was made, before it is stored with less in it. */
+  readonly onRefused?: (entry: Entry, sqlstate: string) => Promise<void>
 }
+
+/** Enough that signing costs nothing, seldom enough that what is not covered yet is the work of seconds. */
+const CHECKPOINT_LIMITS: CheckpointLimits = { rows: 1000, ms: 5000 }
 
 /** The database as the writer sees it. Whatever it throws means "not now": the rows are fine, try again. */
 export interface Store {
   readonly counters: Readonly<StoreCounters>
-  /** Makes an entry; its record is ready to be sent. */
-  entry(row: AuditRow, seq: number): Entry
-  /** Stores all entries; `onStored` is told of each part as soon as it is committed. Safe to repeat. */
+  /** Makes an entry. `writer`: when the row is not this process's own. */
+  entry(row: AuditRow, seq: number, writer?: string): Entry
+  /**
+   * Chains and stores all entries, those of one writer in order of `seq`; `onStored` is told of each part as soon as it is
+   * committed. Safe to repeat, also by another process.
+   */
   store(entries: readonly Entry[], onStored: (entries: readonly Entry[]) => void): Promise<void>
   /** Makes the partitions of `count` days from the day of `fromMs` on. */
   createDays(fromMs: number, count: number): Promise<void>
   ping(): Promise<void>
+  /** Nothing more will be stored. With `checkpoint`, which needs the database, what has none gets one. */
+  close(checkpoint: boolean): Promise<void>
 }
 
+const UNIQUE_VIOLATION = '23505'
 /** SQLSTATE classes that blame the row: data exception, integrity violation, program limit exceeded. */
 const ROW_FAULTS: ReadonlySet<string> = new Set(['22', '23', '54'])
 /** `audit_create_day` will not make that day: out of its range, or a table of that name stands in the way. */
@@ -57,16 +91,56 @@ export function createStore(options: StoreOptions): Store {
 class PostgresStore implements Store {
   readonly counters: StoreCounters = { statements: 0, bisections: 0, degraded: 0, redated: 0 }
   readonly #options: StoreOptions
+  readonly #heads: ChainHeads
+  readonly #timer: NodeJS.Timeout | null
+  #hasPublished = false
+  /** One thing after the other: every row stands on the one before it. */
+  #turn: Promise<void> = Promise.resolve()
 
   constructor(options: StoreOptions) {
     this.#options = options
+    const { signer = null, checkpoints: limits = CHECKPOINT_LIMITS } = options
+    this.#heads = new ChainHeads(options.pool, signer, limits)
+    // What fails here is made up for by the next row or the next time.
+    const checkpoint = (): void => void this.#inTurn(() => this.#storePending(false)).catch(() => undefined)
+    this.#timer = signer === null ? null : setInterval(checkpoint, limits.ms).unref()
   }
 
-  entry(row: AuditRow, seq: number): Entry {
-    return { row, seq, form: 'full', record: toRecord(row, this.#options.writerId, seq) }
+  entry(row: AuditRow, seq: number, writer = this.#options.writerId): Entry {
+    return { row, writer, seq, form: 'full', record: toRecord(row, writer, seq) }
   }
 
-  async store(entries: readonly Entry[], onStored: (entries: readonly Entry[]) => void): Promise<void> {
+  /** Rows are made of JSON by their makers; should one ever not be, the attempt is recorded all the same. */
+  #prepare(entry: Entry): Prepared {
+    const { writer, seq } = entry
+    if (entry.prepared !== undefined) return entry.prepared
+    try {
+      entry.prepared = prepareRow(entry.row, writer, seq)
+    } catch (thrown) {
+      if (entry.form === 'full') this.counters.degraded += 1
+      entry.row = placeholder(entry.row, { why: `the row could not be prepared: ${reasonOf(thrown)}` })
+      entry.form = 'placeholder'
+      entry.prepared = prepareRow(entry.row, writer, seq)
+    }
+    return entry.prepared
+  }
+
+  store(entries: readonly Entry[], onStored: (entries: readonly Entry[]) => void): Promise<void> {
+    return this.#inTurn(() => this.#store(entries, onStored))
+  }
+
+  async close(checkpoint: boolean): Promise<void> {
+    if (this.#timer !== null) clearInterval(this.#timer)
+    if (checkpoint) await this.#inTurn(() => this.#storePending(true))
+  }
+
+  #inTurn(run: () => Promise<void>): Promise<void> {
+    const done = this.#turn.then(run)
+    this.#turn = done.catch(() => undefined)
+    return done
+  }
+
+  async #store(entries: readonly Entry[], onStored: (entries: readonly Entry[]) => void): Promise<void> {
     const refusal = (await this.#insertOrRefusal(entries)) ?? null
     if (refusal === null) {
       onStored(entries)
@@ -76,12 +150,14 @@ class PostgresStore implements Store {
     if (entries.length > 1 || first === undefined) {
       this.counters.bisections += 1
       const middle = entries.length >> 1
-      await this.store(entries.slice(0, middle), onStored)
-      await this.store(entries.slice(middle), onStored)
+      await this.#store(entries.slice(0, middle), onStored)
+      await this.#store(entries.slice(middle), onStored)
       return
     }
+    if (first.form === 'full' && refusal.sqlState !== UNIQUE_VIOLATION)
+      await this.#options.onRefused?.(first, refusal.sqlState)
     this.#degrade(first, refusal)
-    await this.store(entries, onStored)
+    await this.#store(entries, onStored)
   }
 
   async createDays(fromMs: number, count: number): Promise<void> {
@@ -99,9 +175,11 @@ class PostgresStore implements Store {
       await this.#insert(entries)
       return undefined
     } catch (thrown) {
-      if (!isMissingDay(thrown)) return toRefusal(thrown)
+      if (isMissingDay(thrown)) await this.#makeDays(entries)
+      // Some are stored already, by a statement of which no answer came, perhaps another process's: look again.
+      else if (sqlState(thrown) === UNIQUE_VIOLATION) this.#heads.forget(entries)
+      else return toRefusal(thrown)
     }
-    await this.#makeDays(entries)
     try {
       await this.#insert(entries)
       return undefined
@@ -111,9 +189,47 @@ class PostgresStore implements Store {
   }
 
   async #insert(entries: readonly Entry[]): Promise<void> {
+    const sealed = await this.#heads.seal(entries, this.#options.clock.nowMs(), (entry) =>
+      this.#prepare(entry),
+    )
+    if (sealed.fresh.length > 0) await this.#send(sealed)
+    this.#keep(sealed)
+  }
+
+  async #send({ records, checkpoints }: Sealed<Entry>): Promise<void> {
+    const rows = `[${records.join(',')}]`
+    if (checkpoints.length > 0) await this.#publishKey()
     this.counters.statements += 1
-    const records = `[${entries.map((entry) => entry.record).join(',')}]`
-    await this.#options.pool.query({ name: 'audit_insert', text: INSERT_ROWS, values: [records] })
+    if (checkpoints.length === 0) {
+      await this.#options.pool.query({ name: 'audit_insert', text: INSERT_ROWS, values: [rows] })
+      return
+    }
+    await this.#options.pool.query({
+      name: 'audit_insert_checkpoints',
+      text: INSERT_ROWS_AND_CHECKPOINTS,
+      values: [rows, toCheckpointRecords(checkpoints)],
+    })
+  }
+
+  #keep(sealed: Pick<Sealed<Entry>, 'heads' | 'inside' | 'checkpoints'>): void {
+    this.#heads.keep(sealed)
+    for (const checkpoint of sealed.checkpoints) this.#options.onCheckpoint?.(checkpoint)
+  }
+
+  async #storePending(all: boolean): Promise<void> {
+    const checkpoints = this.#heads.pending(this.#options.clock.nowMs(), all)
+    if (checkpoints.length === 0) return
+    await this.#publishKey()
+    await this.#options.pool.query(INSERT_CHECKPOINTS, [toCheckpointRecords(checkpoints)])
+    this.#keep({ heads: new Map(), inside: new Set(), checkpoints })
+  }
+
+  /** Whoever verifies later, after the key has been replaced, finds its public half here. */
+  async #publishKey(): Promise<void> {
+    const { signer = null } = this.#options
+    if (this.#hasPublished || signer === null) return
+    await this.#options.pool.query(INSERT_KEY, [signer.keyId, signer.publicKey])
+    this.#hasPublished = true
   }
 
   async #makeDays(entries: readonly Entry[]): Promise<void> {
@@ -143,6 +259,10 @@ class PostgresStore implements Store {
   /** Throws the refusal itself when there is nothing left to take away: then it is not about this row. */
   #degrade(entry: Entry, refusal: Refusal): void {
     const degradation = { why: 'refused by the database', sqlstate: refusal.sqlState }
+    if (refusal.sqlState === UNIQUE_VIOLATION) {
+      this.#reidentify(entry)
+      return
+    }
     if (entry.form === 'placeholder') throw refusal.thrown
     if (entry.form === 'full') this.counters.degraded += 1
     if (entry.form === 'full') {
@@ -152,11 +272,24 @@ class PostgresStore implements Store {
     }
   }
 
+  /** Another row has its id and its moment. */
+  #reidentify(entry: Entry): void {
+    const ms = Date.parse(entry.row.ts)
+    this.counters.redated += 1
+    this.#replace(entry, redated(entry.row, this.#options.newId(ms), ms, 'its id was taken'), entry.form)
+  }
+
   #replace(entry: Entry, row: AuditRow, form: Entry['form']): void {
     entry.row = row
     entry.form = form
-    entry.record = toRecord(row, this.#options.writerId, entry.seq)
+    delete entry.prepared
   }
+}
+
+function toCheckpointRecords(checkpoints: readonly Checkpoint[]): string {
+  return JSON.stringify(
+    checkpoints.map(({ leaf, keyId, ...rest }) => ({ ...rest, leaf: `\\x${leaf}`, key_id: keyId })),
+  )
 }
 
 interface Refusal {

@@ -3,9 +3,11 @@ import { resolve } from 'node:path'
 import type { Argv } from 'yargs'
 import type { OldDay, RetiredDay } from '../audit/retention.ts'
 import { mayRetire, oldDays, retireDays } from '../audit/retention.ts'
+import { createRetirementRecord } from '../audit/retirement.ts'
+import { loadSigner } from '../audit-trust.ts'
 import { toDatabaseUsageError } from '../db/usage-error.ts'
 import { UsageError } from '../errors.ts'
-import { asOwner, recordRetirement } from '../retention.ts'
+import { asOwner } from '../retention.ts'
 import { confirm } from './confirm.ts'
 import type { CommandArgs, CommandGroup, DatabaseContext } from './context.ts'
 import { withDatabase } from './context.ts'
@@ -67,6 +69,7 @@ async function pruneWith(args: PruneArgs, context: DatabaseContext, streams?: St
       archiveFolder === null ? 'without an archive' : `after an archive is written to ${archiveFolder}`
     await confirm(`Remove these days for good, ${where}? [y/N] `, streams)
   }
+  const recordRetirement = createRetirementRecord(await loadSigner(config, context.home), Date.now)
   const gone = await out.progress('removing old days', (progress) =>
     asked(owner, (client) =>
       retireDays({

@@ -2,7 +2,6 @@
 import type { StoredRow } from '../audit/query.ts'
 import { findRows } from '../audit/query.ts'
 import { UsageError } from '../errors.ts'
-import type { DatabaseContext } from './context.ts'
 
 /** `<id>` of a command. */
 export const ID_ARGUMENT = {
@@ -12,7 +11,7 @@ export const ID_ARGUMENT = {
 } as const
 
 /** The one row that is meant by (the beginning of) an id. Throws UsageError when there is none, or several. */
-export async function findRow(db: DatabaseContext['pools']['general'], id: string): Promise<StoredRow> {
+export async function findRow(db: Parameters<typeof findRows>[0], id: string): Promise<StoredRow> {
   const rows = await findRows(db, id)
   if (rows === null) {
     throw new UsageError(

@@ -1,10 +1,12 @@
 /** `gateway audit ..`: who did what, and why it was allowed or not. */
+import { auditErase } from './audit-erase.ts'
 import { auditExplain } from './audit-explain.ts'
 import { auditExport } from './audit-export.ts'
 import { auditPrune } from './audit-prune.ts'
 import { auditShow } from './audit-show.ts'
 import { auditStats } from './audit-stats.ts'
 import { auditTail } from './audit-tail.ts'
+import { auditVerify } from './audit-verify.ts'
 import type { CommandGroup } from './context.ts'
 
 /** In the order of the help. */
@@ -14,6 +16,8 @@ const COMMANDS: readonly CommandGroup[] = [
   auditExplain,
   auditStats,
   auditExport,
+  auditVerify,
+  auditErase,
   auditPrune,
 ]
 

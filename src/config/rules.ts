@@ -1,7 +1,9 @@
 /** Checks that need more than one setting, or more than the schema can say. */
+import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { UsageError } from '../errors.ts'
 import { parseSecret } from '../secret.ts'
+import { parsePublicKey } from '../signing-key.ts'
 import type { SettingPath } from './document.ts'
 import { isLoopback, isWildcard, parseListen } from './listen.ts'
 import { pathText } from './problems.ts'
@@ -28,6 +30,8 @@ const RULES: readonly {
   { needs: ['trusted_proxies'], check: checkProxies },
   { needs: ['upstreams'], check: checkUpstreams },
   { needs: ['tls'], check: checkTls },
+  { needs: ['audit'], check: checkAudit },
+  { needs: ['policy_keys'], check: checkPolicyKeys },
 ]
 
 /** Calls `complain` for every rule that is broken. */
@@ -91,6 +95,23 @@ function checkDatabase(subject: Subject, complain: Complain): void {
   }
 }
 
+function checkAudit(subject: Subject, complain: Complain): void {
+  const { signing_key: key } = subject.tree.audit
+  if (key === null) return
+  refuseLiteral(subject, ['audit', 'signing_key'], key, complain)
+  if (isEd25519(key)) return
+  const hint = 'Make one with: openssl genpkey -algorithm ed25519 -out FILE'
+  complain(['audit', 'signing_key'], 'value', 'is no Ed25519 private key in PEM form', hint)
+}
+
+function isEd25519(pem: string): boolean {
+  try {
+    return createPrivateKey(pem).asymmetricKeyType === 'ed25519'
+  } catch {
+    return false
+  }
+}
+
 function checkSecret(secret: string, complain: Complain): void {
   try {
     parseSecret(secret)
@@ -101,7 +122,12 @@ function checkSecret(secret: string, complain: Complain): void {
 }
 
 /** A secret that stands in the file itself ends up in backups, in git and in support tickets. */
-function refuseLiteral(subject: Subject, path: SettingPath, value: string | null, complain: Complain): void {
+function refuseLiteral(
+  subject: Pick<Subject, 'origins' | 'templates'>,
+  path: SettingPath,
+  value: string | null,
+  complain: Complain,
+): void {
   const text = pathText(path)
   const isFromFile = /:\d+:\d+$/.test(subject.origins.get(text) ?? '')
   if (value === null || !isFromFile || subject.templates.has(text)) return
@@ -152,8 +178,42 @@ const RESERVED_HEADERS = new Set([
 const SECRET_HEADER =
   /^(authorization|proxy-authorization|cookie)$|token|secret|password|api[-_]?key|credential/
 
+/** Names of variables of a stdio server that hold its credentials. */
+const SECRET_VARIABLE = /TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|PRIVATE_KEY/i
+const STDIO_ONLY = ['env', 'cwd', 'sessions', 'max_children', 'session_idle_ms', 'start_timeout_ms']
+const HTTP_ONLY = ['headers', 'connect_timeout_ms']
+
+/** An upstream is at a url or started by a command, and has the settings of one kind. */
+function checkTransport({ tree, templates, origins }: Subject, name: string, complain: Complain): void {
+  const path = ['upstreams', name]
+  const { url, command, env } = tree.upstreams[name] as SettingsTree['upstreams'][string]
+  if (url === null && command === null) {
+    const hint = 'Give the url of an HTTP server, or the command that starts a stdio server'
+    complain([...path, 'url'], 'key', 'is missing', hint)
+  }
+  if (url !== null && command !== null)
+    complain(
+      [...path, 'command'],
+      'key',
+      `given together with ${pathText([...path, 'url'])}`,
+      'Keep one of them',
+    )
+  if (command?.[0] === '') complain([...path, 'command', 0], 'value', 'names no program', null)
+  const isSet = (text: string): boolean =>
+    [...origins.keys()].some((set) => set === text || set.startsWith(`${text}.`))
+  for (const key of command === null ? STDIO_ONLY : HTTP_ONLY) {
+    const kind = command === null ? 'servers started by a command' : 'servers at a url'
+    if (isSet(pathText([...path, key]))) complain([...path, key], 'key', `only for ${kind}`, 'Remove it')
+  }
+  for (const [variable, value] of Object.entries(env)) {
+    const at = [...path, 'env', variable]
+    if (SECRET_VARIABLE.test(variable)) refuseLiteral({ origins, templates }, at, value, complain)
+  }
+}
+
 function checkUpstreams(subject: Subject, complain: Complain): void {
   for (const [name, upstream] of Object.entries(subject.tree.upstreams)) {
+    checkTransport(subject, name, complain)
     const seen = new Set<string>()
     for (const [written, value] of Object.entries(upstream.headers)) {
       const path = ['upstreams', name, 'headers', written]
@@ -178,6 +238,24 @@ function checkTls({ tree }: Subject, complain: Complain): void {
     } catch (cause) {
       const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown reason'
       complain(['tls', name], 'value', `cannot read ${tree.tls[name]} (${code})`, null)
+    }
+  }
+}
+
+function checkPolicyKeys({ tree }: Subject, complain: Complain): void {
+  for (const [at, file] of tree.policy_keys.entries()) {
+    try {
+      parsePublicKey(readFileSync(file, 'utf8'))
+    } catch (cause) {
+      const code = cause instanceof Error && 'code' in cause ? String(cause.code) : null
+      const reason = cause instanceof Error ? cause.message : String(cause)
+      const message = code === null ? `cannot use ${file}: ${reason}` : `cannot read ${file} (${code})`
+      complain(
+        ['policy_keys', at],
+        'value',
+        message,
+        'Name the PEM file with the public key of whoever signs',
+      )
     }
   }
 }

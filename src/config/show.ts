@@ -26,7 +26,9 @@ export function listSettings({ tree, origins, templates }: LoadedConfig): ShownS
     const setting = pathText(path)
     shown.push({
       setting,
-      value: toShown(value, path, templates.get(setting)),
+      value: Array.isArray(value)
+        ? value.map((item, at) => toShown(item, path, templates.get(`${setting}[${at}]`)))
+        : toShown(value, path, templates.get(setting)),
       // A secret that was read from a file comes from where the file was named.
       origin: origins.get(setting) ?? origins.get(`${setting}_file`) ?? 'default',
     })
@@ -36,12 +38,23 @@ export function listSettings({ tree, origins, templates }: LoadedConfig): ShownS
 }
 
 function toShown(value: unknown, path: readonly string[], template: string | undefined): unknown {
+  if (Array.isArray(value)) return value.map((item, at) => maskItem(item, [...path, at]))
   if (typeof value !== 'string') return value
   const isSecret = nodeAt(path)?.['x-secret'] === true
   if (isSecret) return template ?? (path[0] === 'database' ? maskUrl(value) : MASK)
   if (path[0] !== 'upstreams') return value
   // Not declared a secret, yet it may hold one: filled from outside, or after the question mark of a URL.
   return template ?? (path.at(-1) === 'url' ? value.replace(/\?.*/s, `?${MASK}`) : value)
+}
+
+/** Of a list only members that are declared secret are masked. */
+function maskItem(item: unknown, path: readonly (string | number)[]): unknown {
+  if (typeof item !== 'object' || item === null) return item
+  const members = Object.entries(item).map(([name, value]) => {
+    const isSecret = nodeAt([...path, name])?.['x-secret'] === true
+    return [name, isSecret ? MASK : value]
+  })
+  return Object.fromEntries(members)
 }
 
 function maskUrl(text: string): string {

@@ -12,17 +12,23 @@ export interface Config {
   readonly tls: { readonly certFile: string; readonly keyFile: string } | null
   /** `listen` null: no admin listener. */
   readonly admin: { readonly listen: Listen | null; readonly allowedHosts: readonly string[] }
-  /** Absolute path of the policies folder. */
+  /** Absolute path of the policies folder or bundle, or {@link PUBLISHED_POLICIES}. */
   readonly policies: string
+  /** Absolute paths of PEM files; empty = signatures are not asked for. */
+  readonly policyKeys: readonly string[]
   readonly database: DatabaseConfig
   /** The one secret of a fleet; null only with the embedded database, which keeps one of its own. */
   readonly secret: string | null
   readonly auth: AuthConfig
   readonly upstreams: Readonly<Record<string, UpstreamConfig>>
+  readonly federation: FederationConfig
   readonly limits: LimitsConfig
   readonly audit: AuditConfig
   readonly log: { readonly level: LogLevel }
 }
+
+/** `policies` that are taken from the database. */
+export const PUBLISHED_POLICIES = 'postgres:'
 
 /** An address to bind: numeric or named host and a port; port 0 = any free one. */
 export interface Listen {
@@ -53,7 +59,10 @@ export interface AuthConfig {
 }
 
 export interface UpstreamConfig {
-  readonly url: string
+  /** null = a stdio server. */
+  readonly url: string | null
+  /** null = an HTTP server. */
+  readonly stdio: StdioConfig | null
   /** Sent with every request; values may be secrets. Names in lower case. */
   readonly headers: Readonly<Record<string, string>>
   readonly labels: Readonly<Record<string, string>>
@@ -75,6 +84,22 @@ export interface UpstreamConfig {
   readonly maxInputBytes: number | null
 }
 
+/** How a stdio server is started and shared. */
+export interface StdioConfig {
+  /** Program and arguments; not empty. May hold secrets. */
+  readonly command: readonly string[]
+  /** Its whole environment: what every process needs, and what is configured. May hold secrets. */
+  readonly env: Readonly<Record<string, string>>
+  /** Values that were configured for it. */
+  readonly secrets: readonly string[]
+  /** Absolute path of its working folder. */
+  readonly cwd: string
+  readonly sessions: 'per_session' | 'shared'
+  readonly maxChildren: number
+  readonly sessionIdleMs: number
+  readonly startTimeoutMs: number
+}
+
 export interface ToolConfig {
   /** null = as for the upstream. */
   readonly timeoutMs: number | null
@@ -84,6 +109,12 @@ export interface ToolConfig {
   readonly auditPayload: AuditPayload | null
 }
 
+/** The merged mount `/mcp`. */
+export interface FederationConfig {
+  readonly enabled: boolean
+  readonly partTimeoutMs: number
+}
+
 export interface LimitsConfig {
   readonly maxBodyBytes: number
   readonly maxInputBytes: number
@@ -91,7 +122,7 @@ export interface LimitsConfig {
   /** Of one principal; null = no bound. */
   readonly principalMaxInFlight: number | null
   readonly principalMaxDenialsPerMinute: number | null
-  /** null = nothing is refused for want of time. */
+  /** Longest wait for a turn; null = nothing is refused for want of time. */
   readonly maxDelayMs: number | null
   readonly maxStreamS: number
   readonly drainMs: number
@@ -103,8 +134,11 @@ export interface LimitsConfig {
 
 export interface AuditConfig {
   readonly enabled: boolean
-  readonly mode: 'blocking'
-  readonly onFailure: 'deny'
+  readonly mode: 'batch' | 'durable' | 'blocking'
+  readonly onFailure: 'deny' | 'gap'
+  /** Absolute path; null = the usual place. */
+  readonly spoolDir: string | null
+  readonly spoolMaxBytes: number
   readonly redactKeys: readonly string[]
   readonly payload: AuditPayload
   readonly traceEncoding: 'readable' | 'compact'
@@ -112,9 +146,19 @@ export interface AuditConfig {
   readonly retentionDays: number | null
   /** Absolute path; null = days are removed without an archive. */
   readonly archiveDir: string | null
+  /** Ed25519 private key, PEM; null = the embedded database's own, or none. */
+  readonly signingKey: string | null
+  /** Where checkpoints go besides the database. */
+  readonly anchors: readonly AnchorConfig[]
 }
 
 /** How much a row keeps of what was sent. */
 export type AuditPayload = 'full' | 'request' | 'metadata'
+
+/** One place for checkpoints; `file` is absolute, `url` may hold a secret. */
+export type AnchorConfig =
+  | { readonly kind: 'file'; readonly file: string }
+  | { readonly kind: 'log' }
+  | { readonly kind: 'url'; readonly url: string }
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'

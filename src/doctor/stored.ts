@@ -40,6 +40,7 @@ export async function checkAudit(db: Db, config: Config): Promise<Finding> {
     const fix = 'See the log of the gateway: it makes them every hour'
     troubles.push({ state: 'warn', text: 'no tables for the days to come', fix })
   }
+  if (config.database.url !== null && config.audit.signingKey === null) troubles.push(NOT_SIGNED)
   return toFinding({
     check: 'audit',
     title: 'audit',
@@ -67,6 +68,12 @@ function overdueDays(days: readonly string[], today: string, keepDays: number | 
   const text = `${countText(overdue.length, 'day')} older than audit.retention_days`
   const fix = 'gateway audit prune, with the role that owns the tables as database.migrate_url'
   return [{ state: 'warn', text, fix }]
+}
+
+const NOT_SIGNED: Trouble = {
+  state: 'warn',
+  text: 'not signed: its owner could rewrite it unseen',
+  fix: 'openssl genpkey -algorithm ed25519 -out audit-key.pem, then audit.signing_key_file: audit-key.pem',
 }
 
 /** How many days after today have a table, without a gap. */

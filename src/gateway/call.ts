@@ -6,14 +6,16 @@
  * and leaves exactly one audit row, whatever happened. The words used here are explained at the head of `types.ts`.
  * The spine imports no room: `main.ts` hands them in as {@link Rooms}.
  */
-import type { Stage } from '../errors.ts'
-import { ENDINGS, GatewayError, toGatewayError } from '../errors.ts'
+import type { GatewayError } from '../errors.ts'
+import { ENDINGS, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
+import type { FederationSettings } from './federation/federation.ts'
 import type { KillSwitches } from './killed.ts'
 import { openCall } from './open-call.ts'
-import { createSeats } from './seats.ts'
 import { createStages } from './stages.ts'
-import { createOpenStreams, isLongLived } from './streams.ts'
+import { isLongLived } from './streams.ts'
+import { createTimed } from './timed.ts'
+import type { Turn, Turns } from './turns.ts'
 import type {
   Admission,
   AuditEvent,
@@ -49,6 +51,7 @@ export interface AnswerSink {
 
 /** What each room must offer the spine. Every function may throw a GatewayError; anything else thrown is a fault. */
 export interface Rooms {
+  readonly turns: Pick<Turns, 'take'>
   readonly http: {
     /** The client's address after trusted proxies, canonical text. Never throws. */
     clientIp(head: RequestHead): string
@@ -93,6 +96,10 @@ export interface Rooms {
   readonly upstreams: {
     /** null when no upstream of that name is configured. */
     facts(mount: string): ServerFacts | null
+    /** All that are configured, by name. */
+    all(): readonly ServerFacts[]
+    /** false while it is known to be down. */
+    isUp(name: string): boolean
     /**
      * The tool's catalogue entry, or that of a tool which only this client has been shown; null when unknown even after one
      * shared refresh; `upstream_failed` when unreadable.
@@ -124,12 +131,8 @@ export interface Rooms {
   observe(event: AuditEvent): void
 }
 
-export interface SpineLimits {
-  readonly maxInFlight: number
-}
-
 export interface Spine {
-  /** Everything that `/mcp/<upstream>` does with one exchange. Never rejects. */
+  /** Everything that `/mcp/<upstream>`, or `/mcp`, does with one exchange. Never rejects. */
   attempt(exchange: Exchange): Promise<void>
   /**
    * Ends open streams that would not be allowed any more. Call it after a change of keys, policy or kill switches, and
@@ -140,15 +143,15 @@ export interface Spine {
   endStreams(): void
 }
 
-export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
-  const streams = createOpenStreams(rooms)
-  const stages = createStages(rooms, streams)
-  const seats = createSeats()
+/** `merged` null: there is no merged mount. */
+export function createSpine(rooms: Rooms, merged: FederationSettings | null): Spine {
+  const stages = createStages(rooms, merged)
+  const timed = createTimed(rooms.clock)
 
   return {
     attempt: (exchange) => attempt(exchange, null),
-    recheckStreams: streams.recheck,
-    endStreams: streams.endAll,
+    recheckStreams: stages.recheckStreams,
+    endStreams: stages.endStreams,
   }
 
   /** `requestId` of the exchange whose batch this is an element of, else null. */
@@ -158,9 +161,11 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
     let others: Promise<unknown> | null = null
     let ending: Ending | null = null
     let reply: Reply | null = null
-    const seat = seats.take()
+    const seat = createSeat()
+    let turn: Turn | null = null
     try {
-      if (seats.taken() > limits.maxInFlight) throw new GatewayError('overloaded')
+      turn = await waitForTurn(rooms, call)
+      seat.hold(turn.leave)
       const admission = await timed(call, 'admit', () => stages.admit(call))
       call.principal = await timed(call, 'auth', () => stages.authenticate(call, admission, arrived))
       seat.hold(await timed(call, 'rate', () => rooms.rate.enter(principalKey(call.principal as Principal))))
@@ -178,12 +183,13 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
       ending = answered(call, answer, rooms.clock.monotonicMs())
     } catch (thrown) {
       const error = toGatewayError(thrown)
-      noteDenial(call, error)
+      noteDenial(rooms.rate, call, error)
       reply = rooms.http.replyRefusal(call, error)
       ending = refused(call, error, reply, rooms.clock.monotonicMs())
     } finally {
       seat.leave()
-      await Promise.all([close(exchange, call, ending as Ending, reply as Reply), others])
+      const event = { call, ending: ending as Ending }
+      await Promise.all([close(exchange, event, reply as Reply, turn), others])
     }
   }
 
@@ -195,39 +201,57 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
     return all
   }
 
-  /** Denials count against their principal, but not those that say that it has had too many. */
-  function noteDenial(call: Call, error: GatewayError): void {
-    const { status } = ENDINGS[error.kind]
-    if (call.principal === null || call.message === null || (status !== 403 && status !== 429)) return
-    rooms.rate.recordDenial(principalKey(call.principal))
-  }
-
-  async function timed<T>(call: Call, stage: Stage, run: () => T | Promise<T>): Promise<T> {
-    const from = rooms.clock.monotonicMs()
-    call.stage = stage
-    try {
-      return await run()
-    } finally {
-      call.timingsUs[stage] = Math.round((rooms.clock.monotonicMs() - from) * 1000)
-    }
-  }
-
   /** The one place where an attempt is recorded and answered. The answer waits for the record. */
-  async function close(exchange: Exchange, call: Call, ending: Ending, reply: Reply): Promise<void> {
+  async function close(
+    exchange: Exchange,
+    event: AuditEvent,
+    reply: Reply,
+    turn: Turn | null,
+  ): Promise<void> {
+    const { call, ending } = event
     let last = reply
-    const event: AuditEvent = { call, ending }
     try {
       // Throttled addresses get one row for the whole window (see `Rooms.auth`), not one for each attempt.
       if (ending.kind !== 'address_throttled') await rooms.audit.end(event)
     } catch (thrown) {
       last = rooms.http.replyRefusal(call, toGatewayError(thrown))
     }
+    turn?.done()
     rooms.observe(event)
     await exchange.finish(last)
   }
 }
 
+async function waitForTurn(rooms: Rooms, call: Call): Promise<Turn> {
+  try {
+    return await rooms.turns.take()
+  } catch (error) {
+    call.clientIp = rooms.http.clientIp(call.head)
+    throw error
+  } finally {
+    call.timingsUs.queue = Math.round((rooms.clock.monotonicMs() - call.startedAt) * 1000)
+  }
+}
+
+/** Denials count against their principal, but not those that say that it has had too many. */
+function noteDenial(rate: Rooms['rate'], call: Call, error: GatewayError): void {
+  const { status } = ENDINGS[error.kind]
+  if (call.principal === null || call.message === null || (status !== 403 && status !== 429)) return
+  rate.recordDenial(principalKey(call.principal))
+}
+
 /** Names of principals are unique within their tenant only. */
 function principalKey({ tenant, id }: Principal): string {
   return JSON.stringify([tenant, id])
+}
+
+/** The counts on which a call in flight stands; `leave` takes it off all of them, once. */
+function createSeat(): { hold(release: () => void): void; leave(): void } {
+  const held: (() => void)[] = []
+  return {
+    hold: (release) => void held.push(release),
+    leave: () => {
+      for (const release of held.splice(0)) release()
+    },
+  }
 }

@@ -29,6 +29,8 @@ export function openCall(
     rateFields: {},
     listed: null,
     upstream: null,
+    merged: null,
+    parts: null,
     hint: null,
     timingsUs: {},
   }

@@ -5,7 +5,8 @@ import type { Rooms } from './call.ts'
 import { normalisedUri, target } from './targets.ts'
 import type { Call, Message, Target, UpstreamAnswer } from './types.ts'
 
-const MAX_SUBSCRIPTIONS = 1000
+/** Of one `subscriptions/listen`. */
+export const MAX_SUBSCRIPTIONS = 1000
 
 /** Of which resources a call wants to hear, and how they stand in its message. */
 interface Wanted {

@@ -16,7 +16,7 @@ import { MessageRefusal } from './message-refusal.ts'
 import { MESSAGE_WATCH, META_CLIENT } from './protocol.ts'
 import type { SessionBinder } from './session.ts'
 import type { TaskBinder } from './task.ts'
-import { withOwnTasks } from './task.ts'
+import { ownTask, withOwnTasks } from './task.ts'
 
 /** What reading needs besides the exchange. */
 export interface ReadOptions {
@@ -35,7 +35,7 @@ export async function readMessage(
   const owner = { principalId: principal.id, tenant: principal.tenant, mount: head.mount }
   const sessionOf: SessionReader = (revision, idText) =>
     readSession(head, owner, revision, options.sessions, idText)
-  const ownTask = (presented: string) => options.tasks.unwrap(owner, presented)
+  const taskOf = (presented: string, isRouted: boolean) => ownTask(options.tasks, owner, presented, isRouted)
   if (head.httpMethod === 'GET' || head.httpMethod === 'DELETE')
     return { message: readBodiless(head, sessionOf), exchange, others: [] }
   if (head.httpMethod !== 'POST') {
@@ -45,7 +45,7 @@ export async function readMessage(
   requireAccept(head, ['application/json', 'text/event-stream'])
   const body = await exchange.readBody(options.maxBodyBytes)
   const { text, root } = scanBody(body)
-  const readOne = (one: string, bytes: Buffer): Message => messageOf(head, one, bytes, { sessionOf, ownTask })
+  const readOne = (one: string, bytes: Buffer): Message => messageOf(head, one, bytes, { sessionOf, taskOf })
   if (root !== 'array') return { message: readOne(text, body), exchange, others: [] }
   return readBatch(exchange, text, (bytes) => readOne(scanBody(bytes).text, bytes))
 }
@@ -102,21 +102,21 @@ function badBatch(message: string): MessageRefusal {
 interface Belongings {
   readonly sessionOf: SessionReader
   /** The upstream's own id of a task; null when it is not the caller's. */
-  ownTask(presented: string): string | null
+  taskOf(presented: string, isRouted: boolean): string | null
 }
 
 function messageOf(
   head: RequestHead,
   text: string,
   body: Buffer,
-  { sessionOf, ownTask }: Belongings,
+  { sessionOf, taskOf }: Belongings,
 ): Message {
   const read = envelopeOf(text)
   const { envelope } = read
   const revision = revisionOf(head, envelope)
   requireReadableNames(envelope)
   const session = sessionOf(revision, envelope.idText)
-  const edited = withOwnTasks(text, envelope, ownTask)
+  const edited = withOwnTasks(text, envelope, taskOf)
   // From here on the message is the one that goes up.
   const sent = edited === null ? read : envelopeOf(edited)
   const { kind, method, idText, params } = sent.envelope

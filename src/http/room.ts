@@ -1,5 +1,5 @@
 /** The door of the HTTP room for the spine: what `admit` and `read` need, and how outcomes become replies. */
-import { GatewayError } from '../errors.ts'
+import type { GatewayError } from '../errors.ts'
 import type { Rooms } from '../gateway/call.ts'
 import type { Call, Principal, ReplyHead, RequestHead } from '../gateway/types.ts'
 import { createClientAddress } from './address.ts'
@@ -23,18 +23,11 @@ export interface HttpRoomOptions {
   /** How a request is told that it was refused: by the status, or (`in_band`) with status 200 and the error alone. */
   readonly denyAs: 'http' | 'in_band'
   readonly maxBodyBytes: number
-  /** Whether the request with this head is let in now, asked once for each before anything else; absent = always. */
-  readonly admits?: (head: RequestHead) => boolean
   /** Secret of at least 32 bytes that binds session ids; the same on every replica. */
   readonly sessionKey: Uint8Array
   /** The same for task ids. */
   readonly taskKey: Uint8Array
 }
-
-/** One for all: refusing is what there is least time for, and the stack of each would tell nothing. */
-const OVERLOADED = new GatewayError('overloaded', {
-  detail: 'more is being asked than can be answered in time',
-})
 
 /** {@link Rooms}.http, and what the front door needs besides. */
 export type HttpRoom = Rooms['http'] & {
@@ -62,10 +55,7 @@ export function createHttpRoom(options: HttpRoomOptions): HttpRoom {
     headers: { ...reply.headers, ...crossOriginFields(head, admission.isAllowedOrigin) },
   })
   return {
-    admit(head) {
-      if (options.admits?.(head) === false) throw OVERLOADED
-      return admitHead(head, admission)
-    },
+    admit: (head) => admitHead(head, admission),
     read: (exchange, principal) => readMessage(exchange, principal, reading),
     hint: readHint,
     openHead: (call, head) => readable(call, openHead(call, head, sessions)),

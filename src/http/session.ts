@@ -7,17 +7,18 @@ import { createBinder } from './binding.ts'
 
 /** Binds and checks session ids. */
 export interface SessionBinder {
-  /** The id to hand to the client. Throws `upstream_failed` when the upstream's id is not 1..512 visible ASCII characters. */
+  /** The id to hand to the client. Throws `upstream_failed` when the upstream's id is not 1..4096 visible ASCII characters. */
   wrap(owner: Owner, upstreamId: string): string
   /** The session of an id that a client presented; null when it is forged, unknown or someone else's. */
   unwrap(owner: Owner, presented: string): Session | null
 }
 
-const MAX_UPSTREAM_ID = 512
+/** That of the merged mount holds what the client said in its `initialize`. */
+const MAX_UPSTREAM_ID = 4096
 
 /** Makes a binder from a secret key of at least 32 bytes. */
 export function createSessionBinder(key: Uint8Array): SessionBinder {
-  const binder = createBinder('gws1', key, 700)
+  const binder = createBinder('gws1', key, 5462)
   return {
     wrap(owner, upstreamId) {
       if (!isVisibleAscii(upstreamId)) {

@@ -4,6 +4,7 @@
  * upstream's own: every place in a message that names a task is changed on the text.
  */
 import { GatewayError } from '../errors.ts'
+import { MERGED, namePrefix, splitName } from '../gateway/federation/names.ts'
 import { isWellFormed } from '../json/scan.ts'
 import type { SpanEdit } from '../json/span.ts'
 import { findValue, replaceSpans } from '../json/span.ts'
@@ -39,20 +40,38 @@ export function createTaskBinder(key: Uint8Array): TaskBinder {
 }
 
 /**
- * The message with the upstream's own task ids; null when it names no task.
+ * The upstream's own id of a task that a message names; null when it is not the caller's. On the merged mount the bound id
+ * stands behind the upstream's name, which stays where the call is given to an upstream by it (`isRouted`).
+ */
+export function ownTask(
+  tasks: TaskBinder,
+  owner: Owner,
+  presented: string,
+  isRouted: boolean,
+): string | null {
+  if (owner.mount !== MERGED) return tasks.unwrap(owner, presented)
+  const owned = splitName(presented)
+  if (owned === null) return null
+  const upstreamId = tasks.unwrap({ ...owner, mount: owned.upstream }, owned.bare)
+  return upstreamId === null || !isRouted ? upstreamId : `${namePrefix(owned.upstream)}${upstreamId}`
+}
+
+/**
+ * The message with the upstream's own task ids; null when it names no task. `own` is told whether the id is the one that the
+ * message is for.
  * @throws MessageRefusal `invalid_params` when a task is not the caller's
  */
 export function withOwnTasks(
   text: string,
   envelope: Envelope,
-  own: (id: string) => string | null,
+  own: (id: string, isRouted: boolean) => string | null,
 ): string | null {
   const edits: SpanEdit[] = []
   for (const path of taskPaths(envelope)) {
     const span = findValue(text, path)
     if (span === null) continue
     const presented: unknown = JSON.parse(text.slice(span.start, span.end))
-    const upstreamId = typeof presented === 'string' ? own(presented) : null
+    const upstreamId = typeof presented === 'string' ? own(presented, path[1] === 'taskId') : null
     if (upstreamId === null) throw notFound(envelope)
     edits.push({ span, text: JSON.stringify(upstreamId) })
   }

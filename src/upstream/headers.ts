@@ -4,6 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { UsageError } from '../errors.ts'
+import { nameHeader } from '../gateway/federation/names.ts'
 import type { Message, RequestHead } from '../gateway/types.ts'
 
 /** Names that the gateway sets itself, or that belong to the connection: not for configuration. */
@@ -72,7 +73,8 @@ export function requestHeaders(head: RequestHead, message: Message, own: OwnHead
     headers['accept'] = 'application/json, text/event-stream'
     headers['content-type'] = 'application/json'
   }
-  if (message.session !== null) headers['mcp-session-id'] = message.session.upstreamId
+  const session = message.session?.upstreamId ?? null
+  if (session !== null) headers['mcp-session-id'] = session
   copy(head, headers, ['mcp-protocol-version', ...TRACE])
   if (message.kind === 'stream') copy(head, headers, ['last-event-id'])
   if (message.era === 'modern') {
@@ -91,12 +93,6 @@ function copy(head: RequestHead, into: Record<string, string>, names: readonly s
     const value = head.headers[name]
     if (typeof value === 'string') into[name] = value
   }
-}
-
-/** A name as a header carries it: in base64 when it would not survive (2026-07-28 `basic/transports/streamable-http`). */
-function nameHeader(name: string): string {
-  const isPlain = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(name) && !name.startsWith('=?')
-  return isPlain ? name : `=?base64?${Buffer.from(name, 'utf8').toString('base64')}?=`
 }
 
 const MAX_SESSION_ID = 1024

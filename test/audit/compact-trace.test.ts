@@ -209,7 +209,12 @@ describe('a compact trace', function () {
     expect(size(compact)).to.be.lessThan(size(readable) / 2)
     for (const { decision } of [readable, compact])
       expect(matchesSchema(JSON.parse(decision)), JSON.stringify(matchesSchema.errors)).to.equal(true)
-    const store = createStore({ pool: database.pool, writerId: newId(NOW_MS), newId })
+    const store = createStore({
+      pool: database.pool,
+      writerId: newId(NOW_MS),
+      newId,
+      clock: { nowMs: Date.now },
+    })
     const other = { ...readable, id: newId(NOW_MS), request_id: newId(NOW_MS) }
     await store.store([store.entry(compact, 1), store.entry(other, 2)], () => undefined)
     const read = async (id: string) => (await findRows(database.pool, id))?.[0]?.decision

@@ -3,7 +3,7 @@ import { toAuditRow, toInterruptedRow } from '../../src/audit/event.ts'
 import type { PayloadLevel, PayloadLevels } from '../../src/audit/payload.ts'
 import { keptPayload, withoutValues } from '../../src/audit/payload.ts'
 import type { AuditRow } from '../../src/audit/row.ts'
-import { toRecord } from '../../src/audit/row.ts'
+import { prepareRow } from '../../src/audit/row.ts'
 import { OUTCOMES } from '../../src/cli/audit-arguments.ts'
 import type { AuditEvent, Call, Limit } from '../../src/gateway/types.ts'
 import { toRowPlan } from '../../src/row-plan.ts'
@@ -148,7 +148,7 @@ describe('the payload level', () => {
     const evaluated = { trace: TRACE, limits }
     const message = toolsCall(JSON.stringify({ xs: [SENT] }))
     const answer = `{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"${ANSWERED}"}]}}`
-    const record = (row: AuditRow) => toRecord(row, newId(0), 1)
+    const record = (row: AuditRow) => prepareRow(row, newId(0), 1).record
 
     it('keeps nothing that the caller or the upstream sent, in no column', () => {
       const events: readonly AuditEvent[] = [
@@ -233,6 +233,6 @@ describe('the size of a row', () => {
     const decision = JSON.parse(row.decision)
     expect(decision.listed.length).to.be.within(1, 499)
     expect(decision.listed_total).to.equal(20_000)
-    expect(Buffer.byteLength(toRecord(row, newId(0), 1))).to.be.lessThan(800_000)
+    expect(Buffer.byteLength(prepareRow(row, newId(0), 1).record)).to.be.lessThan(800_000)
   })
 })

@@ -44,7 +44,7 @@ describe('the queries of docs/audit/queries.md', () => {
        values ($1, $2, '1', '{"authz/tools.rego": "package gateway.authz"}', $3, '')`,
       [policy.digest, policy.revision, DICTIONARY],
     )
-    const store = createStore({ pool: database.pool, writerId: newId(at), newId })
+    const store = createStore({ pool: database.pool, writerId: newId(at), newId, clock: { nowMs: Date.now } })
     await store.store(
       rows().map((row, index) => store.entry(row, index + 1)),
       () => undefined,
@@ -110,7 +110,7 @@ describe('the queries of docs/audit/queries.md', () => {
         plan: { ...WHOLE_ROWS, payload: { level: 'metadata', upstreams: {} } },
       }),
       toInterruptedRow(call({ startedMs: at + 6 }), at + 100),
-      gapRow(newId(at), at, { count: 3, fromMs: at, toMs: at }),
+      gapRow(newId(at), at, { why: 'spool_full', count: 3, fromMs: at, toMs: at }),
       withoutPayload(toAuditRow(denied({ startedMs: at + 7 })), { why: 'memory was short' }),
     ]
   }

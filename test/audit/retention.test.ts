@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash, generateKeyPairSync, randomUUID } from 'node:crypto'
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,7 +8,10 @@ import pg from 'pg'
 import { toAuditRow } from '../../src/audit/event.ts'
 import type { RecordRetirement, RetiredDay } from '../../src/audit/retention.ts'
 import { mayRetire, oldDays, retireDays } from '../../src/audit/retention.ts'
+import { createRetirementRecord } from '../../src/audit/retirement.ts'
+import { createSigner } from '../../src/audit/signing.ts'
 import { createStore } from '../../src/audit/store.ts'
+import { verifyLog } from '../../src/audit/verify.ts'
 import { openRetention } from '../../src/retention.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
@@ -40,7 +43,7 @@ describe('retention of audit rows', () => {
   /** Rows of these days, of two writers; with digits that JavaScript would not keep. */
   async function fill(days: readonly number[], rows = 3): Promise<void> {
     for (const writer of [randomUUID(), randomUUID()]) {
-      const store = createStore({ pool: database.pool, writerId: writer, newId })
+      const store = createStore({ pool: database.pool, writerId: writer, newId, clock: { nowMs: Date.now } })
       const entries = days.flatMap((ago) =>
         Array.from({ length: rows }, () => {
           const startedMs = nowMs - ago * DAY_MS
@@ -175,8 +178,26 @@ describe('retention of audit rows', () => {
     expect(rest).to.deep.include({ day: dayOf(100), rows: 6 })
     expect(await removed()).to.deep.equal([{ day: dayOf(101) }, { day: dayOf(100) }])
     expect(await tables()).to.deep.equal([])
-    expect(rest?.writers).to.have.length(2)
-    expect(rest?.writers[0]).to.deep.include({ rows: 3, fromSeq: '1', toSeq: '3', firstLeaf: null })
+    expect(rest?.spans).to.have.length(2)
+    expect(rest?.spans[0]).to.deep.include({ rows: 3, fromSeq: '1', toSeq: '3' })
+  })
+
+  it('leaves a signed record of every run of rows, on which the chain goes on', async () => {
+    const signer = createSigner(generateKeyPairSync('ed25519').privateKey)
+    const recordRetirement = createRetirementRecord(signer, () => nowMs)
+    await fill([100, 0, 100, 0], 2)
+    const [gone] = (await retire({ recordRetirement, archiveFolder: folder })) ?? []
+    expect(gone?.spans.map(({ fromSeq, toSeq }) => `${fromSeq}-${toSeq}`)).to.deep.equal([
+      '1-2',
+      '5-6',
+      '1-2',
+      '5-6',
+    ])
+    const verified = () =>
+      verifyLog({ db: client, since: null, until: null, anchors: null, publicKeys: null })
+    expect(await verified()).to.deep.include({ ok: true, rows: 8, retired: 8, retiredUnsigned: 0 })
+    await client.query("update audit_retired set last_leaf = sha256('forged') where from_seq = 5")
+    expect(await verified()).to.deep.include({ ok: false })
   })
 
   it('archives again what came in while the day was archived', async () => {
@@ -257,7 +278,7 @@ describe('retention of audit rows', () => {
       void lines.push({ level, message: message ?? '', fields })
     const open = (owner: TestDatabase['owner'], archiveFolder: string | null) =>
       openRetention({
-        ...{ owner, keepDays: 90, archiveFolder, nowMs: () => nowMs },
+        ...{ owner, keepDays: 90, archiveFolder, signer: null, nowMs: () => nowMs },
         log: { info: log('info'), warn: log('warn'), error: log('error') } as unknown as Parameters<
           typeof openRetention
         >[0]['log'],

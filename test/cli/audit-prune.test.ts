@@ -22,7 +22,12 @@ describe('gateway audit prune', () => {
     database = await createTestDatabase()
     home = await mkdtemp(join(tmpdir(), 'gateway-prune-'))
     await configure({})
-    const store = createStore({ pool: database.pool, writerId: randomUUID(), newId })
+    const store = createStore({
+      pool: database.pool,
+      writerId: randomUUID(),
+      newId,
+      clock: { nowMs: Date.now },
+    })
     const rows = [0, 95, 120].map((ago) => toAuditRow(denied({ startedMs: Date.now() - ago * DAY_MS })))
     await store.store(
       rows.map((row, index) => store.entry(row, index + 1)),

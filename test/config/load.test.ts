@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -53,7 +54,12 @@ describe('configuration', () => {
       expect(config.secret).to.equal(null)
       expect(config.auth.anonymous).to.equal(false)
       expect(config.upstreams['github']).to.deep.include({ timeoutMs: 30_000, headers: {}, labels: {} })
-      expect(config.audit).to.deep.include({ enabled: true, mode: 'blocking', onFailure: 'deny' })
+      expect(config.audit).to.deep.include({
+        enabled: true,
+        mode: 'batch',
+        onFailure: 'deny',
+        spoolDir: null,
+      })
       const kept = { payload: 'full', traceEncoding: 'readable', retentionDays: 90, archiveDir: null }
       expect(config.audit).to.deep.include(kept)
     })
@@ -76,7 +82,7 @@ describe('configuration', () => {
         },
         auditPayload: 'request',
       })
-      expect(config.limits.maxDelayMs, 'nothing is refused for want of time').to.equal(null)
+      expect(config.limits.maxDelayMs).to.equal(500)
     })
 
     it('takes origins with any port, and tells refusals by the status unless asked otherwise', () => {
@@ -117,8 +123,8 @@ describe('configuration', () => {
     it('switches bounds off with null, and only where that is meant', () => {
       const upstream =
         'upstreams: { a: { url: "http://a/", max_in_flight: null, probe_interval_ms: null } }\n'
-      const { config } = load(`limits: { max_delay_ms: 250 }\n${upstream}`)
-      expect(config.limits.maxDelayMs).to.equal(250)
+      const { config } = load(`limits: { max_delay_ms: null }\n${upstream}`)
+      expect(config.limits.maxDelayMs).to.equal(null)
       expect(config.upstreams['a']).to.deep.include({ maxInFlight: null, probeIntervalMs: null })
     })
 
@@ -165,6 +171,19 @@ describe('configuration', () => {
       )
       const environment = { GATEWAY_POLICIES: 'theirs' }
       expect(loadConfig({ ...base, environment }).config.policies).to.equal(join(folder, 'theirs'))
+    })
+
+    it('takes `postgres:` for policies as it is, and the files of keys as paths', () => {
+      const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+      write(String(publicKey.export({ type: 'spki', format: 'pem' })), 'release.pub.pem')
+      write(String(privateKey.export({ type: 'pkcs8', format: 'pem' })), 'release.pem')
+      const { config } = load(`policies: "postgres:"\npolicy_keys: [release.pub.pem]\n${UPSTREAM}`)
+      expect(config.policies).to.equal('postgres:')
+      expect(config.policyKeys).to.deep.equal([join(folder, 'release.pub.pem')])
+      expect(load(UPSTREAM, { flags: { policies: 'postgres:' } }).config.policies).to.equal('postgres:')
+      expect(only(`policy_keys: [release.pem]\n${UPSTREAM}`).message).to.include('private key')
+      expect(only(`policy_keys: [gateway.yaml]\n${UPSTREAM}`).message).to.include('no PEM public key')
+      expect(only(`policy_keys: [nowhere.pem]\n${UPSTREAM}`).message).to.include('ENOENT')
     })
 
     it('accepts `audit.enabled: false`', () => {
@@ -314,7 +333,12 @@ describe('configuration', () => {
       ['a wrong type', `audit:\n  enabled: yes\n${UPSTREAM}`, '2:12', /must be true or false/],
       ['a number out of range', `limits: { max_in_flight: 0 }\n${UPSTREAM}`, '1:26', />= 1/],
       ['a fraction', `limits: { max_in_flight: 1.5 }\n${UPSTREAM}`, '1:26', /whole number/],
-      ['an unknown choice', `audit: { mode: batch }\n${UPSTREAM}`, '1:16', /must be one of: blocking/],
+      [
+        'an unknown choice',
+        `audit: { mode: later }\n${UPSTREAM}`,
+        '1:16',
+        /must be one of: batch, durable, blocking/,
+      ],
       ['no upstreams', 'listen: 127.0.0.1:1\n', '1:1', /is missing/],
       ['an upstream without a url', 'upstreams:\n  a: { labels: { b: c } }\n', '2:6', /is missing/],
       ['a bad upstream name', 'upstreams:\n  A_b: { url: "http://x" }\n', '2:3', /Lower-case letters/],
@@ -325,10 +349,43 @@ describe('configuration', () => {
         /Lower-case/,
       ],
       [
-        'a stdio upstream',
-        'upstreams:\n  a: { command: [npx], args: [x], env: {} }\n',
-        '2:8',
-        /stdio upstreams are not supported/,
+        'arguments beside the command',
+        'upstreams:\n  a: { command: [npx], args: [x] }\n',
+        '2:24',
+        /Write them into command/,
+      ],
+      ['a command as text', 'upstreams:\n  a: { command: npx x }\n', '2:17', /must be a list/],
+      ['an empty command', 'upstreams:\n  a: { command: [] }\n', '2:17', /NOT have fewer than 1/],
+      ['a command of no program', 'upstreams:\n  a: { command: [""] }\n', '2:18', /names no program/],
+      [
+        'a command and a url',
+        'upstreams:\n  a: { url: "http://x/", command: [npx] }\n',
+        '2:26',
+        /given together with upstreams.a.url/,
+      ],
+      [
+        'headers of a stdio server',
+        'upstreams:\n  a: { command: [npx], headers: { x: "1" } }\n',
+        '2:24',
+        /only for servers at a url/,
+      ],
+      [
+        'an environment of an HTTP server',
+        'upstreams:\n  a: { url: "http://x/", env: { A: "1" } }\n',
+        '2:26',
+        /only for servers started by a command/,
+      ],
+      [
+        'a credential of a stdio server written into the file',
+        'upstreams:\n  a: { command: [x], env: { API_TOKEN: abc } }\n',
+        '2:40',
+        /a secret written into the file/,
+      ],
+      [
+        'a variable that is none',
+        'upstreams:\n  a: { command: [x], env: { "A=B": c } }\n',
+        '2:29',
+        /is not a name/,
       ],
       [
         'an upstream url of another scheme',

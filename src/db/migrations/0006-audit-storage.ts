@@ -191,7 +191,7 @@ select audit_revoke_defaults(name::regclass)
 
 /** How rows are kept and read: compact traces, compression per day, views for auditors. */
 export const auditStorageMigration: Migration = {
-  id: 5,
+  id: 6,
   name: 'audit-storage',
   async up(client) {
     const schema = await client.query<{ name: string }>('select current_schema() as name')
