@@ -134,6 +134,19 @@ describe('a batch (2025-03-26)', () => {
     expect(await gateway.rowsOf(reply.requestId)).to.have.length(4)
   })
 
+  it('is taken apart on the merged mount, too', async () => {
+    const body = [tool(1, 'desk__echo'), tool(2, 'desk__forbidden'), tool(3, 'nowhere__echo')]
+    const reply = await post(`${gateway.url}/mcp`, JSON.stringify(body), { key })
+    const codes = reply.json.map((answer: any) => [answer.id, answer.error?.code ?? 0])
+    expect(codes).to.deep.equal([
+      [1, 0],
+      [2, 1403],
+      [3, 1403],
+    ])
+    expect(await gateway.rowsOf(reply.requestId)).to.have.length(3)
+    expect(upstream.calls('forbidden')).to.equal(0)
+  })
+
   it('keeps the digits of its elements', async () => {
     const element = '{"jsonrpc":"2.0","id":9007199254740993,"method":"tools/call","params":{"name":"echo"}}'
     upstream.handle((_request, reply) =>

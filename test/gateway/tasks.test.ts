@@ -235,6 +235,28 @@ describe('a task', () => {
     }
   })
 
+  it('is named behind its upstream on the merged mount, and bound as at the own one', async () => {
+    const merged = `${gateway.url}/mcp`
+    const started = await send('tools/call', { name: 'desk__echo', arguments: {}, task: {} }, alice, merged)
+    const { taskId } = started.json.result.task
+    expect(taskId).to.match(/^desk__gwt1\./)
+    const related = { [RELATED]: { taskId } }
+    const got = await send('tasks/get', { taskId, _meta: related }, alice, merged)
+    expect(got.json.result.taskId).to.equal(taskId)
+    expect(last()['params']).to.deep.equal({ taskId: OWN_ID, _meta: { [RELATED]: { taskId: OWN_ID } } })
+    const own = taskId.slice('desk__'.length)
+    expect((await send('tasks/get', { taskId: own })).json.result.taskId, 'at its own mount').to.equal(own)
+    const before = upstream.count()
+    for (const [id, key] of [
+      [taskId, mallory],
+      [own, alice],
+      [`other__${own}`, alice],
+      [`desk__${OWN_ID}`, alice],
+    ] as const)
+      expect((await send('tasks/get', { taskId: id }, key, merged)).json.error.code).to.equal(-32602)
+    expect(upstream.count()).to.equal(before)
+  })
+
   it('is known on every replica', async () => {
     const taskId = await start()
     replica = await startTestGateway({
