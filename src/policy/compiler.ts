@@ -95,6 +95,8 @@ export interface EvaluateRequest extends CheckRequest {
   /** Errors of builtins end the evaluation instead of being undefined. */
   readonly strictErrors?: boolean
   readonly trace?: boolean
+  /** Instead of that of {@link CompilerOptions}. */
+  readonly timeoutMs?: number
 }
 
 /** One event of topdown's trace. */
@@ -128,6 +130,8 @@ export interface CompilerOptions {
   readonly maxAnswerBytes?: number
   /** The child process ends after being idle for so long; null (the default) keeps it until `close`. */
   readonly idleMs?: number | null
+  /** The process is asked again and again, as while a folder is watched: slower at first, then twice as fast. */
+  readonly lasting?: boolean
 }
 
 /** The Rego compiler. Requests are answered one after the other; all throw CompilerFault when it fails itself. */
@@ -166,6 +170,7 @@ export function createCompiler(options: CompilerOptions): Compiler {
     timeoutMs: options.timeoutMs ?? TIMEOUT_MS,
     maxAnswerBytes: options.maxAnswerBytes ?? MAX_ANSWER_BYTES,
     idleMs: options.idleMs ?? null,
+    lasting: options.lasting ?? false,
   })
   let lastId = 0
 
@@ -174,13 +179,14 @@ export function createCompiler(options: CompilerOptions): Compiler {
     op: string,
     fields: object,
     raw: Readonly<Record<string, string | undefined>> = {},
+    timeoutMs?: number,
   ): Promise<Answer> {
     lastId += 1
     let line = JSON.stringify({ id: lastId, op, ...fields }).slice(0, -1)
     for (const [name, text] of Object.entries(raw)) {
       if (text !== undefined) line += `,${JSON.stringify(name)}:${oneLine(text)}`
     }
-    return child.request(lastId, `${line}}`)
+    return child.request(lastId, `${line}}`, timeoutMs)
   }
 
   return {
@@ -209,13 +215,13 @@ export function createCompiler(options: CompilerOptions): Compiler {
       const answer = await ask('deps', request)
       return refusal(answer) ?? { ok: true, base: texts(answer, 'base'), virtual: texts(answer, 'virtual') }
     },
-    async evaluate({ inputText, dataText, data, nowNs, ...request }) {
+    async evaluate({ inputText, dataText, data, nowNs, timeoutMs, ...request }) {
       const fields = {
         ...request,
         ...(dataText === undefined && { data }),
         ...(nowNs !== undefined && { nowNs: String(nowNs) }),
       }
-      const answer = await ask('eval', fields, { input: inputText, data: dataText })
+      const answer = await ask('eval', fields, { input: inputText, data: dataText }, timeoutMs)
       return refusal(answer) ?? toEvaluated(answer)
     },
   }

@@ -1,4 +1,4 @@
-/** The second opinion on rules `test_..`: OPA's interpreter, topdown. */
+/** The second opinion on rules `test_..` and, with `--engine both`, on cases: OPA's interpreter, topdown. */
 
 import type { BuildRequest, Compiler } from '../compiler.ts'
 import { CompilerFault } from '../compiler-process.ts'
@@ -16,39 +16,52 @@ export type Opinion =
 /** Opinions on the rules that were asked for. */
 export type Oracle = (rule: TestRule) => Opinion
 
-/** Evaluates rules with topdown: all at once, or one by one when one of them fails. */
-export async function askTopdown(
-  compiler: Pick<Compiler, 'evaluate'>,
-  request: BuildRequest,
-  dataText: string,
-  rules: readonly TestRule[],
-): Promise<Oracle> {
-  const paths = [...new Set(rules.map(({ path }) => path))]
-  const opinions = new Map<string, Opinion>()
-  const ask = async (asked: readonly string[]): Promise<void> => {
-    const answered = await evaluate(compiler, request, dataText, asked)
-    if (typeof answered === 'string' && asked.length > 1) {
-      for (const path of asked) await ask([path])
-      return
-    }
-    asked.forEach((path, index) => {
-      if (typeof answered === 'string') opinions.set(path, { kind: 'error', message: answered })
-      else opinions.set(path, answered[index] ?? { kind: 'undefined' })
-    })
-  }
-  if (paths.length > 0) await ask(paths)
-  return ({ path }) => opinions.get(path) ?? { kind: 'undefined' }
+/** What topdown evaluates. */
+export interface TopdownSubject {
+  readonly compiler: Pick<Compiler, 'evaluate'>
+  /** The sources and what they are checked against. */
+  readonly request: BuildRequest
+  readonly dataText: string
+  /** What one opinion may take, once the process answers. */
+  readonly timeoutMs: number
 }
 
-/** Opinions on rules in one query, or why there are none. */
+/** The process may have to be started, and compiles the sources first. */
+const START_MS = 10_000
+const MAX_MS = 60_000
+
+/** Evaluates rules with topdown: all at once, or one by one when one of them fails. */
+export async function askTopdown(subject: TopdownSubject, rules: readonly TestRule[]): Promise<Oracle> {
+  const paths = [...new Set(rules.map(({ path }) => path))]
+  const opinions = await opinionsOn(subject, paths, DEFAULT_NOW_NS)
+  const known = new Map(paths.map((path, index) => [path, opinions[index]]))
+  return ({ path }) => known.get(path) ?? { kind: 'undefined' }
+}
+
+/** Opinions on terms such as `data.a.b with input as {..}`, in their order. */
+export async function opinionsOn(
+  subject: TopdownSubject,
+  terms: readonly string[],
+  nowNs: bigint,
+): Promise<readonly Opinion[]> {
+  if (terms.length === 0) return []
+  const answered = await evaluate(subject, terms, nowNs)
+  if (typeof answered !== 'string') return answered
+  if (terms.length === 1) return [{ kind: 'error', message: answered }]
+  const opinions: Opinion[] = []
+  for (const term of terms) opinions.push(...(await opinionsOn(subject, [term], nowNs)))
+  return opinions
+}
+
+/** Opinions on terms in one query, or why there are none. */
 async function evaluate(
-  compiler: Pick<Compiler, 'evaluate'>,
-  { sources, inputSchema, builtins, contract }: BuildRequest,
-  dataText: string,
-  paths: readonly string[],
+  { compiler, request, dataText, timeoutMs }: TopdownSubject,
+  terms: readonly string[],
+  nowNs: bigint,
 ): Promise<readonly Opinion[] | string> {
-  // A comprehension is empty when the rule is undefined, so one undefined rule does not take the others with it.
-  const parts = paths.map((path) => `[value | value := ${path}]`)
+  const { sources, inputSchema, builtins, contract } = request
+  // A comprehension is empty when the term is undefined, so one undefined term does not take the others with it.
+  const parts = terms.map((term) => `[value | value := ${term}]`)
   const evaluated = compiler.evaluate({
     sources,
     inputSchema,
@@ -57,7 +70,8 @@ async function evaluate(
     query: `opinions = [${parts.join(', ')}]`,
     inputText: '{}',
     dataText,
-    nowNs: DEFAULT_NOW_NS,
+    nowNs,
+    timeoutMs: Math.min(MAX_MS, START_MS + timeoutMs * terms.length),
   })
   const answer = await evaluated.catch((error: unknown) => {
     if (error instanceof CompilerFault) return error.message
@@ -68,11 +82,12 @@ async function evaluate(
     throw new Error(`topdown refuses the tests: ${answer.errors[0]?.message ?? 'no reason given'}`)
   if (answer.error !== null) return answer.error.message
   const values = (answer.result[0]?.['opinions'] ?? []) as readonly (readonly unknown[])[]
-  return values.map(([value, ...more]) =>
-    value === undefined
-      ? { kind: 'undefined' }
-      : { kind: 'value', value: more.length > 0 ? [value, ...more] : value },
-  )
+  return terms.map((_, index) => toOpinion(values[index] ?? []))
+}
+
+function toOpinion([value, ...more]: readonly unknown[]): Opinion {
+  if (value === undefined) return { kind: 'undefined' }
+  return { kind: 'value', value: more.length > 0 ? [value, ...more] : value }
 }
 
 /** How the two differ, for people; null = they agree. A budget that was exceeded in Wasm is no difference. */
@@ -91,6 +106,12 @@ export function differenceOf(run: HostRun, opinion: Opinion): string | null {
       canonicalText(wasm.value) === canonicalText(opinion.value))
   return same ? null : `Wasm gives ${textOf(wasm)}, topdown gives ${textOf(opinion)}`
 }
+
+/** What people are told besides, whenever the engines differ. */
+export const DIFFERENCE_NOTES: readonly string[] = [
+  'Wasm is what serves; where OPA’s interpreter says something else, the test tells nothing about the policy',
+  'known causes: `with` on a function (opa#5311), integer keys of data (opa#3711), numbers beyond 64 bits',
+]
 
 function textOf(opinion: Opinion): string {
   if (opinion.kind === 'undefined') return 'undefined'
