@@ -2,7 +2,8 @@
 import type { CommandGroup } from './context.ts'
 import { check, checkOptions } from './policy-check.ts'
 import { evalOptions, evaluate } from './policy-eval.ts'
-import { test, testOptions } from './policy-test.ts'
+import { test } from './policy-test.ts'
+import { testOptions } from './policy-test-plan.ts'
 
 /** Adds the commands. */
 export const policyCommands: CommandGroup = (parser, streams) =>

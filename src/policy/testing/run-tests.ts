@@ -35,7 +35,7 @@ export interface TestRunOptions {
   readonly limits: PolicyLimits
   readonly monotonicMs: () => number
   /** Which tests: those whose {@link testId} it matches; null = all. */
-  readonly filter: RegExp | null
+  readonly filter: TestFilter | null
   /** Builds the module with the rule tests and gives second opinions, at the same time; absent = {@link compiler}. */
   readonly second?: Compiler
   /** Whether it is found out what the tests cover. */
@@ -46,6 +46,11 @@ export interface TestRunOptions {
   readonly timeoutMs?: number
   /** Milliseconds to spend on measuring the tests once all have passed; absent = they are not measured. */
   readonly benchmarkMs?: number
+}
+
+/** A regular expression is one. */
+export interface TestFilter {
+  test(id: string): boolean
 }
 
 /** Ten seconds: budgets end what runs in Wasm long before, so this is for the second opinion. */
@@ -74,7 +79,9 @@ export async function runPolicyTests(options: TestRunOptions): Promise<TestRepor
   const startedMs = options.monotonicMs()
   const built = await build(options)
   const builtMs = options.monotonicMs()
-  const run = await new TestRun(built, options).all()
+  const testRun = new TestRun(built, options)
+  const run = await testRun.all()
+  const runMs = options.monotonicMs() - builtMs
   const { policy, ruleTests } = built
   return {
     revision: policy.revision,
@@ -84,7 +91,8 @@ export async function runPolicyTests(options: TestRunOptions): Promise<TestRepor
     files: filesWithTests(built),
     ...run,
     buildMs: builtMs - startedMs,
-    runMs: options.monotonicMs() - builtMs,
+    runMs,
+    benchmarks: await testRun.benchmarks(run.results),
   }
 }
 
@@ -113,7 +121,7 @@ async function build(options: TestRunOptions): Promise<Built> {
 }
 
 /** What a run adds to the report. */
-type RunResults = Pick<TestReport, 'results' | 'cases' | 'total' | 'coverage' | 'benchmarks'>
+type RunResults = Pick<TestReport, 'results' | 'cases' | 'total' | 'coverage'>
 
 /** One run of what was built. */
 class TestRun {
@@ -122,6 +130,7 @@ class TestRun {
   readonly #timeoutMs: number
   /** What the cases have evaluated. */
   readonly #counts: ProbeCounts = new Map()
+  #rules: readonly RanRule[] = []
 
   constructor(built: Built, options: TestRunOptions) {
     this.#built = built
@@ -134,6 +143,7 @@ class TestRun {
     const { monotonicMs, coverage: isCounted = false } = this.#options
     const plan = { monotonicMs, timeoutMs: this.#timeoutMs, isCounted }
     const rules = ruleTests === null ? [] : await ruleTests.run(plan)
+    this.#rules = rules
     const cases = await this.#cases(tables.cases.filter((test) => this.#isChosen(test)))
     const ofRules = rules.flatMap(({ results }) => results)
     const results = [
@@ -145,7 +155,6 @@ class TestRun {
       cases,
       total: ofRules.length + tables.cases.length,
       coverage: isCounted ? this.#coverage(rules) : null,
-      benchmarks: await this.#benchmarks(results, rules),
     }
   }
 
@@ -190,15 +199,13 @@ class TestRun {
     return toCoverage(modules, (file) => Object.hasOwn(files.rego, file))
   }
 
-  async #benchmarks(
-    results: readonly TestResult[],
-    rules: readonly RanRule[],
-  ): Promise<readonly Benchmark[] | null> {
+  /** What the tests cost; null when it was not asked for or one of them failed. */
+  async benchmarks(results: readonly TestResult[]): Promise<readonly Benchmark[] | null> {
     const { benchmarkMs, monotonicMs } = this.#options
     if (benchmarkMs === undefined || results.some(({ outcome }) => outcome === 'failed')) return null
     const { ruleTests, tables } = this.#built
     const cases = tables.cases.filter((test) => this.#isChosen(test))
-    const chosen = rules.filter((rule) => rule.results.some((result) => this.#isChosen(result)))
+    const chosen = this.#rules.filter((rule) => rule.results.some((result) => this.#isChosen(result)))
     const plan = { totalMs: benchmarkMs, tests: cases.length + chosen.length, monotonicMs }
     const ofRules = await ruleTests?.benchmark(
       chosen.map(({ rule }) => rule),
