@@ -22,16 +22,18 @@ export interface WatchOptions {
   readonly streams: Streams
   readonly folder: string
   readonly layout: ReportLayout
-  /** Builds the serving module, and at the same time the one with the tests. */
-  readonly compilers: readonly [Compiler, Compiler]
+  /** For the serving module, and at the same time the one with the tests. They are slow at first. */
+  readonly compilers: CompilerPair
   readonly nowMs: () => number
-  /** Runs the tests; a filter replaces the given one. */
-  readonly run: (compilers: readonly [Compiler, Compiler], filter: TestFilter | null) => Promise<TestOutcome>
+  /** Runs the tests; null = with a compiler that is quick the first time. A filter replaces the given one. */
+  readonly run: (compilers: CompilerPair | null, filter: TestFilter | null) => Promise<TestOutcome>
   /** Lines to print behind the results. */
   readonly extra: (report: TestReport) => readonly string[]
   /** The report for programs. */
   readonly toDocument: (report: TestReport) => object
 }
+
+type CompilerPair = readonly [Compiler, Compiler]
 
 /** How often the folder is looked at, and how long it has to stay as it is before it is read. Milliseconds. */
 const POLL_MS = 80
@@ -65,7 +67,9 @@ type Look = ReadonlyMap<string, string>
 class Watch {
   readonly #options: WatchOptions
   readonly #signal: AbortSignal
-  readonly #compilers: readonly [Compiler, Compiler]
+  readonly #ended: Promise<null>
+  readonly #compilers: CompilerPair
+  #isFirst = true
   #pressed: Key | null = null
   #onlyFailed = false
   #failing: ReadonlySet<string> = new Set()
@@ -75,6 +79,7 @@ class Watch {
   constructor(options: WatchOptions, signal: AbortSignal) {
     this.#options = options
     this.#signal = signal
+    this.#ended = aborted(signal)
     const [first, second] = options.compilers
     this.#compilers = [rememberAnswers(first), rememberAnswers(second)]
   }
@@ -114,9 +119,14 @@ class Watch {
 
   /** null: nobody waits for it any more. */
   async #outcome(filter: TestFilter | null): Promise<TestOutcome | null> {
-    const running = this.#options.run(this.#compilers, filter)
+    const { run } = this.#options
+    const running = run(this.#isFirst ? null : this.#compilers, filter)
     running.catch(() => undefined) // it is told by the race, unless that is over
-    return await Promise.race([running, aborted(this.#signal)])
+    const outcome = await Promise.race([running, this.#ended])
+    // While the person reads, the processes that stay get warm; what they make of it is known already.
+    if (this.#isFirst && outcome !== null) run(this.#compilers, null).catch(() => undefined)
+    this.#isFirst = false
+    return outcome
   }
 
   #filter(): TestFilter | null {

@@ -55,9 +55,7 @@ export async function test(args: TestArgs, streams?: Streams): Promise<void> {
 async function once(command: Command): Promise<void> {
   const { out, plan, place } = command
   const tables = plan.update ? (await loadTestFiles(place.folder)).tables : {}
-  const outcome = await out.progress('testing the policies', () =>
-    withCompiler(place, (compiler) => attempt(() => runTests(command, compiler))),
-  )
+  const outcome = await out.progress('testing the policies', () => runOnce(command))
   if (outcome.kind === 'ran') refuseNothing(outcome.report, plan.run, place.folder)
   await writeReports(command, outcome)
   if (outcome.kind === 'ran' && plan.update) {
@@ -85,9 +83,9 @@ async function watch(command: Command, streams: Streams = process): Promise<void
             layout: { out, full: plan.full, verbose: plan.verbose },
             compilers: [compiler, second],
             nowMs: Date.now,
-            run: async ([first, other], filter) => {
+            run: async (compilers, filter) => {
               const chosen = { ...command, plan: { ...plan, filter: filter ?? plan.filter } }
-              const outcome = await attempt(() => runTests(chosen, first, other))
+              const outcome = await (compilers === null ? runOnce(chosen) : runAgain(chosen, compilers))
               await writeReports(chosen, outcome)
               return outcome
             },
@@ -98,6 +96,16 @@ async function watch(command: Command, streams: Streams = process): Promise<void
       ),
     { lasting: true },
   )
+}
+
+function runOnce(command: Command): Promise<TestOutcome> {
+  return withCompiler(command.place, (compiler) => attempt(() => runTests(command, compiler)))
+}
+
+/** Builds are kept in memory: files would take the processes that stay their practice. */
+function runAgain(command: Command, [first, second]: readonly [Compiler, Compiler]): Promise<TestOutcome> {
+  const place = { ...command.place, cacheDir: null }
+  return attempt(() => runTests({ ...command, place }, first, second))
 }
 
 function runTests({ plan, place }: Command, compiler: Compiler, second?: Compiler): Promise<TestReport> {

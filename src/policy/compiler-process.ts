@@ -45,8 +45,13 @@ export interface CompilerProcess {
 
 /** The compiler is a huge program that runs for a moment: optimising it costs more than it gains. */
 const NODE_FLAGS = ['--liftoff-only', '--wasm-lazy-validation', '--wasm-max-mem-pages=32768']
-/** With functions compiled when they are first called and optimised when they are hot, a build takes about half the time. */
-const LASTING_FLAGS = ['--wasm-lazy-compilation', '--wasm-lazy-validation', '--wasm-max-mem-pages=32768']
+/** Functions are compiled when they are first called and optimised when they are hot: a build takes about half the time. */
+const LASTING_FLAGS = [
+  '--wasm-lazy-compilation',
+  '--wasm-lazy-validation',
+  '--wasm-tiering-budget=200000000',
+  '--wasm-max-mem-pages=32768',
+]
 
 /** How much of the child's stderr an error shows. */
 const STDERR_BYTES = 4096
