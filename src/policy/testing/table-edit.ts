@@ -3,7 +3,7 @@
  * of everything else stay as they are.
  */
 import type { Node, Pair, YAMLMap } from 'yaml'
-import { Document, isCollection, isMap, isNode, isScalar, isSeq, YAMLSeq } from 'yaml'
+import { Document, isCollection, isMap, isNode, isPair, isScalar, isSeq, YAMLSeq } from 'yaml'
 import type { YamlDocument, YamlPath } from './yaml-document.ts'
 
 /** One change: the characters from `start` to `end` become `text`. */
@@ -21,6 +21,9 @@ export function applyEdits(text: string, edits: readonly Edit[]): string {
   const sorted = [...edits].sort((a, b) => b.start - a.start)
   return sorted.reduce((made, edit) => made.slice(0, edit.start) + edit.text + made.slice(edit.end), text)
 }
+
+/** Members of an expectation that say for which combinations it is. */
+export const SELECTORS: ReadonlySet<string> = new Set(['principal', 'tool', 'target', 'server'])
 
 /** Lines that become other lines. */
 export interface Hunk {
@@ -73,13 +76,12 @@ export function setMembers(
 ): readonly Edit[] {
   const map = document.writtenAt(path)
   if (!isMap(map)) throw new NotEditable()
-  if (map.items.length === 0) return [replace(map, flowText(members))]
   const edits: Edit[] = []
   const added: string[] = []
   for (const [name, value] of Object.entries(members)) {
     const pair = map.items.find(({ key }) => isScalar(key) && key.value === name)
     if (pair === undefined) added.push(`${name}: ${flowText(value)}`)
-    else edits.push(replace(writtenValue(pair), flowText(value)))
+    else edits.push(replaceValue(document, writtenValue(pair), flowText(value)))
   }
   if (added.length > 0) edits.push(addFirst(document, map, added))
   return edits
@@ -98,7 +100,7 @@ export function replaceEntry(
   return [replace(map, entries.map(flowText).join(separator(document, list)))]
 }
 
-/** Adds expectations to the case at `path`, which may have none, one or a list of them. */
+/** Adds expectations to the case at `path`, which has a list of them or none. */
 export function addEntries(
   document: YamlDocument,
   path: YamlPath,
@@ -107,12 +109,7 @@ export function addEntries(
   const there = document.writtenAt([...path, 'expect'])
   if (there === null) return [addExpect(document, path, entries)]
   if (isSeq(there)) return [addToList(document, there, entries)]
-  if (!isMap(there)) throw new NotEditable()
-  const [start, end] = rangeOf(there)
-  const isFlow = there.flow === true
-  // The one that stands there becomes the first of a list, as it is written when it is on one line.
-  const own = isFlow ? document.text.slice(start, end) : flowText(there.toJSON())
-  return [replaceByList(document, there, listText(document, path, [], [own, ...entries.map(flowText)]))]
+  throw new NotEditable()
 }
 
 function addExpect(document: YamlDocument, path: YamlPath, entries: readonly object[]): Edit {
@@ -120,23 +117,22 @@ function addExpect(document: YamlDocument, path: YamlPath, entries: readonly obj
   const name = document.writtenAt([...path, 'name'])
   if (!isMap(map) || name === null) throw new NotEditable()
   const [only, ...more] = entries
-  const value = more.length === 0 && only !== undefined ? flowText(only) : listText(document, path, entries)
+  const isAlone =
+    more.length === 0 && only !== undefined && !Object.keys(only).some((key) => SELECTORS.has(key))
+  const value = isAlone ? ` ${flowText(only)}` : listText(document, path, entries)
   const last = writtenValue(map.items.at(-1))
-  if (map.flow === true) return insert(rangeOf(last)[1], `, expect: ${value}`)
+  if (map.flow === true) return insert(rangeOf(last)[1], `, expect:${value}`)
   const isBlock = isCollection(last) && last.flow !== true
   const after = lineEnd(document.text, rangeOf(isBlock ? name : last)[1])
-  return insert(after, `${eol(document)}${indentOf(document, map)}expect: ${value}`)
+  return insert(after, `${eol(document)}${indentOf(document, map)}expect:${value}`)
 }
 
 function addToList(document: YamlDocument, list: YAMLSeq, entries: readonly object[]): Edit {
   const last = list.items.at(-1)
   if (!isNode(last)) throw new NotEditable()
   const text = separator(document, list) + entries.map(flowText).join(separator(document, list))
-  const [start, end] = rangeOf(last)
-  if (list.flow === true) return insert(end, text)
-  // The range of a block ends behind its last line.
-  const trimmed = start + document.text.slice(start, end).trimEnd().length
-  return insert(lineEnd(document.text, trimmed), text)
+  const end = endOf(last)
+  return insert(list.flow === true ? end : lineEnd(document.text, end), text)
 }
 
 /** What stands between the items of a list. */
@@ -146,17 +142,12 @@ function separator(document: YamlDocument, list: YAMLSeq): string {
   return `${eol(document)}${' '.repeat(columnOf(document.text, start))}- `
 }
 
-/** A list as the value of `expect`: one line each where there may be lines. */
-function listText(
-  document: YamlDocument,
-  path: YamlPath,
-  entries: readonly object[],
-  texts: readonly string[] = entries.map(flowText),
-): string {
+/** A list as the value of `expect`, with what stands behind the key: one line each where there may be lines. */
+function listText(document: YamlDocument, path: YamlPath, entries: readonly object[]): string {
   const map = document.writtenAt(path)
-  if (!isMap(map) || map.flow === true) return `[${texts.join(', ')}]`
+  if (!isMap(map) || map.flow === true) return ` [${entries.map(flowText).join(', ')}]`
   const lead = `${eol(document)}${indentOf(document, map)}  - `
-  return texts.map((text) => lead + text).join('')
+  return entries.map((entry) => lead + flowText(entry)).join('')
 }
 
 function addFirst(document: YamlDocument, map: YAMLMap, members: readonly string[]): Edit {
@@ -174,17 +165,27 @@ function writtenValue(pair: Pair | undefined): Node {
 }
 
 function replace(node: Node, text: string): Edit {
-  const [start, end] = rangeOf(node)
-  return { start, end, text }
+  return { start: rangeOf(node)[0], end: endOf(node), text }
 }
 
-/** A list that begins on a new line leaves no space behind the key. */
+/** What stood on lines of its own moves up beside its key. */
+function replaceValue({ text }: YamlDocument, node: Node, value: string): Edit {
+  const { start, end } = replace(node, value)
+  const from = text.slice(0, start).trimEnd().length
+  const isBelow = text.slice(from, start).includes('\n') && text[from - 1] === ':'
+  return isBelow ? { start: from, end, text: ` ${value}` } : { start, end, text: value }
+}
+
+/** The range of a block ends behind the comments that follow it. */
+function endOf(node: Node): number {
+  const last = isCollection(node) && node.flow !== true ? node.items.at(-1) : undefined
+  const inner = isPair(last) ? last.value : last
+  return isNode(inner) ? endOf(inner) : rangeOf(node)[1]
+}
+
+/** A list comes with the space behind the key, or the line break. */
 function replaceByList({ text }: YamlDocument, node: Node, list: string): Edit {
-  const [start, end] = rangeOf(node)
-  const isBlock = /^\s/.test(list)
-  const from = isBlock ? text.slice(0, start).trimEnd().length : start
-  const trimmed = start + text.slice(start, end).trimEnd().length
-  return { start: from, end: trimmed, text: list }
+  return { start: text.slice(0, rangeOf(node)[0]).trimEnd().length, end: endOf(node), text: list }
 }
 
 function insert(at: number, text: string): Edit {

@@ -10,7 +10,15 @@ import { asObject } from './fixtures.ts'
 import type { RanCase, TestResult } from './report.ts'
 import type { TestCase } from './table.ts'
 import type { Edit, Hunk } from './table-edit.ts'
-import { addEntries, applyEdits, hunksOf, NotEditable, replaceEntry, setMembers } from './table-edit.ts'
+import {
+  addEntries,
+  applyEdits,
+  hunksOf,
+  NotEditable,
+  replaceEntry,
+  SELECTORS,
+  setMembers,
+} from './table-edit.ts'
 import { readTables } from './table-reader.ts'
 import type { TableCheck } from './table-schema.ts'
 import type { YamlPath } from './yaml-document.ts'
@@ -163,8 +171,6 @@ function editsOf(leaf: readonly Combination[]): readonly Edit[] {
     .flat()
     .filter(({ test, failing }) => test.written.entry === null && failing !== null)
   if (unlisted.length === 0) return edits
-  // Two changes of one place: the list is made of it by the first.
-  if (edits.length > 0 && !Array.isArray(asObject(valueAt(first, path))['expect'])) throw new NotEditable()
   const isWhole = unlisted.length === leaf.length
   const added = isWhole ? alike(leaf, unlisted) : select(leaf, unlisted.map(toWhole))
   return [...edits, ...addEntries(document, path, added)]
@@ -192,8 +198,6 @@ function newMembers({ test, failing }: Combination, entry: YamlPath): Members {
   const says = (after['allow'] ?? implied) === true
   return says === got?.allow ? members : { allow: got?.allow === true, ...members }
 }
-
-const SELECTORS: ReadonlySet<string> = new Set(['principal', 'tool', 'target', 'server'])
 
 interface Whole {
   readonly one: Combination
