@@ -143,8 +143,10 @@ class Watch {
       if (changedFiles(seen, now).length > 0) return ''
       const key = this.#pressed
       this.#pressed = null
-      if (key === 'failed') this.#onlyFailed = !this.#onlyFailed
-      if (key !== null) return key === 'failed' && this.#onlyFailed ? 'only what failed' : 'all tests'
+      if (key !== null) {
+        this.#onlyFailed = key === 'failed' && !this.#onlyFailed
+        return this.#onlyFailed ? 'only what failed' : 'all tests'
+      }
       await this.#pause(Math.max(POLL_MS, (performance.now() - from) * REST_FACTOR))
       if (this.#signal.aborted) return 'stopped'
     }
