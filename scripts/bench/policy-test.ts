@@ -35,7 +35,9 @@ async function main(): Promise<void> {
 function tell(what: string, times: readonly number[]): void {
   const sorted = [...times].sort((a, b) => a - b)
   const at = (part: number) => Math.round(sorted[Math.floor((sorted.length - 1) * part)] ?? 0)
-  console.log(`${what.padEnd(46)} median ${at(0.5)} ms   best ${at(0)}   worst ${at(1)}   of ${sorted.length}`)
+  console.log(
+    `${what.padEnd(46)} median ${at(0.5)} ms   best ${at(0)}   worst ${at(1)}   of ${sorted.length}`,
+  )
 }
 
 async function repeat(count: number, run: () => Promise<number>): Promise<readonly number[]> {

@@ -68,7 +68,7 @@ function withoutCommon(row: number, removed: readonly string[], added: readonly 
   return { row: row + head, removed: cut(removed), added: cut(added) }
 }
 
-/** Gives members of the mapping at `path` new values; members it does not have come first. */
+/** Gives members of the mapping at `path` new values; those it does not have come first, behind what it is for. */
 export function setMembers(
   document: YamlDocument,
   path: YamlPath,
@@ -151,11 +151,11 @@ function listText(document: YamlDocument, path: YamlPath, entries: readonly obje
 }
 
 function addFirst(document: YamlDocument, map: YAMLMap, members: readonly string[]): Edit {
-  const first = map.items[0]?.key
-  if (!isNode(first)) throw new NotEditable()
-  const [start] = rangeOf(first)
   const between = map.flow === true ? ', ' : `${eol(document)}${indentOf(document, map)}`
-  return insert(start, members.map((member) => member + between).join(''))
+  const first = map.items.find(({ key }) => !(isScalar(key) && SELECTORS.has(String(key.value))))?.key
+  if (isNode(first)) return insert(rangeOf(first)[0], members.map((member) => member + between).join(''))
+  const last = endOf(writtenValue(map.items.at(-1)))
+  return insert(last, members.map((member) => between + member).join(''))
 }
 
 function writtenValue(pair: Pair | undefined): Node {
