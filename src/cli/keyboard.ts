@@ -14,9 +14,14 @@ const KEYS: Readonly<Record<string, Key>> = {
   '\u0004': 'quit',
 }
 
+/** Whether there is a person with a keyboard. @param isTerminal whether what is printed goes to a terminal */
+export function hasKeys(isTerminal: boolean): boolean {
+  return isTerminal && stdin.isTTY === true
+}
+
 /** Listens until the returned function is called; where there is no terminal, there are no keys. */
 export function listenToKeys(isTerminal: boolean, onKey: (key: Key) => void): () => void {
-  if (!isTerminal || stdin.isTTY !== true) return () => undefined
+  if (!hasKeys(isTerminal)) return () => undefined
   const listen = (chunk: Buffer): void => {
     for (const char of chunk.toString('latin1')) {
       const key = KEYS[char]

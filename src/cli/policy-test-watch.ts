@@ -8,7 +8,7 @@ import type { TestReport, TestResult } from '../policy/testing/report.ts'
 import type { TestFilter } from '../policy/testing/run-tests.ts'
 import { testId } from '../policy/testing/run-tests.ts'
 import type { Key } from './keyboard.ts'
-import { listenToKeys } from './keyboard.ts'
+import { hasKeys, listenToKeys } from './keyboard.ts'
 import type { Output, Streams } from './output.ts'
 import type { ReportLayout } from './policy-test-lines.ts'
 import { countOutcomes, layoutFailures } from './policy-test-lines.ts'
@@ -25,6 +25,8 @@ export interface WatchOptions {
   /** For the serving module, and at the same time the one with the tests. They are slow at first. */
   readonly compilers: CompilerPair
   readonly nowMs: () => number
+  /** Told of every outcome of all tests before it is shown. */
+  readonly onOutcome: (outcome: TestOutcome) => Promise<void>
   /** Runs the tests; null = with a compiler that is quick the first time. A filter replaces the given one. */
   readonly run: (compilers: CompilerPair | null, filter: TestFilter | null) => Promise<TestOutcome>
   /** Lines to print behind the results. */
@@ -41,6 +43,7 @@ const QUIET_MS = 40
 /** Looking takes at most about a tenth of the time. */
 const REST_FACTOR = 10
 const MAX_ROUNDS = 50
+const MAX_FAILURES = 50
 /** Room on a screen for what is not a failure: head, foot, keys. */
 const FRAME_ROWS = 8
 
@@ -107,14 +110,16 @@ class Watch {
     const outcome = await this.#outcome(filter)
     if (outcome === null) return
     const holds = outcome.kind === 'ran' && countOutcomes(outcome.report.results).failed === 0
-    if (filter === null || !holds) {
+    if (filter !== null && !holds) {
       this.#show(outcome, why)
       return
     }
     // What failed holds now: that is worth something only if all others still do.
     this.#onlyFailed = false
-    const all = await this.#outcome(null)
-    if (all !== null) this.#show(all, why)
+    const all = filter === null ? outcome : await this.#outcome(null)
+    if (all === null) return
+    await this.#options.onOutcome(all)
+    this.#show(all, why)
   }
 
   /** null: nobody waits for it any more. */
@@ -185,7 +190,7 @@ class Watch {
         ? this.#refusalLines(head, outcome)
         : this.#reportLines(head, outcome.report, { before, wasGreenAt })
     for (const line of lines) out.line(line)
-    if (out.isTerminal) out.line(out.style('dim', '[enter] all   [f] only failed   [q] quit'))
+    if (hasKeys(out.isTerminal)) out.line(out.style('dim', '[enter] all   [f] only failed   [q] quit'))
   }
 
   #remember({ results }: TestReport, now: number): void {
@@ -225,10 +230,13 @@ class Watch {
         : failed > 0
           ? `${out.style('bad', `${failed} FAILED`)}${since}`
           : out.style('good', 'ok')
-    const { failures, foot } = layoutFailures(newFirst(report.results, before), report, layout)
+    const shown = newFirst(report.results, before).slice(0, MAX_FAILURES)
+    const { failures, foot } = layoutFailures(shown, report, layout)
+    const more = failed - shown.length
     return [
       `${head}   ${times}   ${state}`,
       ...this.#screenful(failures.flat()),
+      ...(more > 0 ? ['', `  .. ${more} more failed`] : []),
       ...(failed > 0 ? foot : foot.map((line) => `  ${line}`)),
       ...extra(report),
     ]

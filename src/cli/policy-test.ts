@@ -83,11 +83,10 @@ async function watch(command: Command, streams: Streams = process): Promise<void
             layout: { out, full: plan.full, verbose: plan.verbose },
             compilers: [compiler, second],
             nowMs: Date.now,
-            run: async (compilers, filter) => {
+            onOutcome: (outcome) => writeReports(command, outcome),
+            run: (compilers, filter) => {
               const chosen = { ...command, plan: { ...plan, filter: filter ?? plan.filter } }
-              const outcome = await (compilers === null ? runOnce(chosen) : runAgain(chosen, compilers))
-              await writeReports(chosen, outcome)
-              return outcome
+              return compilers === null ? runOnce(chosen) : runAgain(chosen, compilers)
             },
             extra: (report) => extraLines(command, report),
             toDocument,

@@ -11,9 +11,9 @@ import type { TestCase } from './table.ts'
 import type { Opinion, TopdownSubject } from './topdown.ts'
 import { DIFFERENCE_NOTES, opinionsOn } from './topdown.ts'
 
-/** Queries are parsed whole; many cases share one, for the sources are compiled anew for each. */
+/** Many cases share a query, for the sources are compiled anew for each. */
 const MAX_CASES_IN_QUERY = 100
-const MAX_QUERY_CHARACTERS = 1_000_000
+const MAX_INPUT_CHARACTERS = 1_000_000
 
 /** The cases again; those fail on which the engines differ, whatever they say. */
 export async function compareEngines(
@@ -23,8 +23,10 @@ export async function compareEngines(
 ): Promise<readonly RanCase[]> {
   const differences = new Map<RanCase, string>()
   for (const group of groups(cases.filter((one) => isAsked(one, limits)))) {
-    const terms = group.map(({ test }) => termOf(test, limits))
-    const opinions = await opinionsOn(subject, terms, group[0]?.test.nowNs ?? 0n)
+    const opinions = await opinionsOn(subject, {
+      references: group.map(({ test }) => ({ path: pathOf(test), inputText: inputOf(test, limits) })),
+      nowNs: group[0]?.test.nowNs ?? 0n,
+    })
     group.forEach((one, index) => {
       const difference = compare(one, opinions[index] ?? { kind: 'undefined' })
       if (difference !== null) differences.set(one, difference)
@@ -51,10 +53,8 @@ function inputOf({ facts, phase, nowNs }: TestCase, limits: PolicyLimits): strin
   return input.fault === null ? new TextDecoder().decode(input.bytes) : null
 }
 
-/** JSON is Rego, too. */
-function termOf(test: TestCase, limits: PolicyLimits): string {
-  const document = test.phase === 'call' ? 'data.gateway.decision' : 'data.gateway.visible'
-  return `${document} with input as ${inputOf(test, limits) ?? '{}'}`
+function pathOf({ phase }: TestCase): string {
+  return phase === 'call' ? 'data.gateway.decision' : 'data.gateway.visible'
 }
 
 /** Cases of one moment, for the clock is that of the query; in queries of a bounded size. */
@@ -65,7 +65,7 @@ function groups(cases: readonly RanCase[]): readonly (readonly RanCase[])[] {
     byMoment.set(one.test.nowNs, made)
     const last = made.at(-1) ?? []
     const size = [...last, one].reduce((sum, { inputText }) => sum + (inputText?.length ?? 0), 0)
-    if (last.length < MAX_CASES_IN_QUERY && (last.length === 0 || size <= MAX_QUERY_CHARACTERS))
+    if (last.length < MAX_CASES_IN_QUERY && (last.length === 0 || size <= MAX_INPUT_CHARACTERS))
       last.push(one)
     else made.push([one])
   }

@@ -28,50 +28,66 @@ export interface TopdownSubject {
 
 /** The process may have to be started, and compiles the sources first. */
 const START_MS = 10_000
+/** Many tests are asked about at once; together they may take this, or what one of them may. */
 const MAX_MS = 60_000
 
 /** Evaluates rules with topdown: all at once, or one by one when one of them fails. */
 export async function askTopdown(subject: TopdownSubject, rules: readonly TestRule[]): Promise<Oracle> {
   const paths = [...new Set(rules.map(({ path }) => path))]
-  const opinions = await opinionsOn(subject, paths, DEFAULT_NOW_NS)
+  const opinions = await opinionsOn(subject, {
+    references: paths.map((path) => ({ path, inputText: null })),
+    nowNs: DEFAULT_NOW_NS,
+  })
   const known = new Map(paths.map((path, index) => [path, opinions[index]]))
   return ({ path }) => known.get(path) ?? { kind: 'undefined' }
 }
 
-/** Opinions on terms such as `data.a.b with input as {..}`, in their order. */
+/** What topdown is asked at once. */
+export interface TopdownQuestion {
+  readonly references: readonly AskedReference[]
+  readonly nowNs: bigint
+}
+
+/** Such as `data.gateway.decision`. */
+export interface AskedReference {
+  readonly path: string
+  /** JSON text of the input, so that its numbers keep their digits; null = none. */
+  readonly inputText: string | null
+}
+
+/** Opinions on references, in their order. */
 export async function opinionsOn(
   subject: TopdownSubject,
-  terms: readonly string[],
-  nowNs: bigint,
+  question: TopdownQuestion,
 ): Promise<readonly Opinion[]> {
-  if (terms.length === 0) return []
-  const answered = await evaluate(subject, terms, nowNs)
+  const { references } = question
+  if (references.length === 0) return []
+  const answered = await evaluate(subject, question)
   if (typeof answered !== 'string') return answered
-  if (terms.length === 1) return [{ kind: 'error', message: answered }]
+  if (references.length === 1) return [{ kind: 'error', message: answered }]
   const opinions: Opinion[] = []
-  for (const term of terms) opinions.push(...(await opinionsOn(subject, [term], nowNs)))
+  for (const one of references)
+    opinions.push(...(await opinionsOn(subject, { ...question, references: [one] })))
   return opinions
 }
 
-/** Opinions on terms in one query, or why there are none. */
+/** Opinions on references in one query, or why there are none. */
 async function evaluate(
   { compiler, request, dataText, timeoutMs }: TopdownSubject,
-  terms: readonly string[],
-  nowNs: bigint,
+  { references, nowNs }: TopdownQuestion,
 ): Promise<readonly Opinion[] | string> {
   const { sources, inputSchema, builtins, contract } = request
-  // A comprehension is empty when the term is undefined, so one undefined term does not take the others with it.
-  const parts = terms.map((term) => `[value | value := ${term}]`)
+  const parts = references.map(partOf)
   const evaluated = compiler.evaluate({
     sources,
     inputSchema,
     ...(builtins === undefined ? {} : { builtins }),
     ...(contract === undefined ? {} : { contract }),
     query: `opinions = [${parts.join(', ')}]`,
-    inputText: '{}',
+    inputText: `{"inputs":[${references.map(({ inputText }) => inputText ?? 'null').join(',')}]}`,
     dataText,
     nowNs,
-    timeoutMs: Math.min(MAX_MS, START_MS + timeoutMs * terms.length),
+    timeoutMs: Math.min(Math.max(MAX_MS, START_MS + timeoutMs), START_MS + timeoutMs * references.length),
   })
   const answer = await evaluated.catch((error: unknown) => {
     if (error instanceof CompilerFault) return error.message
@@ -82,7 +98,16 @@ async function evaluate(
     throw new Error(`topdown refuses the tests: ${answer.errors[0]?.message ?? 'no reason given'}`)
   if (answer.error !== null) return answer.error.message
   const values = (answer.result[0]?.['opinions'] ?? []) as readonly (readonly unknown[])[]
-  return terms.map((_, index) => toOpinion(values[index] ?? []))
+  return references.map((_, index) => toOpinion(values[index] ?? []))
+}
+
+/**
+ * A comprehension is empty when the reference is undefined, so one that is does not take the others with it. The schema of
+ * `input` knows no `inputs`, but arguments of builtins are not checked against it.
+ */
+function partOf({ path, inputText }: AskedReference, index: number): string {
+  if (inputText === null) return `[value | value := ${path}]`
+  return `[value | given := object.get(input, ["inputs", ${index}], null); value := ${path} with input as given]`
 }
 
 function toOpinion([value, ...more]: readonly unknown[]): Opinion {

@@ -61,7 +61,7 @@ limits contains {"name": "calls", "key": [input.principal.id], "limit": 3, "wind
 
 obligations contains {"kind": "audit_payload", "level": "metadata"} if input.arguments.n == 12345678901234
 `,
-      `  - { name: call, principal: eng, tool: read, arguments: { n: 12345678901234, "a\\"b": "\\u2028 \\\\ / \\ud83d\\ude00" }, expect: { allow: true } }
+      `  - { name: call, principal: eng, tool: read, arguments: { big: 1e300, tiny: -0.0, n: 12345678901234, "a\\"b": "\\u2028 \\\\ / \\ud83d\\ude00" }, expect: { allow: true } }
   - { name: list, phase: list, principal: eng, tool: [read, drop], expect: { allow: true } }
   - { name: later, now: "2027-01-01T00:00:00Z", principal: eng, tool: read, expect: { denied_by: [new-year] } }
   - { name: skipped, principal: eng, tool: read, skip: not now }
