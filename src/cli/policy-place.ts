@@ -60,7 +60,7 @@ function configIfAny(): Config | null {
 export async function withCompiler<T>(
   place: PolicyPlace,
   use: (compiler: Compiler) => Promise<T>,
-  options: Pick<CompilerOptions, 'lasting'> = {},
+  options: Pick<CompilerOptions, 'lasting' | 'idleMs'> = {},
 ): Promise<T> {
   const compiler = createCompiler({
     artifact: await loadCompilerArtifact(place.cacheDir ?? temporaryFolder()),

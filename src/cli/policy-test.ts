@@ -29,6 +29,9 @@ import { watchTests } from './policy-test-watch.ts'
 /** For all tests together. */
 const BENCHMARK_MS = 10_000
 
+/** The compiler of the first run is not needed again. */
+const QUICK_IDLE_MS = 1000
+
 /** A run of the command. */
 interface Command {
   readonly out: Output
@@ -55,7 +58,9 @@ export async function test(args: TestArgs, streams?: Streams): Promise<void> {
 async function once(command: Command): Promise<void> {
   const { out, plan, place } = command
   const tables = plan.update ? (await loadTestFiles(place.folder)).tables : {}
-  const outcome = await out.progress('testing the policies', () => runOnce(command))
+  const outcome = await out.progress('testing the policies', () =>
+    withCompiler(place, (compiler) => attempt(() => runTests(command, compiler))),
+  )
   if (outcome.kind === 'ran') refuseNothing(outcome.report, plan.run, place.folder)
   await writeReports(command, outcome)
   if (outcome.kind === 'ran' && plan.update) {
@@ -68,37 +73,48 @@ async function once(command: Command): Promise<void> {
   conclude(command, outcome)
 }
 
+/** Compilers of its own: whoever stops it waits for none of them. */
 async function watch(command: Command, streams: Streams = process): Promise<void> {
-  const { out, plan, place } = command
+  const { place } = command
+  const lasting = { lasting: true }
   await withCompiler(
     place,
-    (compiler) =>
+    (quick) =>
       withCompiler(
         place,
-        (second) =>
-          watchTests({
-            out,
-            streams,
-            folder: place.folder,
-            layout: { out, full: plan.full, verbose: plan.verbose },
-            compilers: [compiler, second],
-            nowMs: Date.now,
-            onOutcome: (outcome) => writeReports(command, outcome),
-            run: (compilers, filter) => {
-              const chosen = { ...command, plan: { ...plan, filter: filter ?? plan.filter } }
-              return compilers === null ? runOnce(chosen) : runAgain(chosen, compilers)
-            },
-            extra: (report) => extraLines(command, report),
-            toDocument,
-          }),
-        { lasting: true },
+        (first) =>
+          withCompiler(
+            place,
+            (second) => watchWith(command, { quick, lasting: [first, second] }, streams),
+            lasting,
+          ),
+        lasting,
       ),
-    { lasting: true },
+    { idleMs: QUICK_IDLE_MS },
   )
 }
 
-function runOnce(command: Command): Promise<TestOutcome> {
-  return withCompiler(command.place, (compiler) => attempt(() => runTests(command, compiler)))
+function watchWith(
+  command: Command,
+  compilers: { readonly quick: Compiler; readonly lasting: readonly [Compiler, Compiler] },
+  streams: Streams,
+): Promise<void> {
+  const { out, plan, place } = command
+  return watchTests({
+    out,
+    streams,
+    folder: place.folder,
+    layout: { out, full: plan.full, verbose: plan.verbose },
+    compilers: compilers.lasting,
+    nowMs: Date.now,
+    onOutcome: (outcome) => writeReports(command, outcome),
+    run: (pair, filter) => {
+      const chosen = { ...command, plan: { ...plan, filter: filter ?? plan.filter } }
+      return pair === null ? attempt(() => runTests(chosen, compilers.quick)) : runAgain(chosen, pair)
+    },
+    extra: (report) => extraLines(command, report),
+    toDocument,
+  })
 }
 
 /** Builds are kept in memory: files would take the processes that stay their practice. */

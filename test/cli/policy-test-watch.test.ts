@@ -173,6 +173,14 @@ describe('gateway policy test --watch', function () {
     await ends(watching, 'SIGINT')
   })
 
+  it('ends at once when it is stopped while it builds, and its compilers with it', async function () {
+    if (!existsSync('/proc/self/stat')) this.skip()
+    const watching = watch(program(await folders.make(FILES)))
+    await until('a compiler', () => descendants(watching.child.pid ?? 0).length > 0, WAIT_MS)
+    await ends(watching, 'SIGINT')
+    expect(watching.text()).to.not.include('passed')
+  })
+
   it('shows what broke just now before what was broken already', async () => {
     const folder = await folders.make({
       ...FILES,
