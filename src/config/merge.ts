@@ -94,9 +94,9 @@ export function resolvePaths(
   origins: ReadonlyMap<string, string>,
   folders: { readonly file: string; readonly outside: string },
 ): void {
-  for (const { path, node } of SETTINGS) {
+  for (const path of leaves(tree, []).map((names) => names.map(String))) {
     const value = getAt(tree, path)
-    if (node['x-path'] !== true || typeof value !== 'string') continue
+    if (nodeAt(path)?.['x-path'] !== true || typeof value !== 'string') continue
     const isOutside = /^(environment|flag) /.test(origins.get(pathText(path)) ?? '')
     setAt(tree, path, resolve(isOutside ? folders.outside : folders.file, value))
   }

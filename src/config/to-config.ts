@@ -1,6 +1,8 @@
 import { dirname, resolve } from 'node:path'
 import { isLoopback, parseListen } from './listen.ts'
 import type { AnchorConfig, AuditPayload, Config, Listen, LogLevel, UpstreamConfig } from './types.ts'
+import type { CredentialSettings, UpstreamTlsSettings } from './upstream-credential.ts'
+import { toCredential, toUpstreamTls } from './upstream-credential.ts'
 
 /** The settings under their names in gateway.yaml, once they have the shape of the schema. */
 export interface SettingsTree {
@@ -62,6 +64,8 @@ export interface SettingsTree {
 export interface UpstreamSettings {
   readonly url: string
   readonly headers: Readonly<Record<string, string>>
+  readonly credential: CredentialSettings | null
+  readonly tls: UpstreamTlsSettings | null
   readonly labels: Readonly<Record<string, string>>
   readonly timeout_ms: number
   readonly connect_timeout_ms: number
@@ -153,6 +157,8 @@ function toUpstream(settings: UpstreamSettings): UpstreamConfig {
     headers: Object.fromEntries(
       Object.entries(settings.headers).map(([name, value]) => [name.toLowerCase(), value]),
     ),
+    credential: settings.credential === null ? null : toCredential(settings.credential),
+    tls: settings.tls === null ? null : toUpstreamTls(settings.tls),
     labels: settings.labels,
     timeoutMs: settings.timeout_ms,
     connectTimeoutMs: settings.connect_timeout_ms,

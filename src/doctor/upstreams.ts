@@ -1,10 +1,13 @@
 /** Each upstream: does it answer, does it let us in, which tools does it offer. */
 import type { Dispatcher } from 'undici'
-import { DecoratorHandler, Pool } from 'undici'
+import { DecoratorHandler } from 'undici'
 import type { LoadedConfig } from '../config/load.ts'
-import type { UpstreamConfig } from '../config/types.ts'
+import type { UpstreamConfig, UpstreamCredentialConfig } from '../config/types.ts'
 import { toCatalogError } from '../upstream/catalog.ts'
 import { listTools } from '../upstream/catalog-client.ts'
+import { openConnections } from '../upstream/connections.ts'
+import type { Credential } from '../upstream/credential.ts'
+import { createCredential } from '../upstream/credential.ts'
 import { parseStaticHeaders } from '../upstream/headers.ts'
 import type { ToolList } from '../upstream/tool-list.ts'
 import { toToolList } from '../upstream/tool-list.ts'
@@ -77,7 +80,10 @@ async function checkUpstream(loaded: LoadedConfig, name: string): Promise<Findin
 async function ask(name: string, upstream: UpstreamConfig): Promise<Answer> {
   const statuses: number[] = []
   const url = new URL(upstream.url)
-  const pool = new Pool(url.origin, { connect: { timeout: upstream.connectTimeoutMs }, connections: 2 })
+  const credential = upstream.credential === null ? null : createOwnCredential(name, upstream.credential, url)
+  const { tls, connectTimeoutMs } = upstream
+  const bounds = { connectTimeoutMs, maxConnections: 2, clock: CLOCK }
+  const connections = openConnections({ origin: url.origin, tls, credential, ...bounds })
   const started = performance.now()
   const common = () => ({ status: statuses.at(-1) ?? null, ms: performance.now() - started })
   try {
@@ -89,7 +95,7 @@ async function ask(name: string, upstream: UpstreamConfig): Promise<Answer> {
           userAgent: `mcp-policy-gateway/${VERSION}`,
         },
         version: VERSION,
-        dispatcher: pool.compose(
+        dispatcher: connections.dispatcher.compose(
           (dispatch) => (options, handler) => dispatch(options, new StatusHandler(handler, statuses)),
         ),
         bounds: BOUNDS,
@@ -102,8 +108,17 @@ async function ask(name: string, upstream: UpstreamConfig): Promise<Answer> {
     const { detail, message } = toCatalogError(thrown)
     return { list: null, protocolVersion: null, error: detail ?? message, ...common() }
   } finally {
-    await pool.destroy()
+    await connections.close()
+    await credential?.close()
   }
+}
+
+const CLOCK = { nowMs: Date.now, monotonicMs: () => performance.now() }
+const NO_LOG = { info: () => undefined, warn: () => undefined }
+
+/** Asks for a token of its own: the one the gateway has is in the gateway's memory alone. */
+function createOwnCredential(upstream: string, settings: UpstreamCredentialConfig, url: URL): Credential {
+  return createCredential({ upstream, settings, url, clock: CLOCK, random: Math.random, log: NO_LOG })
 }
 
 /** Notes the status of every answer: the client's own errors do not always say it. */

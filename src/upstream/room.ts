@@ -6,6 +6,9 @@ import type { ArgumentCheck, SchemaProblem } from './arguments.ts'
 import { createArgumentCheck } from './arguments.ts'
 import type { BreakerSettings } from './breaker.ts'
 import type { CatalogBounds } from './catalog-client.ts'
+import type { TlsFiles } from './connections.ts'
+import type { CredentialSettings } from './credential.ts'
+import { createCredential } from './credential.ts'
 import type { ForwardTarget } from './forward.ts'
 import { parseStaticHeaders } from './headers.ts'
 import { createProbeTimer } from './probe-timer.ts'
@@ -20,6 +23,10 @@ export interface UpstreamSettings {
   readonly url: string
   /** Sent with every request; values may be secrets. */
   readonly headers: Readonly<Record<string, string>>
+  /** A credential that is read or asked for while the gateway runs; null = none but the headers. */
+  readonly credential: CredentialSettings | null
+  /** null = the authorities that Node knows, and no certificate of our own. */
+  readonly tls: TlsFiles | null
   /** What policies see as `input.server.labels`. */
   readonly labels: Readonly<Record<string, string>>
   /** To the last byte of an answer; on a stream to its head, and to each message on it. */
@@ -111,7 +118,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   const timer = createProbeTimer({ clock: options.clock, random: options.random })
   const upstreams = new Map<string, Upstream>()
   for (const [name, settings] of Object.entries(options.upstreams)) {
-    const target = targetOf(name, settings, options.version)
+    const target = targetOf(name, settings, options)
     const own = ownOptions(name, settings, limits, options)
     const { clock, log, version } = options
     upstreams.set(name, createUpstream({ target, ...own, clock, log, version, watch, timer }))
@@ -173,7 +180,10 @@ function ownOptions(
   }
 }
 
-function targetOf(name: string, settings: UpstreamSettings, version: string): ForwardTarget {
+function targetOf(name: string, settings: UpstreamSettings, options: UpstreamsOptions): ForwardTarget {
+  const { version, clock, random, log } = options
+  const { credential } = settings
+  if (credential?.kind === 'token_file') parseStaticHeaders(name, { [credential.header]: '' })
   const at = `upstreams.${name}.url`
   if (!URL.canParse(settings.url)) throw new UsageError('config', `${at}: not a URL`)
   const url = new URL(settings.url)
@@ -191,6 +201,11 @@ function targetOf(name: string, settings: UpstreamSettings, version: string): Fo
       configured: parseStaticHeaders(name, settings.headers),
       userAgent: `mcp-policy-gateway/${version}`,
     },
+    credential:
+      credential === null
+        ? null
+        : createCredential({ upstream: name, settings: credential, url, clock, random, log }),
+    tls: settings.tls,
     timeoutMs: settings.timeoutMs,
     toolTimeoutsMs: toolTimeoutsOf(settings),
     maxAnswerBytes: settings.maxAnswerBytes,
