@@ -118,7 +118,16 @@ const NO_LOG = { info: () => undefined, warn: () => undefined }
 
 /** Asks for a token of its own: the one the gateway has is in the gateway's memory alone. */
 function createOwnCredential(upstream: string, settings: UpstreamCredentialConfig, url: URL): Credential {
-  return createCredential({ upstream, settings, url, clock: CLOCK, random: Math.random, log: NO_LOG })
+  const { timeoutMs } = BOUNDS
+  return createCredential({
+    upstream,
+    settings,
+    url,
+    timeoutMs,
+    clock: CLOCK,
+    random: Math.random,
+    log: NO_LOG,
+  })
 }
 
 /** Notes the status of every answer: the client's own errors do not always say it. */

@@ -47,7 +47,7 @@ class ClientCredentials implements Credential {
 
   constructor(parts: CredentialParts & { readonly settings: ClientCredentialsSettings }) {
     this.#parts = parts
-    this.#endpoint = createTokenEndpoint(parts.settings, parts.clock)
+    this.#endpoint = createTokenEndpoint(parts.settings, parts)
     this.#parameters = parametersOf(parts.settings, parts.url)
   }
 

@@ -33,6 +33,8 @@ export interface CredentialParts {
   readonly settings: CredentialSettings
   /** The upstream's address, which is what a token is for unless the settings say otherwise. */
   readonly url: URL
+  /** How long a request for a token may take; calls wait for it. */
+  readonly timeoutMs: number
   readonly clock: { nowMs(): number; monotonicMs(): number }
   /** Spreads attempts after a failure: 0 up to 1. */
   readonly random: () => number

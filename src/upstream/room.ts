@@ -182,7 +182,7 @@ function ownOptions(
 
 function targetOf(name: string, settings: UpstreamSettings, options: UpstreamsOptions): ForwardTarget {
   const { version, clock, random, log } = options
-  const { credential } = settings
+  const { credential, timeoutMs } = settings
   if (credential?.kind === 'token_file') parseStaticHeaders(name, { [credential.header]: '' })
   const at = `upstreams.${name}.url`
   if (!URL.canParse(settings.url)) throw new UsageError('config', `${at}: not a URL`)
@@ -204,7 +204,7 @@ function targetOf(name: string, settings: UpstreamSettings, options: UpstreamsOp
     credential:
       credential === null
         ? null
-        : createCredential({ upstream: name, settings: credential, url, clock, random, log }),
+        : createCredential({ upstream: name, settings: credential, url, timeoutMs, clock, random, log }),
     tls: settings.tls,
     timeoutMs: settings.timeoutMs,
     toolTimeoutsMs: toolTimeoutsOf(settings),

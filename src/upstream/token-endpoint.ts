@@ -13,6 +13,7 @@ import {
   PrivateKeyJwt,
   processClientCredentialsResponse,
   ResponseBodyError,
+  UnsupportedOperationError,
 } from 'oauth4webapi'
 import { Pool } from 'undici'
 import { GatewayError } from '../errors.ts'
@@ -56,7 +57,7 @@ export interface TokenEndpoint {
   close(): Promise<void>
 }
 
-const TIMEOUT_MS = 10_000
+const MAX_TIMEOUT_MS = 10_000
 const MAX_ANSWER_BYTES = 65_536
 /** Of a token whose life nobody tells. */
 const DEFAULT_LIFE_S = 300
@@ -67,23 +68,23 @@ const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/
 
 export function createTokenEndpoint(
   settings: TokenEndpointSettings,
-  clock: { monotonicMs(): number },
+  parts: { readonly clock: { monotonicMs(): number }; readonly timeoutMs: number },
 ): TokenEndpoint {
+  const { clock } = parts
+  const timeout = Math.min(parts.timeoutMs, MAX_TIMEOUT_MS)
   const url = new URL(settings.tokenUrl)
   const server: AuthorizationServer = { issuer: url.href, token_endpoint: url.href }
   const client: Client = { client_id: settings.clientId }
   const pool = new Pool(url.origin, {
     connections: 1,
-    connect: { timeout: TIMEOUT_MS, rejectUnauthorized: true },
-    headersTimeout: TIMEOUT_MS,
-    bodyTimeout: TIMEOUT_MS,
+    connect: { timeout, rejectUnauthorized: true },
   })
 
   return {
     async ask(parameters) {
       const startedAt = clock.monotonicMs()
       const proof = await proofOf(settings, clock)
-      const signal = AbortSignal.timeout(TIMEOUT_MS)
+      const signal = AbortSignal.timeout(timeout)
       const response = await clientCredentialsGrantRequest(server, client, proof, parameters, {
         [customFetch]: (_url, { body, headers }) => post(pool, url, headers, { body: String(body), signal }),
         // http passes the configuration's own rules on loopback only.
@@ -193,10 +194,12 @@ export function toTokenError(thrown: unknown): GatewayError {
     const name = OAUTH_ERRORS.has(thrown.error) ? thrown.error : 'an error of its own'
     return failed(`the token endpoint refused the client (${thrown.status} ${name})`)
   }
-  if (thrown instanceof OperationProcessingError || thrown instanceof TypeError)
-    return failed('the token endpoint answered something that is not a token')
+  const isUnusable = [OperationProcessingError, UnsupportedOperationError, TypeError].some(
+    (kind) => thrown instanceof kind,
+  )
+  if (isUnusable) return failed('the token endpoint answered something that is not a token')
   if (thrown instanceof Error && thrown.name === 'TimeoutError')
-    return failed(`the token endpoint did not answer within ${TIMEOUT_MS} ms`)
+    return failed('the token endpoint did not answer in time')
   return failed(
     `the token endpoint cannot be reached (${connectionError(thrown).detail ?? 'no reason given'})`,
   )

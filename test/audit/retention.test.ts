@@ -193,7 +193,8 @@ describe('retention of audit rows', () => {
       '1-2',
       '5-6',
     ])
-    const verified = () => verifyLog({ db: client, since: null, until: null, anchors: null, publicKeys: null })
+    const verified = () =>
+      verifyLog({ db: client, since: null, until: null, anchors: null, publicKeys: null })
     expect(await verified()).to.deep.include({ ok: true, rows: 8, retired: 8, retiredUnsigned: 0 })
     await client.query("update audit_retired set last_leaf = sha256('forged') where from_seq = 5")
     expect(await verified()).to.deep.include({ ok: false })
