@@ -148,16 +148,16 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     },
     tools: async (name) => {
       const { tools, rejected } = await upstream(name).tools()
-      const known = [...tools.values()].map((tool) => ({
-        ...tool,
-        schemaProblem: check.problemOf(name, tool),
-      }))
+      const known: KnownTool[] = []
+      for (const tool of tools.values())
+        known.push({ ...tool, schemaProblem: await check.problemOf(name, tool) })
       return { tools: known, rejected }
     },
     states: () => [...upstreams.values()].map((one) => stateOf(one, check)),
     close: async () => {
       timer.close()
       await Promise.all([...upstreams.values()].map((one) => one.close()))
+      await check.close()
       watch.close()
     },
   }

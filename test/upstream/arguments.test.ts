@@ -14,6 +14,11 @@ function toolOf(inputSchema: unknown, name = 'tool'): ToolEntry {
   return tool
 }
 
+const open: { close(): Promise<void> }[] = []
+after(async () => {
+  for (const one of open.splice(0)) await one.close()
+})
+
 function start(fresh: ToolEntry | null = null) {
   const problems: SchemaProblem[] = []
   let refetched = 0
@@ -25,14 +30,21 @@ function start(fresh: ToolEntry | null = null) {
     },
     onProblem: (problem) => problems.push(problem),
   })
+  open.push(check)
   return { check, problems, refetched: () => refetched }
 }
+
+/** For schemas that are checked once: one thread for all of them. */
+let shared: ReturnType<typeof start> | null = null
+before(() => {
+  shared = start()
+})
 
 /** The public message of the refusal; null when the arguments are valid. */
 async function verdict(schema: unknown, value: unknown): Promise<string | null> {
   const text = typeof value === 'string' ? value : JSON.stringify(value)
   try {
-    await start().check.validate('up', toolOf(schema), text)
+    await shared?.check.validate('up', toolOf(schema), text)
     return null
   } catch (thrown) {
     expect(thrown).to.be.instanceOf(GatewayError)

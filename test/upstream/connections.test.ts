@@ -24,7 +24,7 @@ async function startMutualTls({ caFile, server: own }: Certificates) {
       rejectUnauthorized: true,
     },
     (request, response) => {
-      names.push((request.socket as TLSSocket).getPeerCertificate().subject.CN)
+      names.push(String((request.socket as TLSSocket).getPeerCertificate().subject.CN))
       request.resume().on('end', () => {
         response.writeHead(200, { 'content-type': 'application/json', connection: 'close' })
         response.end('{"jsonrpc":"2.0","id":1,"result":{"content":[]}}')
