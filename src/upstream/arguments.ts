@@ -3,10 +3,10 @@ import { LRUCache } from 'lru-cache'
 import { GatewayError } from '../errors.ts'
 import type { ToolEntry } from '../gateway/types.ts'
 import { asObject } from './response.ts'
-import { createSchemaPlans } from './schema-plans.ts'
+import type { SchemaPlans } from './schema-plans.ts'
 
 export interface ArgumentCheckOptions {
-  readonly clock: { monotonicMs(): number }
+  readonly plans: SchemaPlans
   /** The tool's entry after a refresh of the catalogue; null when it is gone. Never throws. */
   readonly refetch: (upstream: string, tool: string) => Promise<ToolEntry | null>
   /** Called once for each schema that cannot be used. */
@@ -28,13 +28,12 @@ export interface ArgumentCheck {
   problemOf(upstream: string, tool: ToolEntry): Promise<string | null>
   /** Schemas of this upstream that were met and cannot be used. */
   problems(upstream: string): readonly SchemaProblem[]
-  close(): Promise<void>
 }
 
 const MAX_PROBLEMS = 200
 
 export function createArgumentCheck(options: ArgumentCheckOptions): ArgumentCheck {
-  const plans = createSchemaPlans(options.clock)
+  const { plans } = options
   const problems = new LRUCache<string, SchemaProblem>({ max: MAX_PROBLEMS })
 
   async function problemOf(upstream: string, tool: ToolEntry): Promise<string | null> {
@@ -76,7 +75,6 @@ export function createArgumentCheck(options: ArgumentCheckOptions): ArgumentChec
     },
     problemOf,
     problems: (upstream) => [...problems.values()].filter((problem) => problem.upstream === upstream),
-    close: plans.close,
   }
 }
 

@@ -12,6 +12,8 @@ import { createCredential } from './credential.ts'
 import type { ForwardTarget } from './forward.ts'
 import { parseStaticHeaders } from './headers.ts'
 import { createProbeTimer } from './probe-timer.ts'
+import type { SchemaPlans } from './schema-plans.ts'
+import { createSchemaPlans } from './schema-plans.ts'
 import { createStreamWatch } from './stream-watch.ts'
 import type { ToolList } from './tool-list.ts'
 import type { Upstream, UpstreamFacts, UpstreamGate, UpstreamLog } from './upstream.ts'
@@ -79,6 +81,8 @@ export interface UpstreamsOptions {
   /** Spreads probes: 0 up to 1. */
   readonly random: () => number
   readonly log: UpstreamLog
+  /** Compiled schemas, when others in this process use them too; they stay open. Absent = the room has its own. */
+  readonly schemas?: SchemaPlans | undefined
   /** Told how long each request has waited for its turn at an upstream. */
   readonly onWait?: (name: string, ms: number) => void
 }
@@ -123,8 +127,9 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     const { clock, log, version } = options
     upstreams.set(name, createUpstream({ target, ...own, clock, log, version, watch, timer }))
   }
+  const plans = options.schemas ?? createSchemaPlans(options.clock)
   const check = createArgumentCheck({
-    clock: options.clock,
+    plans,
     refetch: (name, tool) => upstream(name).refetch(tool),
     onProblem: (problem) =>
       options.log.warn({ problem }, 'a tool has an input schema that cannot be used: policy decides alone'),
@@ -157,7 +162,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     close: async () => {
       timer.close()
       await Promise.all([...upstreams.values()].map((one) => one.close()))
-      await check.close()
+      if (options.schemas === undefined) await plans.close()
       watch.close()
     },
   }

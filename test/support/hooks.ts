@@ -1,8 +1,10 @@
-/** Root hooks of every test run. Costs nothing when no test has asked for a database. */
+/** Root hooks of every test run. Costs nothing when no test has asked for a database or a schema. */
 import { stopSharedServer } from './postgres.ts'
+import { closeSharedSchemas } from './schemas.ts'
 
 export const mochaHooks = {
   async afterAll(): Promise<void> {
+    await closeSharedSchemas()
     await stopSharedServer()
   },
 }

@@ -6,6 +6,7 @@ import { createArgumentCheck } from '../../src/upstream/arguments.ts'
 import { createSchemaValidator } from '../../src/upstream/schema-validator.ts'
 import { TimeLimitError, withTimeLimit } from '../../src/upstream/time-limit.ts'
 import { toToolList } from '../../src/upstream/tool-list.ts'
+import { sharedSchemas } from '../support/schemas.ts'
 import { clock } from './call-fixture.ts'
 
 function toolOf(inputSchema: unknown, name = 'tool'): ToolEntry {
@@ -14,37 +15,25 @@ function toolOf(inputSchema: unknown, name = 'tool'): ToolEntry {
   return tool
 }
 
-const open: { close(): Promise<void> }[] = []
-after(async () => {
-  for (const one of open.splice(0)) await one.close()
-})
-
 function start(fresh: ToolEntry | null = null) {
   const problems: SchemaProblem[] = []
   let refetched = 0
   const check = createArgumentCheck({
-    clock,
+    plans: sharedSchemas(),
     refetch: async () => {
       refetched += 1
       return fresh
     },
     onProblem: (problem) => problems.push(problem),
   })
-  open.push(check)
   return { check, problems, refetched: () => refetched }
 }
-
-/** For schemas that are checked once: one thread for all of them. */
-let shared: ReturnType<typeof start> | null = null
-before(() => {
-  shared = start()
-})
 
 /** The public message of the refusal; null when the arguments are valid. */
 async function verdict(schema: unknown, value: unknown): Promise<string | null> {
   const text = typeof value === 'string' ? value : JSON.stringify(value)
   try {
-    await shared?.check.validate('up', toolOf(schema), text)
+    await start().check.validate('up', toolOf(schema), text)
     return null
   } catch (thrown) {
     expect(thrown).to.be.instanceOf(GatewayError)

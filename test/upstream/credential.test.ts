@@ -9,6 +9,7 @@ import type { Credential, CredentialSettings } from '../../src/upstream/credenti
 import { createCredential } from '../../src/upstream/credential.ts'
 import type { UpstreamSettings } from '../../src/upstream/room.ts'
 import { createUpstreams } from '../../src/upstream/room.ts'
+import { sharedSchemas } from '../support/schemas.ts'
 import type { RawHandler, RawRequest, RawUpstream } from '../support/upstreams.ts'
 import { startRawUpstream, startScriptedUpstream } from '../support/upstreams.ts'
 import { callOf, clock as realClock, recordingSink, settingsOf } from './call-fixture.ts'
@@ -407,6 +408,7 @@ describe('a credential of the gateway for an upstream', () => {
           rejects(request) ? reply.json(401, { error: 'invalid_token' }) : reply.result({ content: [] }),
       })
       const upstreams = createUpstreams({
+        schemas: sharedSchemas(),
         upstreams: { up: settingsOf({ url: upstream.url, ...settings }) },
         version: '1.2.3',
         clock: realClock,
