@@ -17,7 +17,13 @@ import { countText, toFinding } from './finding.ts'
 
 /** Asked at the same time. */
 const AT_ONCE = 8
-const BOUNDS = { maxPages: 100, maxTools: 10_000, maxBytes: 16 * 1024 * 1024, timeoutMs: 10_000 }
+const BOUNDS = {
+  maxPages: 100,
+  maxTools: 10_000,
+  maxBytes: 16 * 1024 * 1024,
+  maxPageBytes: 4 * 1024 * 1024,
+  timeoutMs: 10_000,
+}
 
 /** Asks the upstreams that are wanted, all when `only` is null, as the gateway asks them. */
 export async function checkUpstreams(

@@ -67,7 +67,13 @@ const DEFAULTS: UpstreamLimits = {
   sweepMs: 250,
   catalogTtlMs: 60_000,
   catalogMinIntervalMs: 1000,
-  catalog: { maxPages: 100, maxTools: 10_000, maxBytes: 16 * 1024 * 1024, timeoutMs: 15_000 },
+  catalog: {
+    maxPages: 100,
+    maxTools: 10_000,
+    maxBytes: 16 * 1024 * 1024,
+    maxPageBytes: 4 * 1024 * 1024,
+    timeoutMs: 15_000,
+  },
 }
 
 export interface UpstreamsOptions {

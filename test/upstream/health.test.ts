@@ -353,7 +353,7 @@ describe('the health of an upstream', () => {
         {
           limits: {
             catalogMinIntervalMs: 0,
-            catalog: { maxPages: 5, maxTools: 5, maxBytes: 1000, timeoutMs: 50 },
+            catalog: { maxPages: 5, maxTools: 5, maxBytes: 1000, maxPageBytes: 1000, timeoutMs: 50 },
           },
         },
       )
