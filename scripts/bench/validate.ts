@@ -64,7 +64,7 @@ const ordinary: readonly (readonly [string, Tool, string])[] = [
   ['a pattern', pattern, '{"sku":"AB-123456"}'],
   ['100 properties', wide, wideText],
   ['a text of 200 KB', long, JSON.stringify({ path: 'a', content: 'x'.repeat(200_000) })],
-  ['recursive: on the other thread', recursive, '{"name":"a","next":{"name":"b"}}'],
+  ['recursive: in the other process', recursive, '{"name":"a","next":{"name":"b"}}'],
 ]
 
 console.log('one check, besides JSON.parse')
@@ -193,4 +193,4 @@ await measure({
   call: () => check('hostile', toolOf(untitled), smallText),
 })
 console.log(`${tools} schemas met, ${Math.round(process.memoryUsage().rss / 1e6)} MB in memory`)
-await plans.close()
+plans.close()

@@ -168,7 +168,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     close: async () => {
       timer.close()
       await Promise.all([...upstreams.values()].map((one) => one.close()))
-      if (options.schemas === undefined) await plans.close()
+      if (options.schemas === undefined) plans.close()
       watch.close()
     },
   }

@@ -1,10 +1,10 @@
-/** A compiled schema that has come from another thread as text, and what checking a value against it can cost. */
+/** A compiled schema that has come from another process as text, and what checking a value against it can cost. */
 import type { ErrorObject } from 'ajv'
 import equal from 'ajv/dist/runtime/equal.js'
 import ucs2length from 'ajv/dist/runtime/ucs2length.js'
 import { createPatternEngine, isUnique, problemsOf } from './schema-runtime.ts'
 
-/** Survives the way between threads. */
+/** Survives the way between processes. */
 export interface SchemaCode {
   /** CommonJS module made by ajv; it calls what stands in `schema-runtime.ts`. */
   readonly code: string

@@ -1,11 +1,11 @@
-/** How arguments are checked against a schema: here, or on a thread of its own. Found out once, off the request's thread. */
+/** How arguments are checked against a schema: here, or in a process of its own, where it is compiled. */
 import { LRUCache } from 'lru-cache'
 import type { LoadedSchema } from './schema-code.ts'
 import { loadSchema } from './schema-code.ts'
+import type { SchemaProcess } from './schema-process.ts'
+import { createSchemaProcess } from './schema-process.ts'
 import { TOO_COMPLEX } from './schema-runtime.ts'
 import { SCHEMA_BOUNDS } from './schema-shape.ts'
-import type { SchemaThread } from './schema-thread.ts'
-import { createSchemaThread } from './schema-thread.ts'
 
 /** A schema by its digest: what two tools share is compiled once. */
 export interface SchemaRef {
@@ -21,14 +21,14 @@ export interface SchemaPlans {
    * @throws GatewayError `overloaded`
    */
   check(upstream: string, schema: SchemaRef, value: unknown, text: string): Promise<readonly string[]>
-  close(): Promise<void>
+  close(): void
 }
 
 interface Plan {
   readonly problem: string | null
   /** Monotonic ms after which the problem is looked at anew; Infinity = it is the schema's own. */
   readonly until: number
-  /** null = values are checked on the other thread. */
+  /** null = values are checked in the other process. */
   readonly loaded: LoadedSchema | null
 }
 
@@ -41,8 +41,8 @@ const SMALL_SCHEMA = 16_384
 const RETRY_MS = 60_000
 
 export function createSchemaPlans(clock: { monotonicMs(): number }): SchemaPlans {
-  const quick = createSchemaThread({ clock })
-  const slow = createSchemaThread({ clock })
+  const quick = createSchemaProcess({ clock })
+  const slow = createSchemaProcess({ clock })
   const plans = new LRUCache<string, Plan>({
     max: MAX_PLANS,
     maxSize: MAX_CODE,
@@ -70,8 +70,8 @@ export function createSchemaPlans(clock: { monotonicMs(): number }): SchemaPlans
     const schema = JSON.stringify(inputSchema)
     if (schema.length > SCHEMA_BOUNDS.maxBytes)
       return unusable(`it is larger than ${SCHEMA_BOUNDS.maxBytes} bytes`)
-    const thread: SchemaThread = schema.length <= SMALL_SCHEMA ? quick : slow
-    const result = await thread.run(upstream, { digest: schemaDigest, schema, value: null })
+    const process: SchemaProcess = schema.length <= SMALL_SCHEMA ? quick : slow
+    const result = await process.run(upstream, { digest: schemaDigest, schema, value: null })
     if (result === null) return unusable('it takes too much to compile', clock.monotonicMs() + RETRY_MS)
     const { problem, isPassing, code } = result
     if (problem !== null)
@@ -91,8 +91,9 @@ export function createSchemaPlans(clock: { monotonicMs(): number }): SchemaPlans
       const task = { digest, schema: JSON.stringify(inputSchema), value: text }
       return (await slow.run(upstream, task))?.found ?? TOO_COMPLEX
     },
-    close: async () => {
-      await Promise.all([quick.close(), slow.close()])
+    close: () => {
+      quick.close()
+      slow.close()
     },
   }
 }

@@ -1,4 +1,4 @@
-/** What a compiled schema calls while it checks a value, whichever thread it runs on. */
+/** What a compiled schema calls while it checks a value, whichever process it runs in. */
 import type { ErrorObject } from 'ajv'
 import { RE2JS } from 're2js'
 import { canonicalJson } from './canonical-json.ts'

@@ -1,6 +1,6 @@
 /**
- * Makes a validator out of a tool's input schema that the upstream wrote and a caller feeds: both are hostile. For threads on
- * which nobody else waits.
+ * Makes a validator out of a tool's input schema that the upstream wrote and a caller feeds: both are hostile. For a process
+ * that nobody else waits for.
  */
 import type { CodeKeywordDefinition, Options, ValidateFunction } from 'ajv'
 import { _, Ajv } from 'ajv'
@@ -22,7 +22,7 @@ export interface SchemaValidator {
   readonly problem: string | null
   /** Whether the problem may have been the machine's: it had no time. */
   readonly isPassing: boolean
-  /** For threads that others wait for; null when what a check costs there has no bound, or is too much to load. */
+  /** For a process that others wait for; null when what a check costs there has no bound, or is too much to load. */
   readonly code: SchemaCode | null
   /**
    * What is wrong with the value, as JSON pointers and keywords without values, at most three; empty when it is valid.

@@ -4,7 +4,7 @@ import { closeSharedSchemas } from './schemas.ts'
 
 export const mochaHooks = {
   async afterAll(): Promise<void> {
-    await closeSharedSchemas()
+    closeSharedSchemas()
     await stopSharedServer()
   },
 }

@@ -1,4 +1,4 @@
-/** Compiled schemas for every gateway and room of a test run: a thread that runs from sources takes long to start. */
+/** Compiled schemas for every gateway and room of a test run: a process that runs from sources takes long to start. */
 import type { SchemaPlans } from '../../src/upstream/schema-plans.ts'
 import { createSchemaPlans } from '../../src/upstream/schema-plans.ts'
 
@@ -10,6 +10,6 @@ export function sharedSchemas(): SchemaPlans {
   return shared
 }
 
-export async function closeSharedSchemas(): Promise<void> {
-  await shared?.close()
+export function closeSharedSchemas(): void {
+  shared?.close()
 }

@@ -1,11 +1,10 @@
-/** The program of a thread that compiles schemas and checks values, one after the other. Started by `schema-thread.ts`. */
-import { parentPort } from 'node:worker_threads'
+/** The program that compiles schemas and checks values, one after the other. Started by `schema-process.ts`. */
 import { LRUCache } from 'lru-cache'
 import type { SchemaCode } from './schema-code.ts'
 import type { SchemaValidator } from './schema-validator.ts'
 import { createSchemaValidator } from './schema-validator.ts'
 
-/** What is asked of the thread. Schemas and values come as JSON text. */
+/** What is asked. Schemas and values come as JSON text. */
 export interface SchemaTask {
   readonly digest: string
   readonly schema: string
@@ -35,5 +34,8 @@ function work({ digest, schema, value }: SchemaTask): SchemaResult {
   return { problem, isPassing, code: value === null ? code : null, found }
 }
 
-parentPort?.on('message', (task: SchemaTask) => parentPort?.postMessage(work(task)))
-parentPort?.postMessage('ready')
+// A terminal tells its whole group to stop; this one goes when the gateway has gone.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined)
+process.on('disconnect', () => process.exit())
+process.on('message', (task: SchemaTask) => process.send?.(work(task)))
+process.send?.('ready')
