@@ -187,6 +187,9 @@ const CREDENTIAL = /authorization|cookie|token|secret|key|credential/i
 
 /** Names the variable that holds the credential, never its value. */
 function credentialFix({ config, origins, templates }: LoadedConfig, name: string): string {
+  const own = originBelow(origins, `upstreams.${name}.credential.`)
+  if (config.upstreams[name]?.credential != null)
+    return `Check upstreams.${name}.credential${own === undefined ? '' : ` (${own})`}`
   const headers = Object.keys(config.upstreams[name]?.headers ?? {})
   const prefix = `upstreams.${name}.headers.`
   // Names are kept as written there, and in lower case here.
@@ -202,6 +205,11 @@ function credentialFix({ config, origins, templates }: LoadedConfig, name: strin
   )
   const what = variables.length === 0 ? path : variables.join(', ')
   return `Set ${what} to a credential that it accepts (${origins.get(path) ?? path})`
+}
+
+/** Where the first setting below a path stands. */
+function originBelow(origins: LoadedConfig['origins'], prefix: string): string | undefined {
+  return [...origins].find(([setting]) => setting.startsWith(prefix))?.[1]
 }
 
 /** Without query, which may hold a secret. */

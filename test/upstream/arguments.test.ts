@@ -192,6 +192,7 @@ describe('a schema that cannot be used', () => {
     'a counted explosion': [{ properties: { a: { pattern: '((a{100}){100}){100}' } } }, /linear-time/],
     'a promise': [{ $async: true, type: 'object' }, /\$async/],
     'a hidden promise': [{ properties: { a: { $async: true } } }, /\$async/],
+    'a reference by dynamic scope': [{ properties: { a: { $dynamicRef: '#node' } } }, /\$dynamicRef/],
     'endless recursion': [{ $ref: '#' }, /come to an end/],
     'endless mutual recursion': [
       { $defs: { a: { $ref: '#/$defs/b' }, b: { allOf: [{ $ref: '#/$defs/a' }] } }, $ref: '#/$defs/a' },

@@ -99,7 +99,7 @@ describe('the code of a schema', () => {
     const unbounded: object[] = [
       { properties: { next: { $ref: '#' } } },
       { $defs: { a: { properties: { b: { $ref: '#/$defs/a' } } } }, $ref: '#/$defs/a' },
-      { properties: { a: { $dynamicRef: '#x' } }, $defs: { x: { $dynamicAnchor: 'x' } } },
+      { $defs: { a: { $anchor: 'x', type: 'number' } }, properties: { a: { $ref: '#x' } } },
     ]
     for (const schema of unbounded) {
       const validator = createSchemaValidator({ type: 'object', ...schema }, clock)
