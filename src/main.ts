@@ -10,14 +10,13 @@ import type { Admin } from './admin/admin.ts'
 import { createAdmin } from './admin/admin.ts'
 import type { Metrics, MetricsOptions } from './admin/metrics.ts'
 import { createMetrics } from './admin/metrics.ts'
-import type { AnchorSet } from './audit/anchors.ts'
+
 import { createAnchors } from './audit/anchors.ts'
-import type { AuditRoomOptions } from './audit/limits.ts'
 import { createNoAudit } from './audit/none.ts'
-import { storeRevision } from './audit/revisions.ts'
 import type { Signer } from './audit/signing.ts'
 import type { AuditWriter } from './audit/writer.ts'
-import { createAuditRoom } from './audit/writer.ts'
+import type { AuditRoomParts } from './audit-room.ts'
+import { openAuditRoom } from './audit-room.ts'
 import { loadSigner } from './audit-trust.ts'
 import { countKeys, KEYS_TOPIC } from './auth/key-store.ts'
 import type { AuthRoom } from './auth/room.ts'
@@ -35,11 +34,13 @@ import { createPools } from './db/pools.ts'
 import { UsageError } from './errors.ts'
 import type { Rooms, Spine } from './gateway/call.ts'
 import { createSpine } from './gateway/call.ts'
+import type { FederationSettings } from './gateway/federation/federation.ts'
 import { createRowIds } from './gateway/row-id.ts'
 import { recordThrottledWindow } from './gateway/throttled.ts'
-import type { AuditEvent } from './gateway/types.ts'
-import type { Pressure } from './http/pressure.ts'
-import { createLoopMeter, createPressure } from './http/pressure.ts'
+import type { TurnedAwayRecord } from './gateway/turned-away.ts'
+import { createTurnedAway } from './gateway/turned-away.ts'
+import type { Turns } from './gateway/turns.ts'
+import { createTurns } from './gateway/turns.ts'
 import type { HttpRoom } from './http/room.ts'
 import { createHttpRoom } from './http/room.ts'
 import type { FrontDoor } from './http/server.ts'
@@ -49,10 +50,8 @@ import { createKillRoom } from './kill/room.ts'
 import { KILLS_TOPIC } from './kill/store.ts'
 import type { Log } from './log.ts'
 import { createObserver } from './log.ts'
-import type { LoadedPolicies } from './policies.ts'
-import { loadPolicies, openPolicyRoom, watchPolicies } from './policies.ts'
-import type { CompiledPolicy } from './policy/build.ts'
-import type { PolicyRoom } from './policy/engine.ts'
+import type { OpenedPolicies } from './policies.ts'
+import { openPolicies, readFolderFirst } from './policies.ts'
 import type { PolicyReload, ReloadResult } from './policy/reload.ts'
 import type { UpstreamGate } from './rate/caps.ts'
 import { createPrincipalCaps, createUpstreamGate } from './rate/caps.ts'
@@ -141,57 +140,53 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
     newId: createRowIds(),
     processId: randomUUID(),
   }
-  const loaded = await loadPolicies(config, options.onProgress)
-  const compiled = loaded.policy
+  const first = await readFolderFirst(config, options.onProgress)
   const database = own(await openMigratedDatabase(config, options.onProgress), (opened) => opened.stop())
   const secret = await loadSecret(config, database)
   const pools = openPools(building, database)
-  const policyParts = { config, policy: compiled, secret, clock: ground.clock, log: options.log }
-  const policy = own(await openPolicyRoom(policyParts), (opened) => opened.close())
-  await storeRevision(pools.general, { ...compiled, loadedAt: new Date(ground.clock.nowMs()) })
+  const policyParts = { config, first, db: pools.general, secret, clock: ground.clock, log: options.log }
+  const policies = own(await openPolicies(policyParts), (opened) => opened.room.close())
+  const policy = policies.room
   const upstreams = openUpstreams(building, ground, (name, ms) => metrics.recordUpstreamWait(name, ms))
   const signer = await loadSigner(config, database.home)
   const audit = await openAudit(building, ground, {
+    database,
     pool: pools.audit,
     signer,
     redaction: openRowRules(config, secret, policy),
     onRow: (bytes) => metrics.recordAuditRow(bytes),
   })
   keepAuditDays(building, ground, database.owner, signer)
-  const pressure = openPressure(building, ground)
-  const http = openHttp(config, secret, pressure)
-  const metrics = openMetrics(audit, compiled, {
+  const turns = openTurns(building, ground)
+  const http = openHttp(config, secret)
+  const metrics = openMetrics(audit, policies, {
     kills: () => kills.counts(),
     upstreams: upstreams.states,
-    pressure: pressure.state,
+    load: turns.state,
   })
-  const tell = createObserver(options.log, metrics)
-  const observe = (event: AuditEvent): void => {
-    pressure.recorded(event)
-    tell(event)
-  }
   const recording = {
     audit: audit ?? createNoAudit(),
     http,
     clock: ground.clock,
     newId: ground.newId,
-    observe,
+    observe: createObserver(options.log, metrics),
   }
-  const feed = openChangeFeed(building, ground, database, pools)
+  const turnedAway = openTurnedAway(building, recording, metrics)
+  const feed = openChangeFeed(building, ground, { database, pools, policies })
   const auth = openAuth(building, ground, pools, feed, recording)
   const kills = openKills(config, ground, pools, feed)
   await feed.refresh()
   await refuseWithoutCredentials(config, pools)
   const rate = openRate(building, ground, pools)
-  const rooms = { ...recording, auth, kills, policy, rate, upstreams }
-  const spine = createSpine(waitingElsewhere(rooms, pressure), config.limits)
+  const rooms = { ...recording, turns, auth, kills, policy, rate, upstreams }
+  const spine = createSpine(waitingElsewhere(rooms, turns), mergedMount(config, secret))
   for (const topic of [KEYS_TOPIC, KILLS_TOPIC]) feed.onChange(topic, spine.recheckStreams)
-  const reload = openReload(building, ground, { loaded, policy, pools, metrics, spine })
+  const reload = openReload(building, { policies, feed, metrics, spine })
   const drain = { isDraining: false }
   const admin = openAdmin(building, ground, {
-    ...{ auth, kills, policy, reload, upstreams, audit, feed, metrics, drain },
+    ...{ auth, kills, policy, policies, reload, upstreams, audit, feed, metrics, drain },
   })
-  const front = openFrontDoor(building, ground, { spine, pressure, drain })
+  const front = openFrontDoor(building, ground, { spine, http, turns, turnedAway, drain })
   return {
     address: await listen(front, config.listen),
     adminAddress: admin === null ? null : await admin.listen(),
@@ -216,8 +211,16 @@ function openPools({ options, own }: Building, database: OpenedDatabase): Pools 
   return own(createPools({ runtime: database.runtime, onIdleError }), (pools) => pools.close())
 }
 
+/** null when it is switched off. */
+function mergedMount({ federation, limits }: Config, secret: string): FederationSettings | null {
+  if (!federation.enabled) return null
+  const { partTimeoutMs } = federation
+  const cursorKey = deriveKey(secret, 'cursor')
+  return { partTimeoutMs, maxStreamMs: limits.maxStreamS * 1000, cursorKey, version: VERSION }
+}
+
 /** Waiting for a body or for an upstream is not the gateway's own work. */
-function waitingElsewhere(rooms: Rooms, { away }: Pressure): Rooms {
+function waitingElsewhere(rooms: Rooms, { away }: Turns): Rooms {
   const { http, upstreams } = rooms
   return {
     ...rooms,
@@ -231,20 +234,31 @@ function waitingElsewhere(rooms: Rooms, { away }: Pressure): Rooms {
   }
 }
 
-/** Measures from now on how late everything is. */
-function openPressure({ config, own }: Building, { clock }: Ground): Pressure {
-  const { maxDelayMs } = config.limits
-  return own(createPressure({ maxDelayMs, clock, loop: createLoopMeter() }), (opened) => opened.close())
+function openTurns({ config, own }: Building, { clock }: Ground): Turns {
+  const { maxInFlight, maxDelayMs } = config.limits
+  const turns = createTurns({ maxInFlight, maxDelayMs, monotonicMs: clock.monotonicMs })
+  return own(turns, (opened) => opened.close())
 }
 
-function openHttp(config: Config, secret: string, pressure: Pressure): HttpRoom {
+/** Attempts turned away at the door are many when there is no time to write a line about each. */
+function openTurnedAway({ options, own }: Building, rooms: Recording, metrics: Metrics): TurnedAwayRecord {
+  const record = createTurnedAway({
+    rooms,
+    onCount(count) {
+      metrics.recordTurnedAway(count)
+      options.log.warn({ attempts: count }, 'attempts turned away: more is being asked than can be answered')
+    },
+  })
+  return own(record, (opened) => opened.close())
+}
+
+function openHttp(config: Config, secret: string): HttpRoom {
   return createHttpRoom({
     allowedHosts: allowedHosts(config),
     allowedOrigins: config.allowedOrigins,
     trustedProxies: config.trustedProxies,
     maxBodyBytes: config.limits.maxBodyBytes,
     sessionKey: deriveKey(secret, 'session'),
-    admits: pressure.admits,
   })
 }
 
@@ -255,30 +269,35 @@ function allowedHosts(config: Config): readonly string[] {
   return [...config.allowedHosts, ...published, ...local]
 }
 
-type MetricSources = Pick<MetricsOptions, 'kills' | 'upstreams' | 'pressure'>
+type MetricSources = Pick<MetricsOptions, 'kills' | 'upstreams' | 'load'>
 
-function openMetrics(audit: AuditWriter | null, policy: CompiledPolicy, sources: MetricSources): Metrics {
+function openMetrics(
+  audit: AuditWriter | null,
+  { room, sequence }: OpenedPolicies,
+  sources: MetricSources,
+): Metrics {
   const metrics = createMetrics({
     version: VERSION,
     audit: audit === null ? null : audit.gauges,
     ...sources,
     process: true,
   })
-  metrics.setPolicy(policy)
+  metrics.setPolicy({ ...room.revision, sequence: sequence() })
   return metrics
 }
 
 function openChangeFeed(
   { options, own }: Building,
   ground: Ground,
-  database: OpenedDatabase,
-  pools: Pools,
+  parts: { readonly database: OpenedDatabase; readonly pools: Pools; readonly policies: OpenedPolicies },
 ): ChangeFeed {
+  const { database, pools, policies } = parts
   const limits = { connectTimeoutMs: 2000, statementTimeoutMs: 0, lockTimeoutMs: 0 }
   const feed = createChangeFeed({
     db: pools.keys,
     openClient: () => new pg.Client(toClientConfig(database.runtime, 'changes', limits)),
     process: { id: ground.processId, name: `${hostname()}:${process.pid}` },
+    policySequence: policies.sequence,
     monotonicMs: ground.clock.monotonicMs,
     onHealth: ({ ok, error }) => tellFeedHealth(options.log, ok, error),
   })
@@ -325,32 +344,23 @@ function openGate({ upstreams, limits }: Config, { clock }: Ground, name: string
 async function openAudit(
   { config, options, own }: Building,
   ground: Ground,
-  parts: Pick<AuditRoomOptions, 'pool' | 'signer' | 'redaction' | 'onRow'>,
+  parts: Pick<AuditRoomParts, 'database' | 'pool' | 'signer' | 'redaction' | 'onRow'>,
 ): Promise<AuditWriter | null> {
   if (!config.audit.enabled) {
     options.log.warn({}, 'audit is off: attempts leave no row (audit.enabled: false)')
     return null
   }
-  if (!parts.signer) options.log.warn({}, 'the audit log is not signed (audit.signing_key_file)')
-  const anchors: AnchorSet = own(
-    createAnchors({ targets: config.audit.anchors, log: options.log }),
-    (opened) => opened.close(),
+  const { clock, newId, processId: writerId } = ground
+  const anchors = own(createAnchors({ targets: config.audit.anchors, log: options.log }), (opened) =>
+    opened.close(),
   )
-  const writer = createAuditRoom({
-    onCheckpoint: anchors.record,
-    writerId: ground.processId,
-    newId: ground.newId,
-    clock: ground.clock,
+  if (!parts.signer) options.log.warn({}, 'the audit log is not signed (audit.signing_key_file)')
+  const writer = await openAuditRoom(config, {
+    ...{ ...parts, writerId, newId, clock },
     log: options.log,
-    redactKeys: config.audit.redactKeys,
-    ...parts,
+    onCheckpoint: anchors.record,
   })
-  await writer.start()
-  return own(writer, async (opened) => {
-    const { unwritten } = await opened.close()
-    if (unwritten > 0)
-      options.log.error({ rows: unwritten }, 'audit rows could not be written before the end')
-  })
+  return own(writer, async (opened) => void (await opened.close()))
 }
 
 /** Days that are older than they have to be kept are removed, by the role that may. */
@@ -416,21 +426,16 @@ function openKills(config: Config, ground: Ground, pools: Pools, feed: ChangeFee
 }
 
 interface ReloadParts {
-  readonly loaded: LoadedPolicies
-  readonly policy: PolicyRoom
-  readonly pools: Pools
+  readonly policies: OpenedPolicies
+  readonly feed: ChangeFeed
   readonly metrics: Metrics
   readonly spine: Spine
 }
 
-function openReload({ config, options, own }: Building, ground: Ground, parts: ReloadParts): PolicyReload {
-  const { loaded, policy, pools, metrics, spine } = parts
-  const reload = watchPolicies({
-    ...{ config, loaded, room: policy, db: pools.general, clock: ground.clock, log: options.log },
-    onResult(result) {
-      metrics.recordReload(result, policy.revision)
-      spine.recheckStreams()
-    },
+function openReload({ own }: Building, { policies, feed, metrics, spine }: ReloadParts): PolicyReload {
+  const reload = policies.watch(feed, (result) => {
+    metrics.recordReload(result, { ...policies.room.revision, sequence: policies.sequence() })
+    spine.recheckStreams()
   })
   return own(reload, (opened) => opened.close())
 }
@@ -462,7 +467,7 @@ function openRate({ config, options, own }: Building, { clock }: Ground, pools: 
   return createRateGate(limiter, caps)
 }
 
-interface AdminParts extends ReadinessParts {
+interface AdminParts extends Omit<ReadinessParts, 'onAuditFailure'> {
   readonly auth: AuthRoom
   readonly metrics: Metrics
   readonly drain: { isDraining: boolean }
@@ -474,7 +479,10 @@ function openAdmin({ config, options, own }: Building, ground: Ground, parts: Ad
     listen: config.admin.listen,
     allowedHosts: config.admin.allowedHosts,
     health: () =>
-      readiness(parts, { nowMs: ground.clock.monotonicMs(), maxStaleMs: config.auth.maxStaleS * 1000 }),
+      readiness(
+        { ...parts, onAuditFailure: config.audit.onFailure },
+        { nowMs: ground.clock.monotonicMs(), maxStaleMs: config.auth.maxStaleS * 1000 },
+      ),
     isDraining: () => parts.drain.isDraining,
     authenticate: parts.auth.authenticate,
     metrics: parts.metrics,
@@ -483,16 +491,23 @@ function openAdmin({ config, options, own }: Building, ground: Ground, parts: Ad
   return own(admin, (opened) => opened.close())
 }
 
-function openFrontDoor(
-  { config, options, own }: Building,
-  ground: Ground,
-  parts: { readonly spine: Spine; readonly pressure: Pressure; readonly drain: { isDraining: boolean } },
-): FrontDoor {
-  const { spine, pressure, drain } = parts
+interface FrontDoorParts {
+  readonly spine: Spine
+  readonly http: HttpRoom
+  readonly turns: Turns
+  readonly turnedAway: TurnedAwayRecord
+  readonly drain: { isDraining: boolean }
+}
+
+function openFrontDoor({ config, options, own }: Building, ground: Ground, parts: FrontDoorParts): FrontDoor {
+  const { spine, http, turns, turnedAway, drain } = parts
   const front = createFrontDoor({
     spine: spine.attempt,
     tls: config.tls,
-    onConnection: pressure.connected,
+    doorman: {
+      handsOn: () => turns.admits() || !turnedAway.isFlood(),
+      turnedAway: (head) => turnedAway.note({ ...head, clientIp: http.clientIp(head) }),
+    },
     newRequestId: () => ground.newId(ground.clock.nowMs()),
     log: options.log,
   })

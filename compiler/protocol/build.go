@@ -11,7 +11,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/compile"
-	"github.com/open-policy-agent/opa/v1/dependencies"
 	"github.com/open-policy-agent/opa/v1/format"
 	"github.com/open-policy-agent/opa/v1/version"
 
@@ -115,11 +114,23 @@ func checked(req *Request) (*ast.Compiler, error) {
 	return instrument.Check(modules, o)
 }
 
+// check says whether the sources can be built, and which definitions none of
+// the entrypoints leads to.
+//
+//	{"op": "check", "sources": {..}, "entrypoints": ["gateway/decision"], ..}
+//	{"opa": "1.22.0", "unreachable": [RulePosition, ..]}
 func check(req *Request) (answer, error) {
-	if _, err := checked(req); err != nil {
+	c, err := checked(req)
+	if err != nil {
 		return nil, err
 	}
-	return answer{"opa": version.Version}, nil
+	out := answer{"opa": version.Version, "unreachable": []RulePosition{}}
+	if len(req.Entrypoints) > 0 {
+		if out["unreachable"], err = unreachable(c, req.Entrypoints); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 func build(req *Request) (answer, error) {
@@ -153,6 +164,10 @@ func build(req *Request) (answer, error) {
 			return nil, err
 		}
 	}
+	caps, err = instrument.Reroute(modules, caps, rerouted(req.Builtins))
+	if err != nil {
+		return nil, err
+	}
 	wasm, err := toWasm(modules, caps, req.Entrypoints)
 	if err != nil {
 		return nil, err
@@ -185,6 +200,10 @@ func toWasm(modules map[string]*ast.Module, caps *ast.Capabilities, entrypoints 
 	return c.Bundle().WasmModules[0].Raw, nil
 }
 
+// formatSource writes one source as `opa fmt` does.
+//
+//	{"op": "format", "file": "a.rego", "source": "package a\np if {input.x}"}
+//	{"formatted": "package a\n\np if input.x\n"}
 func formatSource(req *Request) (answer, error) {
 	caps := allowed(nil)
 	po := parserOptions(caps)
@@ -198,47 +217,4 @@ func formatSource(req *Request) (answer, error) {
 		return nil, err
 	}
 	return answer{"formatted": string(text)}, nil
-}
-
-// deps lists what the entrypoints read: base documents (input and data) and
-// rules.
-func deps(req *Request) (answer, error) {
-	c, err := checked(req)
-	if err != nil {
-		return nil, err
-	}
-	base, virtual := map[string]bool{}, map[string]bool{}
-	for _, e := range req.Entrypoints {
-		ref, err := ast.PtrRef(ast.DefaultRootDocument, e)
-		if err != nil {
-			return nil, err
-		}
-		query := ast.NewBody(ast.NewExpr(ast.NewTerm(ref)))
-		b, err := dependencies.Base(c, query)
-		if err != nil {
-			return nil, err
-		}
-		v, err := dependencies.Virtual(c, query)
-		if err != nil {
-			return nil, err
-		}
-		add(base, b)
-		add(virtual, v)
-	}
-	return answer{"base": sortedKeys(base), "virtual": sortedKeys(virtual)}, nil
-}
-
-func add(set map[string]bool, refs []ast.Ref) {
-	for _, r := range refs {
-		set[r.String()] = true
-	}
-}
-
-func sortedKeys(set map[string]bool) []string {
-	out := make([]string, 0, len(set))
-	for k := range set {
-		out = append(out, k)
-	}
-	sort.Strings(out)
-	return out
 }

@@ -139,6 +139,20 @@ func allowed(host *[]string) *ast.Capabilities {
 	return caps
 }
 
+// rerouted lists the builtins that the host evaluates although OPA's Wasm has
+// them.
+func rerouted(host *[]string) []string {
+	var out []string
+	if host != nil {
+		for _, name := range *host {
+			if slices.Contains(nativeBuiltins, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	return out
+}
+
 func capabilities(req *Request) (answer, error) {
 	caps := allowed(req.Builtins)
 	names := make([]string, 0, len(caps.Builtins))

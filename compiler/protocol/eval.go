@@ -12,6 +12,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/util"
+
+	"mcp-policy-gateway/compiler/instrument"
 )
 
 // maxTraceEvents bounds a trace; what comes later is counted only.
@@ -61,6 +63,10 @@ func (t *tracer) TraceEvent(e topdown.Event) {
 // eval evaluates a query with topdown, OPA's own interpreter: the second
 // opinion for tests and for `--engine both`. Indexing and early exit are off,
 // so that it looks at the same rules as Wasm does.
+//
+// "result" holds the bindings of each solution as JSON, "texts" the same as
+// Rego text (sets stay sets, numbers keep their digits), "locations" what became
+// of each definition and expression (absent after an error).
 func eval(req *Request) (answer, error) {
 	o, err := options(req)
 	if err != nil {
@@ -70,7 +76,16 @@ func eval(req *Request) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := ast.NewCompiler().WithCapabilities(o.Capabilities).WithStrict(o.Strict).WithSchemas(o.Schemas)
+	var places map[*ast.Expr]instrument.Place
+	c := ast.NewCompiler().WithCapabilities(o.Capabilities).WithStrict(o.Strict).WithSchemas(o.Schemas).
+		WithStageAfterID(ast.StageRewriteLocalVars, ast.CompilerStageDefinition{
+			Name:       "GatewayPlaces",
+			MetricName: "gateway_places",
+			Stage: func(c *ast.Compiler) *ast.Error {
+				places = instrument.Traced(c.Modules)
+				return nil
+			},
+		})
 	if c.Compile(modules); c.Failed() {
 		return nil, c.Errors
 	}
@@ -109,7 +124,12 @@ func eval(req *Request) (answer, error) {
 	if req.Trace {
 		evalArgs = append(evalArgs, rego.EvalQueryTracer(&tr))
 	}
-	out := answer{"defined": false, "result": []any{}, "error": nil}
+	found := newLocations(places)
+	if req.Locations {
+		evalArgs = append(evalArgs, rego.EvalQueryTracer(found))
+	}
+	evalArgs = append(evalArgs, rego.EvalGenerateJSON(toJSON))
+	out := answer{"defined": false, "result": []any{}, "texts": []any{}, "error": nil}
 	rs, err := prepared.Eval(ctx, evalArgs...)
 	if err != nil {
 		var te *topdown.Error
@@ -119,16 +139,38 @@ func eval(req *Request) (answer, error) {
 		}
 		out["error"] = answer{"code": code, "message": err.Error()}
 	} else {
-		bindings := make([]any, len(rs))
+		bindings, texts := make([]map[string]any, len(rs)), make([]map[string]string, len(rs))
 		for i, r := range rs {
-			bindings[i] = r.Bindings
+			bindings[i], texts[i] = map[string]any{}, map[string]string{}
+			for name, b := range r.Bindings {
+				v := b.(value)
+				bindings[i][name], texts[i][name] = v.json, v.text
+			}
 		}
-		out["defined"], out["result"] = len(rs) > 0, bindings
+		out["defined"], out["result"], out["texts"] = len(rs) > 0, bindings, texts
+		if req.Locations {
+			out["locations"] = found.list()
+		}
 	}
 	if req.Trace {
 		out["trace"], out["dropped"] = tr.events, tr.dropped
 	}
 	return out, nil
+}
+
+// value is a value in both notations.
+type value struct {
+	json any
+	text string
+}
+
+func toJSON(t *ast.Term, _ *rego.EvalContext) (any, error) {
+	text := regoText(t.Value)
+	j, err := ast.JSON(t.Value)
+	if _, unwritable := json.Marshal(j); err == nil && unwritable != nil {
+		j = text
+	}
+	return value{json: j, text: text}, err
 }
 
 func inputOf(req *Request) (ast.Value, error) {

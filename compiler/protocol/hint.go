@@ -201,13 +201,8 @@ func (h *hint) byMessage() string {
 }
 
 func (h *hint) unknownFunction(name string) string {
-	if text, known := unavailable[name]; known {
-		return text
-	}
-	for prefix, text := range unavailableGroups {
-		if strings.HasPrefix(name, prefix) {
-			return text
-		}
+	if isBuiltin(name) {
+		return "" // the host knows why it lacks it: src/policy/builtins/omitted.ts
 	}
 	caps := allowed(h.req.Builtins)
 	names := make([]string, 0, len(caps.Builtins))
@@ -215,9 +210,6 @@ func (h *hint) unknownFunction(name string) string {
 		if !strings.HasPrefix(b.Name, "internal.") {
 			names = append(names, b.Name)
 		}
-	}
-	if isBuiltin(name) {
-		return "this builtin is not available here"
 	}
 	if near := nearest(name, names); near != "" {
 		return fmt.Sprintf("did you mean %s?", near)
@@ -232,29 +224,6 @@ func isBuiltin(name string) bool {
 		}
 	}
 	return false
-}
-
-const pure = "a decision depends on input and data alone, so that it can be replayed; "
-
-// unavailable says what to use in place of a builtin the gateway lacks.
-var unavailable = map[string]string{
-	"http.send":             pure + "put what you would fetch into a data file",
-	"net.lookup_ip_addr":    pure + "compare addresses with net.cidr_contains",
-	"opa.runtime":           pure + "put settings into a data file",
-	"rand.intn":             pure + "there is no randomness",
-	"uuid.rfc4122":          pure + "input.request.id is unique",
-	"time.now_ns":           "use input.request.now_ns",
-	"trace":                 "every evaluation is traced as it is; remove the call",
-	"rego.parse_module":     "policies cannot parse policies",
-	"regex.globs_match":     "use glob.match or regex.match",
-	"graph.reachable_paths": "use graph.reachable",
-}
-
-var unavailableGroups = map[string]string{
-	"io.jwt.":        "tokens are verified before policies run: use input.principal.claims",
-	"crypto.x509.":   "certificates are verified before policies run: use input.principal",
-	"providers.aws.": pure + "requests cannot be signed here",
-	"graphql.":       "GraphQL is not available here",
 }
 
 var deprecatedBuiltins = map[string]string{

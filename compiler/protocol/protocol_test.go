@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -149,8 +150,8 @@ func TestErrorsNameThePlaceAndTheWayOut(t *testing.T) {
 		"unknown field":      {"package p\n\nq if input.principal.role == 1\n", `p.rego:3:6 rego_type_error: undefined ref: input.principal.role [did you mean input.principal.roles? fields of input.principal: roles]`},
 		"field elsewhere":    {"package p\n\nq if input.session == 1\n", `p.rego:3:6 rego_type_error: undefined ref: input.session [did you mean input.request.session? fields of input: principal, request]`},
 		"other word":         {"package p\n\nq if input.user == 1\n", `p.rego:3:6 rego_type_error: undefined ref: input.user [did you mean input.principal? fields of input: principal, request]`},
-		"forbidden builtin":  {"package p\n\nq if http.send({\"url\": \"x\"})\n", `p.rego:3:6 rego_type_error: undefined function http.send [a decision depends on input and data alone, so that it can be replayed; put what you would fetch into a data file]`},
-		"forbidden group":    {"package p\n\nq := io.jwt.decode(\"x\")\n", `p.rego:3:6 rego_type_error: undefined function io.jwt.decode [tokens are verified before policies run: use input.principal.claims]`},
+		"forbidden builtin":  {"package p\n\nq if http.send({\"url\": \"x\"})\n", `p.rego:3:6 rego_type_error: undefined function http.send []`},
+		"forbidden group":    {"package p\n\nq := io.jwt.decode(\"x\")\n", `p.rego:3:6 rego_type_error: undefined function io.jwt.decode []`},
 		"misspelt builtin":   {"package p\n\nq := conut([1])\n", `p.rego:3:6 rego_type_error: undefined function conut [did you mean count?]`},
 		"reserved name":      {"package p\n\ngwtr_q := 1\n", `p.rego:3:1 reserved_name: the name gwtr_q is reserved [names that start with gwtr belong to the trace; choose another name]`},
 		"unsafe variable":    {"package p\n\nq if x > 1\n", "p.rego:3:6 rego_unsafe_var_error: var x is unsafe [nothing gives x a value: bind it first, for example `some x in ..` or `x := ..`; if it is meant to be a rule or an import, check its name]"},
@@ -291,5 +292,108 @@ func TestServeAnswersLineByLine(t *testing.T) {
 	}
 	if err := Serve(strings.NewReader(`{"id":1,"op":"version","extra":1}`), &out); err == nil {
 		t.Error("an unknown field was accepted")
+	}
+}
+
+func TestDepsTellWhatEachDefinitionReads(t *testing.T) {
+	got := ask(t, map[string]any{"op": "deps", "entrypoints": []string{"p/q"}, "sources": one(`package p
+
+q if {
+	user := input.user
+	user.name == data.admins[_]
+	f(input.n)
+	r
+}
+
+f(x) if x > data.least
+
+r if input.a
+else := 2 if input.b
+
+s if input.never
+`)})
+	text, _ := json.Marshal(got["rules"])
+	want := `[{"col":1,"data":["data.admins"],"file":"p.rego","input":["input.n","input.user.name"],"reachable":true,"row":3,"rule":"data.p.q","rules":["data.p.f","data.p.r"]},` +
+		`{"col":1,"data":["data.least"],"file":"p.rego","input":[],"reachable":true,"row":10,"rule":"data.p.f","rules":[]},` +
+		`{"col":1,"data":[],"file":"p.rego","input":["input.a","input.b"],"reachable":true,"row":12,"rule":"data.p.r","rules":[]},` +
+		`{"col":1,"data":[],"file":"p.rego","input":["input.never"],"reachable":false,"row":15,"rule":"data.p.s","rules":[]}]`
+	if string(text) != want {
+		t.Errorf("got  %s\nwant %s", text, want)
+	}
+}
+
+func TestCheckNamesDefinitionsNoEntrypointLeadsTo(t *testing.T) {
+	sources := one("package p\n\nq := data.p[input.name]\n\nr := f(1)\n\nf(x) := x\n")
+	for entrypoint, want := range map[string]string{
+		"p/r": `[{"col":1,"file":"p.rego","row":3,"rule":"data.p.q"}]`,
+		"p":   `[]`,
+	} {
+		got := ask(t, map[string]any{"op": "check", "entrypoints": []string{entrypoint}, "sources": one("package p\n\nq := input.name\n\nr := f(1)\n\nf(x) := x\n")})
+		if text, _ := json.Marshal(got["unreachable"]); string(text) != want {
+			t.Errorf("%s: %s", entrypoint, text)
+		}
+	}
+	if got := ask(t, map[string]any{"op": "check", "entrypoints": []string{"p/q"}, "sources": sources}); got["ok"] == true {
+		t.Error("recursion through a dynamic reference was accepted")
+	}
+}
+
+func TestEvalTellsWhatBecameOfEachPlace(t *testing.T) {
+	got := ask(t, map[string]any{"op": "eval", "query": "data.p = x", "locations": true,
+		"input": map[string]any{"xs": []int{1, 2, 9007199254740993}},
+		"sources": one(`package p
+
+q contains x if {
+	some x in input.xs
+	count([y | some y in input.xs; y < x]) > 0
+	not input.none
+}
+
+r if {
+	every x in input.xs { x > 1 }
+	input.never
+}
+`)})
+	var lines []string
+	for _, l := range got["locations"].([]any) {
+		at := l.(map[string]any)
+		lines = append(lines, fmt.Sprintf("%v %v:%v held=%v failed=%v", at["kind"], at["row"], at["col"], at["held"], at["failed"]))
+	}
+	want := []string{
+		"rule 3:1 held=true failed=false",
+		"expr 4:2 held=true failed=false",
+		"expr 5:2 held=true failed=true",
+		"expr 5:13 held=true failed=false",
+		"expr 5:33 held=true failed=true",
+		"expr 6:2 held=true failed=false",
+		"rule 9:1 held=false failed=true",
+		"expr 10:2 held=false failed=true",
+		"expr 10:24 held=false failed=true",
+	}
+	if text := strings.Join(lines, "\n"); text != strings.Join(want, "\n") {
+		t.Errorf("%s", text)
+	}
+	if texts, _ := json.Marshal(got["texts"]); string(texts) != `[{"x":"{\"q\": {2, 9007199254740993}}"}]` {
+		t.Errorf("%s", texts)
+	}
+}
+
+func TestBuiltinsTheHostEvaluatesAreNotCalledInTheModule(t *testing.T) {
+	source := one("package p\n\nq contains x if {\n\tx := json.unmarshal(input.a)\n\tconcat(\",\", {concat(\"\", [x]), \"b\"}) == \"a,b\"\n}\n\nf(_) := 1\n\nr := n if n := count(q) with json.unmarshal as f with concat as \"a,b\"\n\ns := n if n := f(\"1\") with data.p.f as json.unmarshal\n")
+	for _, instrumented := range []bool{true, false} {
+		got := ask(t, map[string]any{"op": "build", "instrument": instrumented, "sources": source,
+			"entrypoints": []string{"p/q", "p/r", "p/s"}, "builtins": []string{"json.unmarshal", "concat"}})
+		if got["ok"] != true {
+			t.Fatalf("%v", got["errors"])
+		}
+		raw, err := base64.StdEncoding.DecodeString(got["wasm"].(string))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"gwtr.json.unmarshal", "gwtr.concat"} {
+			if !bytes.Contains(raw, []byte(name)) {
+				t.Errorf("%s is not called", name)
+			}
+		}
 	}
 }

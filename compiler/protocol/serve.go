@@ -34,8 +34,9 @@ type Request struct {
 	Data json.RawMessage `json:"data"`
 	// InputSchema is the JSON Schema of input.
 	InputSchema json.RawMessage `json:"inputSchema"`
-	// Builtins names the builtins the host evaluates, besides those native to
-	// OPA's Wasm. Absent = every builtin of OPA.
+	// Builtins names the builtins the host evaluates. Those native to OPA's
+	// Wasm are called in the module unless they are named here, too. Absent =
+	// every builtin of OPA.
 	Builtins *[]string `json:"builtins"`
 	// Lenient turns strict mode off, and the check that no rule lies where the
 	// data have a value.
@@ -43,7 +44,7 @@ type Request struct {
 	// Contract protects the product's own package and its rules.
 	Contract *Contract `json:"contract"`
 
-	Entrypoints []string `json:"entrypoints"` // build, deps
+	Entrypoints []string `json:"entrypoints"` // build, check, deps
 	Instrument  bool     `json:"instrument"`  // build
 
 	File   string `json:"file"`   // format
@@ -55,6 +56,7 @@ type Request struct {
 	NowNs        *int64          `json:"nowNs,string"` // eval
 	StrictErrors bool            `json:"strictErrors"` // eval
 	Trace        bool            `json:"trace"`        // eval
+	Locations    bool            `json:"locations"`    // eval
 }
 
 type answer map[string]any

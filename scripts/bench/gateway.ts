@@ -5,7 +5,8 @@ import { startGateway } from '../../src/main.ts'
 
 const { config } = loadConfig({ file: process.argv[2] })
 const gateway = await startGateway(config, { log: createLog({ level: 'warn' }) })
-process.stdout.write(`${JSON.stringify({ port: gateway.address.port })}\n`)
+const adminPort = gateway.adminAddress?.port ?? 0
+process.stdout.write(`${JSON.stringify({ port: gateway.address.port, adminPort })}\n`)
 
 let isClosing = false
 async function end(): Promise<void> {

@@ -38,13 +38,11 @@ export interface OpenLoopResult {
 }
 
 const TICK_MS = 1
-/** Until all connections have been accepted. */
-const SETTLE_MS = 700
 
 /** Resolves when every call has been answered or given up. */
 export async function openLoop(options: OpenLoopOptions): Promise<OpenLoopResult> {
   const bytes = requestBytes(options)
-  const idle: Connection[] = []
+  const idle = await introduceAll(options)
   const waiting: number[] = []
   const samples: Sample[] = []
   const total = Math.floor(options.rate * options.seconds)
@@ -74,8 +72,6 @@ export async function openLoop(options: OpenLoopOptions): Promise<OpenLoopResult
     else send(connection, dueAt)
   }
 
-  for (let at = 0; at < options.connections; at += 1) idle.push(new Connection(options.port))
-  await new Promise((resolve) => setTimeout(resolve, SETTLE_MS))
   const from = performance.now()
   let sent = 0
   const timer = setInterval(() => {
@@ -95,7 +91,54 @@ export async function openLoop(options: OpenLoopOptions): Promise<OpenLoopResult
   return { samples, seconds, lateMs, mostOpen }
 }
 
-function requestBytes({ port, path, headers, body }: OpenLoopOptions): Buffer {
+/** Calls served per second when each of `connections` callers waits for its answer. */
+export async function closedLoop(
+  options: Omit<OpenLoopOptions, 'rate' | 'seconds' | 'onSent'>,
+  calls: number,
+): Promise<number> {
+  const bytes = requestBytes(options)
+  const idle = await introduceAll(options)
+  let left = calls
+  let served = 0
+  const from = performance.now()
+  await Promise.all(
+    idle.map(async (first) => {
+      let connection = first
+      while (left > 0) {
+        left -= 1
+        const { status, next } = await connection.call(bytes, options.timeoutMs)
+        connection = next
+        if (status === 200) served += 1
+      }
+      connection.close()
+    }),
+  )
+  return (served * 1000) / (performance.now() - from)
+}
+
+async function introduceAll(
+  options: Pick<OpenLoopOptions, 'port' | 'timeoutMs' | 'connections'>,
+): Promise<Connection[]> {
+  const all: Connection[] = []
+  for (let at = 0; at < options.connections; at += 1) all.push(await introduced(options))
+  return all
+}
+
+/** A connection that has been accepted: it got an answer, to a request that is nobody's attempt. */
+async function introduced({
+  port,
+  timeoutMs,
+}: Pick<OpenLoopOptions, 'port' | 'timeoutMs'>): Promise<Connection> {
+  const bytes = Buffer.from(`GET / HTTP/1.1\r\nhost: 127.0.0.1:${port}\r\n\r\n`)
+  return (await new Connection(port).call(bytes, timeoutMs)).next
+}
+
+function requestBytes({
+  port,
+  path,
+  headers,
+  body,
+}: Pick<OpenLoopOptions, 'port' | 'path' | 'headers' | 'body'>): Buffer {
   const lines = Object.entries({ ...headers, 'content-length': String(Buffer.byteLength(body)) })
   const head = lines.map(([name, value]) => `${name}: ${value}\r\n`).join('')
   return Buffer.from(`POST ${path} HTTP/1.1\r\nhost: 127.0.0.1:${port}\r\n${head}\r\n${body}`)
@@ -131,6 +174,10 @@ class Connection {
     this.#settle = settle
     this.#timer = setTimeout(() => this.#socket.destroy(), timeoutMs)
     this.#socket.write(bytes)
+  }
+
+  call(bytes: Buffer, timeoutMs: number): Promise<{ readonly status: number; readonly next: Connection }> {
+    return new Promise((resolve) => this.send(bytes, timeoutMs, (status, next) => resolve({ status, next })))
   }
 
   close(): void {

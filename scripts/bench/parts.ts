@@ -8,11 +8,13 @@ import { Pool } from 'undici'
 /** A child process that has told its port. */
 export interface Served {
   readonly port: number
+  /** 0 = none. */
+  readonly adminPort: number
   readonly pid: number
   stop(): Promise<void>
 }
 
-/** Starts one of the programs beside this file; it prints `{"port": n}` when it listens. */
+/** Starts one of the programs beside this file; it prints `{"port": n}` (and `adminPort`) when it listens. */
 export async function serve(
   program: string,
   args: readonly string[] = [],
@@ -23,9 +25,9 @@ export async function serve(
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, ...env },
   })
-  const port = await portOf(child)
+  const ports = await portsOf(child)
   return {
-    port,
+    ...ports,
     pid: child.pid ?? 0,
     async stop() {
       const ended = new Promise((resolve) => child.once('exit', resolve))
@@ -36,13 +38,13 @@ export async function serve(
   }
 }
 
-function portOf(child: ChildProcess): Promise<number> {
+function portsOf(child: ChildProcess): Promise<Pick<Served, 'port' | 'adminPort'>> {
   return new Promise((resolve, reject) => {
     let text = ''
     child.stdout?.on('data', (chunk: Buffer) => {
       text += chunk.toString()
-      const match = /"port":\s*(\d+)/.exec(text)
-      if (match !== null) resolve(Number(match[1]))
+      const match = /"port":\s*(\d+)(?:,"adminPort":(\d+))?/.exec(text)
+      if (match !== null) resolve({ port: Number(match[1]), adminPort: Number(match[2] ?? 0) })
     })
     child.once('exit', (code) => reject(new Error(`a benchmark process ended with ${code}`)))
   })

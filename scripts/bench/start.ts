@@ -1,5 +1,6 @@
-/** Time from `gateway serve` to ready, with everything installed and built: first start, next start, from the build cache. */
+/** Time from `gateway serve` to ready, with everything installed and built: first start, next start, from the build cache, from a bundle. */
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { chmod, cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -27,6 +28,12 @@ async function startOnce(args: readonly string[]): Promise<number> {
   return took
 }
 
+async function buildBundle(): Promise<void> {
+  const child = spawn(process.execPath, [program, 'policy', 'build'], { cwd: folder, stdio: 'ignore' })
+  const [code] = await once(child, 'exit')
+  if (code !== 0) throw new Error('the bundle could not be built')
+}
+
 try {
   // Run as root, the server works as another user, who has to get there.
   await chmod(folder, 0o711)
@@ -42,6 +49,11 @@ try {
   console.log('gateway serve, from the command to listening')
   for (const what of ['first start (database made, policy compiled)', 'second start', 'third start']) {
     console.log(`${what.padEnd(46)} ${(await startOnce(['serve', '--dev'])).toFixed(0).padStart(6)} ms`)
+  }
+  await buildBundle()
+  for (const what of ['from a bundle', 'from a bundle, again']) {
+    const args = ['serve', '--dev', '--policies', 'bundle.tar.gz']
+    console.log(`${what.padEnd(46)} ${(await startOnce(args)).toFixed(0).padStart(6)} ms`)
   }
 } finally {
   await rm(folder, { recursive: true, force: true })

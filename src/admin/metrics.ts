@@ -17,6 +17,15 @@ export interface AuditGauges {
   readonly failedWrites: number
   /** Rows given up: anything but 0 needs a person. */
   readonly lostRows: number
+  /** Rows the database refused, kept in a file. */
+  readonly deadLetters: number
+  /** Rows taken over from the spools of processes that have died. */
+  readonly recoveredRows: number
+  /** Bytes of the spool on disk, and most it may have. */
+  readonly spoolDiskBytes: number
+  readonly spoolMaxBytes: number
+  /** 1 while attempts can be recorded. */
+  readonly accepting: number
 }
 
 /** State of one upstream when metrics are read. Names come from the configuration, so they are bounded. */
@@ -31,11 +40,15 @@ export interface UpstreamGauges {
 }
 
 /** Load of the process when metrics are read. */
-export interface PressureGauges {
+export interface LoadGauges {
   /** Delay of the event loop, ms. */
   readonly lagMs: number
-  /** Share of requests that are let in, 0 to 1. */
-  readonly share: number
+  /** Calls that are being worked on, those that wait for clients and upstreams not counted. */
+  readonly working: number
+  /** Calls that wait for their turn. */
+  readonly waiting: number
+  /** All calls that were let in and are not answered yet. */
+  readonly inFlight: number
 }
 
 /** What {@link createMetrics} needs. */
@@ -48,22 +61,28 @@ export interface MetricsOptions {
   readonly kills?: () => { readonly tool: number; readonly server: number }
   /** The upstreams; absent = not shown. */
   readonly upstreams?: () => readonly UpstreamGauges[]
-  /** What the front door can take on; absent = not shown. */
-  readonly pressure?: () => PressureGauges
+  /** Who is worked on and who waits; absent = not shown. */
+  readonly load?: () => LoadGauges
   /** Whether process metrics (memory, event loop, garbage collection) are collected too. */
   readonly process: boolean
+}
+
+/** Policies in force. `sequence` null = of a folder. */
+interface ServingPolicy {
+  readonly revision: string
+  readonly digest: string
+  readonly sequence?: number | null
 }
 
 /** Counts attempts and shows the counts. */
 export interface Metrics {
   record(event: AuditEvent): void
+  /** So many attempts were turned away at the door; they are not recorded one by one. */
+  recordTurnedAway(count: number): void
   /** The policy revision now serving. */
-  setPolicy(policy: { readonly revision: string; readonly digest: string }): void
+  setPolicy(policy: ServingPolicy): void
   /** A reload of the policies has ended; `serving` is what serves now. */
-  recordReload(
-    result: 'replaced' | 'unchanged' | 'failed',
-    serving: { readonly revision: string; readonly digest: string },
-  ): void
+  recordReload(result: 'replaced' | 'unchanged' | 'failed', serving: ServingPolicy): void
   /** How long a request has waited for its turn at an upstream, ms. */
   recordUpstreamWait(server: string, ms: number): void
   /** Size of an audit row as it is handed over, in bytes of JSON. */
@@ -120,6 +139,42 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry()
   const registers = [registry]
   if (options.process) collectDefaultMetrics({ register: registry })
+  new Gauge({
+    name: 'gateway_build_info',
+    help: 'The version of the gateway and of Node.js.',
+    labelNames: ['version', 'node'],
+    registers,
+  }).set({ version: options.version, node: process.version }, 1)
+  const waits = new Histogram({
+    name: 'gateway_upstream_wait_seconds',
+    help: 'Time requests waited for their turn at an upstream, also those that gave up.',
+    labelNames: ['server'],
+    buckets: WAIT_BUCKETS,
+    registers,
+  })
+  const rowBytes = new Histogram({
+    name: 'gateway_audit_row_bytes',
+    help: 'Size of audit rows in bytes of JSON, before the database compresses them.',
+    buckets: ROW_BUCKETS,
+    registers,
+  })
+  if (options.audit !== null) addAuditMetrics(registers, options.audit)
+  if (options.upstreams !== undefined) addUpstreamMetrics(registers, options.upstreams)
+  if (options.load !== undefined) addLoadMetrics(registers, options.load)
+  if (options.kills !== undefined) addKillMetrics(registers, options.kills)
+
+  return {
+    ...addAttemptMetrics(registers),
+    ...addPolicyMetrics(registers),
+    recordUpstreamWait: (server, ms) => waits.observe({ server }, ms / 1000),
+    recordAuditRow: (bytes) => rowBytes.observe(bytes),
+    contentType: registry.contentType,
+    text: () => registry.metrics(),
+  }
+}
+
+/** Attempts, and where their time went. */
+function addAttemptMetrics(registers: Registry[]): Pick<Metrics, 'record' | 'recordTurnedAway'> {
   const attempts = new Counter({
     name: 'gateway_attempts_total',
     help: 'Attempts by outcome, as in the audit table.',
@@ -146,30 +201,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
     buckets: EVAL_BUCKETS,
     registers,
   })
-  new Gauge({
-    name: 'gateway_build_info',
-    help: 'The version of the gateway and of Node.js.',
-    labelNames: ['version', 'node'],
-    registers,
-  }).set({ version: options.version, node: process.version }, 1)
-  const waits = new Histogram({
-    name: 'gateway_upstream_wait_seconds',
-    help: 'Time requests waited for their turn at an upstream, also those that gave up.',
-    labelNames: ['server'],
+  const queue = new Histogram({
+    name: 'gateway_queue_seconds',
+    help: 'Time attempts waited for their turn in the gateway, also those that gave up.',
     buckets: WAIT_BUCKETS,
     registers,
   })
-  const rowBytes = new Histogram({
-    name: 'gateway_audit_row_bytes',
-    help: 'Size of audit rows in bytes of JSON, before the database compresses them.',
-    buckets: ROW_BUCKETS,
-    registers,
-  })
-  if (options.audit !== null) addAuditMetrics(registers, options.audit)
-  if (options.upstreams !== undefined) addUpstreamMetrics(registers, options.upstreams)
-  if (options.pressure !== undefined) addPressureMetrics(registers, options.pressure)
-  if (options.kills !== undefined) addKillMetrics(registers, options.kills)
-
   return {
     record({ call, ending }) {
       attempts.inc({ outcome: ending.outcome })
@@ -177,14 +214,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
         { mcp_method_name: methodLabel(call.message?.method), error_type: errorType(call.upstream, ending) },
         ending.latencyMs / 1000,
       )
+      if (call.timingsUs.queue !== undefined) queue.observe(call.timingsUs.queue / 1e6)
       if (call.upstream !== null) upstreams.observe({ server: call.upstream.server }, call.upstream.ms / 1000)
       if (call.evaluation !== null) evaluations.observe(call.evaluation.evalUs / 1e6)
     },
-    ...addPolicyMetrics(registers),
-    recordUpstreamWait: (server, ms) => waits.observe({ server }, ms / 1000),
-    recordAuditRow: (bytes) => rowBytes.observe(bytes),
-    contentType: registry.contentType,
-    text: () => registry.metrics(),
+    recordTurnedAway: (count) => attempts.inc({ outcome: 'overloaded' }, count),
   }
 }
 
@@ -242,6 +276,36 @@ const AUDIT_METRICS: readonly {
     member: 'lostRows',
     kind: 'counter',
   },
+  {
+    name: 'gateway_audit_dead_letters_total',
+    help: 'Rows the database refused, kept in a file beside the spool.',
+    member: 'deadLetters',
+    kind: 'counter',
+  },
+  {
+    name: 'gateway_audit_recovered_rows_total',
+    help: 'Rows taken over from the spools of processes that have died.',
+    member: 'recoveredRows',
+    kind: 'counter',
+  },
+  {
+    name: 'gateway_audit_spool_disk_bytes',
+    help: 'Bytes of the spool on disk.',
+    member: 'spoolDiskBytes',
+    kind: 'gauge',
+  },
+  {
+    name: 'gateway_audit_spool_max_bytes',
+    help: 'Most bytes the spool may have.',
+    member: 'spoolMaxBytes',
+    kind: 'gauge',
+  },
+  {
+    name: 'gateway_audit_accepting',
+    help: '1 while attempts can be recorded.',
+    member: 'accepting',
+    kind: 'gauge',
+  },
 ]
 
 function addPolicyMetrics(registers: Registry[]): Pick<Metrics, 'setPolicy' | 'recordReload'> {
@@ -259,12 +323,20 @@ function addPolicyMetrics(registers: Registry[]): Pick<Metrics, 'setPolicy' | 'r
   })
   const reloadFailed = new Gauge({
     name: 'gateway_policy_reload_failed',
-    help: '1 while the policies in the folder cannot be put in force and the last good ones serve.',
+    help: '1 while the newest policies cannot be put in force and the last good ones serve.',
     registers,
   })
-  const setPolicy: Metrics['setPolicy'] = ({ revision, digest }) => {
+  const sequences = new Gauge({
+    name: 'gateway_policy_sequence',
+    help: 'The sequence of the bundle now serving; absent for a folder.',
+    registers,
+  })
+  sequences.remove()
+  const setPolicy: Metrics['setPolicy'] = ({ revision, digest, sequence = null }) => {
     policyInfo.reset()
     policyInfo.set({ revision, digest }, 1)
+    if (sequence === null) sequences.remove()
+    else sequences.set(sequence)
   }
   return {
     setPolicy,
@@ -353,21 +425,31 @@ function addUpstreamMetrics(registers: Registry[], read: () => readonly Upstream
   })
 }
 
-function addPressureMetrics(registers: Registry[], read: () => PressureGauges): void {
-  new Gauge({
-    name: 'gateway_event_loop_lag_seconds',
-    help: 'Delay of the event loop at its last measurement.',
-    registers,
-    collect() {
-      this.set(read().lagMs / 1000)
-    },
-  })
-  new Gauge({
-    name: 'gateway_admitted_share',
-    help: 'Share of requests that are let in; below 1 the others are answered 503.',
-    registers,
-    collect() {
-      this.set(read().share)
-    },
-  })
+function addLoadMetrics(registers: Registry[], read: () => LoadGauges): void {
+  const gauges: readonly [name: string, help: string, pick: (load: LoadGauges) => number][] = [
+    [
+      'gateway_event_loop_lag_seconds',
+      'Delay of the event loop at its last measurement.',
+      ({ lagMs }) => lagMs / 1000,
+    ],
+    [
+      'gateway_calls_working',
+      'Calls that are being worked on in the gateway itself.',
+      ({ working }) => working,
+    ],
+    ['gateway_calls_waiting', 'Calls that wait for their turn.', ({ waiting }) => waiting],
+    [
+      'gateway_calls_in_flight',
+      'Calls that were let in and are not answered yet.',
+      ({ inFlight }) => inFlight,
+    ],
+  ]
+  for (const [name, help, pick] of gauges) {
+    new Gauge({
+      ...{ name, help, registers },
+      collect() {
+        this.set(pick(read()))
+      },
+    })
+  }
 }

@@ -85,6 +85,16 @@ export async function findRows(db: Db, text: string): Promise<readonly StoredRow
   return sharing
 }
 
+/** The newest rows of attempts that a policy was asked about, newest first. */
+export async function latestDecided(db: Db, limit: number): Promise<readonly StoredRow[]> {
+  const { rows } = await db.query<StoredRow>(
+    `select ${FULL} from audit_events where decision #> '{authz,input}' is not null
+     order by ts desc, id desc limit $1`,
+    [limit],
+  )
+  return rows
+}
+
 /** Ids of the other rows of one exchange, oldest first; at most 20. */
 export async function siblings(
   db: Db,

@@ -14,10 +14,13 @@ export interface ServedPolicy {
   readonly sources: Readonly<Record<string, string>>
   /** What the probes of the module stand for. */
   readonly dictionary: object
-  /** Base documents. Only their digest is kept: they may be large and may be confidential. */
+  /** Base documents. Kept up to {@link MAX_DATA_CHARACTERS}, so that old rows can be decided again; of larger ones the digest. */
   readonly data: unknown
   readonly loadedAt: Date
 }
+
+/** Every revision keeps its own copy. */
+const MAX_DATA_CHARACTERS = 4 * 1024 * 1024
 
 /**
  * Keeps a policy before it serves. One that is known already stays as it was first seen. Traces may refer to its dictionary
@@ -25,9 +28,10 @@ export interface ServedPolicy {
  */
 export async function storeRevision(pool: Pick<Pool, 'query'>, policy: ServedPolicy): Promise<void> {
   const dictionary = toJsonb(policy.dictionary)
+  const data = JSON.stringify(policy.data) ?? 'null'
   await pool.query(
-    `insert into policy_revisions (digest, revision, opa, sources, dictionary, data_sha256, loaded_at)
-     values ($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7) on conflict (digest, revision) do nothing`,
+    `insert into policy_revisions (digest, revision, opa, sources, dictionary, data_sha256, loaded_at, data_json)
+     values ($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7, $8) on conflict (digest, revision) do nothing`,
     [
       policy.digest,
       policy.revision,
@@ -36,6 +40,7 @@ export async function storeRevision(pool: Pick<Pool, 'query'>, policy: ServedPol
       dictionary,
       createHash('sha256').update(canonical(policy.data)).digest('hex'),
       policy.loadedAt,
+      data.length > MAX_DATA_CHARACTERS ? null : data,
     ],
   )
   const { rows } = await pool.query<{ same: boolean }>(
@@ -63,6 +68,34 @@ export async function loadRevision(
     [digest, revision],
   )
   return rows[0] ?? null
+}
+
+/** A stored policy, as much as is needed to build it again. */
+export interface StoredSources {
+  readonly revision: string
+  /** Rego files by name, the product's own among them. */
+  readonly sources: Readonly<Record<string, string>>
+  /** JSON text; null = not kept. */
+  readonly dataText: string | null
+}
+
+/**
+ * Policies whose revision, or digest (`sha256:..`), begins like this, the newest first; one for each revision, two at most:
+ * more than one means that the name is not enough.
+ */
+export async function findRevisions(
+  pool: Pick<Pool, 'query'>,
+  prefix: string,
+): Promise<readonly StoredSources[]> {
+  const { rows } = await pool.query<StoredSources>(
+    `select revision, sources, data_json as "dataText" from (
+       select distinct on (revision) revision, sources, data_json, loaded_at from policy_revisions
+       where starts_with(revision, $1) or starts_with(digest, $1)
+       order by revision, data_json is null, loaded_at desc) newest
+     order by loaded_at desc limit 2`,
+    [prefix],
+  )
+  return rows
 }
 
 /** JSON text without NUL, which PostgreSQL does not store. */

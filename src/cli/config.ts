@@ -4,6 +4,7 @@ import type { LoadedConfig } from '../config/load.ts'
 import { loadConfig } from '../config/load.ts'
 import { ConfigError } from '../config/problems.ts'
 import { listSettings } from '../config/show.ts'
+import { PUBLISHED_POLICIES } from '../config/types.ts'
 import type { CommandArgs, CommandGroup } from './context.ts'
 import type { Streams } from './output.ts'
 import { createOutput } from './output.ts'
@@ -52,13 +53,15 @@ function check(args: CommandArgs, streams?: Streams): void {
 }
 
 function refuseMissingPolicies({ config, origins }: LoadedConfig): void {
-  if (statSync(config.policies, { throwIfNoEntry: false })?.isDirectory() === true) return
+  if (config.policies === PUBLISHED_POLICIES) return
+  const found = statSync(config.policies, { throwIfNoEntry: false })
+  if (found?.isDirectory() === true || found?.isFile() === true) return
   const at = origins.get('policies') ?? 'default'
   throw new ConfigError([
     {
       at,
       path: 'policies',
-      message: `there is no folder ${config.policies}`,
+      message: `there is no folder or bundle ${config.policies}`,
       hint: 'Make it, or name another',
     },
   ])

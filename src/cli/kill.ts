@@ -1,5 +1,4 @@
 /** `gateway kill tool|server|list` and `gateway unkill tool|server`: stop something now, on every gateway, whatever the policy says. */
-import { hostname, userInfo } from 'node:os'
 import type { Argv } from 'yargs'
 import type { Config } from '../config/types.ts'
 import type { AppliedReport } from '../db/applied.ts'
@@ -8,6 +7,7 @@ import type { KillEntry, KillTarget } from '../kill/store.ts'
 import { kill, listKills, MAX_KILLS_LISTED, unkill } from '../kill/store.ts'
 import { createUpstreams } from '../upstream/room.ts'
 import { VERSION } from '../version.ts'
+import { actor } from './actor.ts'
 import { confirm } from './confirm.ts'
 import type { CommandArgs, CommandGroup } from './context.ts'
 import { withDatabase } from './context.ts'
@@ -188,16 +188,6 @@ async function list(args: ListArgs, streams?: Streams): Promise<void> {
 
 function toTarget(kind: Kind, { name, server }: TargetArgs): KillTarget {
   return kind === 'server' ? { kind, name } : { kind, name, server: server ?? null }
-}
-
-/** Who does it, as far as this machine knows. The database keeps its own role beside it. */
-function actor(): string {
-  try {
-    return `${userInfo().username}@${hostname()}`
-  } catch {
-    // A container may run as a number that has no name.
-    return `uid ${process.getuid?.() ?? 'unknown'}@${hostname()}`
-  }
 }
 
 /** Whether there is such a thing behind the configured gateway; null = it could not be found out. */

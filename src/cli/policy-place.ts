@@ -1,15 +1,18 @@
 /** Which policies a command is about, and with what it builds them. */
+import { statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { loadConfig } from '../config/load.ts'
 import type { Config } from '../config/types.ts'
+import { PUBLISHED_POLICIES } from '../config/types.ts'
 import { UsageError } from '../errors.ts'
-import { cacheFolder, policyLimits } from '../policies.ts'
+import { policyLimits } from '../policies.ts'
 import type { Compiler } from '../policy/compiler.ts'
 import { createCompiler } from '../policy/compiler.ts'
 import { loadCompilerArtifact } from '../policy/compiler-artifact.ts'
 import type { PolicyLimits } from '../policy/engine.ts'
 import { DEFAULT_POLICY_LIMITS } from '../policy/engine.ts'
+import { cacheFolder } from '../policy-source.ts'
 import type { CommandArgs } from './context.ts'
 
 /** Traces are not stored here but explain; what a decision may cost is as configured. */
@@ -28,17 +31,23 @@ export interface PolicyPlace {
   readonly cacheDir: string | null
   /** The configured budgets, or the default ones. */
   readonly limits: PolicyLimits
+  /** The configuration whose policies these are; null for a folder that was named without one. */
+  readonly config: Config | null
 }
 
 /** The folder that is named, else the configured one. A folder that is named needs no configuration. Throws UsageError. */
 export function findPolicies(args: FolderArgs): PolicyPlace {
-  const config = args.dir === undefined || args.config !== undefined ? configOf(args) : configIfAny()
+  const isConfigured = args.dir === undefined || args.config !== undefined
+  const config = isConfigured ? configOf(args) : configIfAny()
   const folder = args.dir ?? config?.policies
   if (folder === undefined) throw new UsageError('usage', 'Name a policies folder.')
+  if (folder === PUBLISHED_POLICIES || statSync(folder, { throwIfNoEntry: false })?.isFile() === true)
+    throw new UsageError('usage', `${folder} is no folder: name the one in which the policies are written.`)
   return {
     folder,
     cacheDir: config === null ? null : cacheFolder(config),
     limits: { ...(config === null ? DEFAULT_POLICY_LIMITS : policyLimits(config)), trace: WHOLE_TRACE },
+    config: isConfigured ? config : null,
   }
 }
 

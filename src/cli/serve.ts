@@ -7,10 +7,10 @@ import { UsageError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { createLog } from '../log.ts'
 import { startGateway } from '../main.ts'
-import { PolicyBuildError } from '../policy/build-error.ts'
 import type { CommandArgs, CommandGroup } from './context.ts'
 import type { Output, Streams } from './output.ts'
 import { createOutput } from './output.ts'
+import { toPolicyTrouble } from './policy-trouble.ts'
 
 interface ServeArgs extends CommandArgs {
   readonly policies?: string | undefined
@@ -28,7 +28,7 @@ export const serveCommands: CommandGroup = (parser, streams) =>
       command
         .option('policies', {
           type: 'string',
-          describe: 'Policies folder, instead of the configured one',
+          describe: 'Policies folder, bundle or `postgres:`, instead of the configured ones',
           requiresArg: true,
         })
         .option('dev', {
@@ -37,7 +37,9 @@ export const serveCommands: CommandGroup = (parser, streams) =>
         })
         .example('$0 serve', 'With ./gateway.yaml')
         .example('$0 serve --config prod.yaml', 'With another configuration')
-        .example('$0 serve --policies ../policies', 'With other policies'),
+        .example('$0 serve --policies ../policies', 'With other policies')
+        .example('$0 serve --policies bundle.tar.gz', 'With a bundle; the compiler is not needed')
+        .example('$0 serve --policies postgres:', 'With what `gateway policy publish` has stored'),
     (args) => serve(args, streams),
   )
 
@@ -69,8 +71,7 @@ async function start(config: Config, log: Log, out: Output): Promise<Gateway> {
       startGateway(config, { log, onProgress: progress.step }),
     )
   } catch (error) {
-    if (error instanceof PolicyBuildError) throw new UsageError('policy', error.format(), { cause: error })
-    throw toListenError(error)
+    throw toListenError(toPolicyTrouble(error))
   }
 }
 
@@ -94,6 +95,7 @@ function tellAddresses(out: Output, config: Config, gateway: Gateway): void {
   const front = `${scheme}://${listenText(gateway.address)}`
   const admin = gateway.adminAddress === null ? null : `http://${listenText(gateway.adminAddress)}`
   const mounts = Object.keys(config.upstreams).map((name) => `${front}/mcp/${name}`)
+  if (config.federation.enabled) mounts.push(`${front}/mcp`)
   if (out.isJson) {
     out.ndjson({
       event: 'listening',

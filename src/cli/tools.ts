@@ -9,8 +9,9 @@ import { GatewayError, UsageError } from '../errors.ts'
 import type { Principal } from '../gateway/types.ts'
 import type { ActiveKill } from '../kill/store.ts'
 import { loadActiveKills } from '../kill/store.ts'
-import { loadPolicies, policyLimits } from '../policies.ts'
-import { PolicyBuildError } from '../policy/build-error.ts'
+import { policyLimits } from '../policies.ts'
+import type { ReadPolicy } from '../policy/reload.ts'
+import { policySourceKind, readPolicies, readPublishedPolicies } from '../policy-source.ts'
 import type { KnownTool, UpstreamState, Upstreams } from '../upstream/room.ts'
 import { createUpstreams } from '../upstream/room.ts'
 import { VERSION } from '../version.ts'
@@ -19,6 +20,7 @@ import { withDatabase } from './context.ts'
 import { parseClaims } from './key-arguments.ts'
 import type { Output, Streams } from './output.ts'
 import { createOutput } from './output.ts'
+import { toPolicyTrouble } from './policy-trouble.ts'
 import type { Cell } from './table.ts'
 import { escapeText } from './text.ts'
 import type { ToolVerdict, Verdicts } from './tool-verdicts.ts'
@@ -91,7 +93,7 @@ async function list(args: ListArgs, streams?: Streams): Promise<void> {
   const { config } = loadConfig({ file: args.config })
   const servers = chosenServers(config, args.server)
   const asker = await findAsker(args, out, streams)
-  const verdicts = asker === null ? null : await openVerdicts(config, asker.principal, out)
+  const verdicts = asker === null ? null : await openVerdicts(args, config, asker.principal, out)
   const upstreams = openUpstreams(config, servers)
   try {
     const listings = await out.progress('asking the upstreams', () =>
@@ -160,19 +162,33 @@ function describedPrincipal({ role, kind, tenant, team, scope, claim }: ListArgs
 }
 
 /** Throws UsageError `policy` for policies that would not be served. */
-async function openVerdicts(config: Config, principal: Principal, out: Output): Promise<Verdicts> {
+async function openVerdicts(
+  args: CommandArgs,
+  config: Config,
+  principal: Principal,
+  out: Output,
+): Promise<Verdicts> {
   try {
-    const { policy } = await out.progress('building the policies', (progress) =>
-      loadPolicies(config, progress.step),
+    const { policy } = await out.progress('reading the policies', (progress) =>
+      readServed(args, config, progress.step),
     )
     return { policy, limits: policyLimits(config), principal, nowMs: Date.now() }
   } catch (error) {
-    if (!(error instanceof PolicyBuildError)) throw error
-    throw new UsageError('policy', error.format(), { cause: error })
+    throw toPolicyTrouble(error)
   }
 }
 
-function openUpstreams(config: Config, servers: readonly string[]): Upstreams {
+async function readServed(
+  args: CommandArgs,
+  config: Config,
+  onProgress: (text: string) => void,
+): Promise<ReadPolicy> {
+  if ((await policySourceKind(config)) !== 'database') return await readPolicies(config, onProgress)
+  return await withDatabase(args, ({ pools }) => readPublishedPolicies(config, pools.general))
+}
+
+/** The named upstreams, to be asked once: nothing probes them. */
+export function openUpstreams(config: Config, servers: readonly string[]): Upstreams {
   const asked = servers.flatMap((name) => {
     const settings = config.upstreams[name]
     return settings === undefined ? [] : [[name, { ...settings, probeIntervalMs: null }] as const]

@@ -6,6 +6,7 @@ import type { Problem } from './problems.ts'
 import { pathText } from './problems.ts'
 import { readSecretFile } from './secret-file.ts'
 import { nodeAt, SETTINGS } from './settings.ts'
+import { PUBLISHED_POLICIES } from './types.ts'
 
 type Tree = Record<string, unknown>
 
@@ -96,9 +97,14 @@ export function resolvePaths(
 ): void {
   for (const path of leaves(tree, []).map((names) => names.map(String))) {
     const value = getAt(tree, path)
-    if (nodeAt(path)?.['x-path'] !== true || typeof value !== 'string') continue
+    if (nodeAt(path)?.['x-path'] !== true) continue
     const isOutside = /^(environment|flag) /.test(origins.get(pathText(path)) ?? '')
-    setAt(tree, path, resolve(isOutside ? folders.outside : folders.file, value))
+    const toPath = (text: unknown): unknown =>
+      typeof text !== 'string' || text === PUBLISHED_POLICIES
+        ? text
+        : resolve(isOutside ? folders.outside : folders.file, text)
+    if (Array.isArray(value)) setAt(tree, path, value.map(toPath))
+    if (typeof value === 'string') setAt(tree, path, toPath(value))
   }
 }
 

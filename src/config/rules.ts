@@ -3,6 +3,7 @@ import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { UsageError } from '../errors.ts'
 import { parseSecret } from '../secret.ts'
+import { parsePublicKey } from '../signing-key.ts'
 import type { SettingPath } from './document.ts'
 import { isLoopback, isWildcard, parseListen } from './listen.ts'
 import { pathText } from './problems.ts'
@@ -31,6 +32,7 @@ const RULES: readonly {
   { needs: ['upstreams'], check: checkUpstreams },
   { needs: ['tls'], check: checkTls },
   { needs: ['audit'], check: checkAudit },
+  { needs: ['policy_keys'], check: checkPolicyKeys },
 ]
 
 /** Calls `complain` for every rule that is broken. */
@@ -215,6 +217,24 @@ function checkTls({ tree }: Subject, complain: Complain): void {
     } catch (cause) {
       const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown reason'
       complain(['tls', name], 'value', `cannot read ${tree.tls[name]} (${code})`, null)
+    }
+  }
+}
+
+function checkPolicyKeys({ tree }: Subject, complain: Complain): void {
+  for (const [at, file] of tree.policy_keys.entries()) {
+    try {
+      parsePublicKey(readFileSync(file, 'utf8'))
+    } catch (cause) {
+      const code = cause instanceof Error && 'code' in cause ? String(cause.code) : null
+      const reason = cause instanceof Error ? cause.message : String(cause)
+      const message = code === null ? `cannot use ${file}: ${reason}` : `cannot read ${file} (${code})`
+      complain(
+        ['policy_keys', at],
+        'value',
+        message,
+        'Name the PEM file with the public key of whoever signs',
+      )
     }
   }
 }

@@ -18,6 +18,7 @@ export interface SettingsTree {
     readonly allowed_hosts: readonly string[]
   }
   readonly policies: string
+  readonly policy_keys: readonly string[]
   readonly database: {
     readonly url: string | null
     readonly migrate_url: string | null
@@ -31,6 +32,7 @@ export interface SettingsTree {
     readonly throttle: { readonly max_failures: number; readonly window_s: number }
   }
   readonly upstreams: Readonly<Record<string, UpstreamSettings>>
+  readonly federation: { readonly enabled: boolean; readonly part_timeout_ms: number }
   readonly limits: {
     readonly max_body_bytes: number
     readonly max_input_bytes: number
@@ -47,8 +49,10 @@ export interface SettingsTree {
   }
   readonly audit: {
     readonly enabled: boolean
-    readonly mode: 'blocking'
-    readonly on_failure: 'deny'
+    readonly mode: 'batch' | 'durable' | 'blocking'
+    readonly on_failure: 'deny' | 'gap'
+    readonly spool_dir: string | null
+    readonly spool_max_bytes: number
     readonly redact_keys: readonly string[]
     readonly payload: AuditPayload
     readonly trace_encoding: 'readable' | 'compact'
@@ -105,6 +109,7 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
       allowedHosts: tree.admin.allowed_hosts,
     },
     policies: tree.policies,
+    policyKeys: tree.policy_keys,
     database: {
       url: database.url,
       migrateUrl: database.migrate_url,
@@ -121,6 +126,10 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
     upstreams: Object.fromEntries(
       Object.entries(tree.upstreams).map(([name, settings]) => [name, toUpstream(settings)]),
     ),
+    federation: {
+      enabled: tree.federation.enabled,
+      partTimeoutMs: tree.federation.part_timeout_ms,
+    },
     limits: {
       maxBodyBytes: limits.max_body_bytes,
       maxInputBytes: limits.max_input_bytes,
@@ -139,6 +148,8 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
       enabled: audit.enabled,
       mode: audit.mode,
       onFailure: audit.on_failure,
+      spoolDir: audit.spool_dir,
+      spoolMaxBytes: audit.spool_max_bytes,
       redactKeys: audit.redact_keys,
       payload: audit.payload,
       traceEncoding: audit.trace_encoding,

@@ -10,17 +10,23 @@ export interface Config {
   readonly tls: { readonly certFile: string; readonly keyFile: string } | null
   /** `listen` null: no admin listener. */
   readonly admin: { readonly listen: Listen | null; readonly allowedHosts: readonly string[] }
-  /** Absolute path of the policies folder. */
+  /** Absolute path of the policies folder or bundle, or {@link PUBLISHED_POLICIES}. */
   readonly policies: string
+  /** Absolute paths of PEM files; empty = signatures are not asked for. */
+  readonly policyKeys: readonly string[]
   readonly database: DatabaseConfig
   /** The one secret of a fleet; null only with the embedded database, which keeps one of its own. */
   readonly secret: string | null
   readonly auth: AuthConfig
   readonly upstreams: Readonly<Record<string, UpstreamConfig>>
+  readonly federation: FederationConfig
   readonly limits: LimitsConfig
   readonly audit: AuditConfig
   readonly log: { readonly level: LogLevel }
 }
+
+/** `policies` that are taken from the database. */
+export const PUBLISHED_POLICIES = 'postgres:'
 
 /** An address to bind: numeric or named host and a port; port 0 = any free one. */
 export interface Listen {
@@ -121,6 +127,12 @@ export interface ToolConfig {
   readonly auditPayload: AuditPayload | null
 }
 
+/** The merged mount `/mcp`. */
+export interface FederationConfig {
+  readonly enabled: boolean
+  readonly partTimeoutMs: number
+}
+
 export interface LimitsConfig {
   readonly maxBodyBytes: number
   readonly maxInputBytes: number
@@ -128,7 +140,7 @@ export interface LimitsConfig {
   /** Of one principal; null = no bound. */
   readonly principalMaxInFlight: number | null
   readonly principalMaxDenialsPerMinute: number | null
-  /** null = nothing is refused for want of time. */
+  /** Longest wait for a turn; null = nothing is refused for want of time. */
   readonly maxDelayMs: number | null
   readonly maxStreamS: number
   readonly drainMs: number
@@ -140,8 +152,11 @@ export interface LimitsConfig {
 
 export interface AuditConfig {
   readonly enabled: boolean
-  readonly mode: 'blocking'
-  readonly onFailure: 'deny'
+  readonly mode: 'batch' | 'durable' | 'blocking'
+  readonly onFailure: 'deny' | 'gap'
+  /** Absolute path; null = the usual place. */
+  readonly spoolDir: string | null
+  readonly spoolMaxBytes: number
   readonly redactKeys: readonly string[]
   readonly payload: AuditPayload
   readonly traceEncoding: 'readable' | 'compact'

@@ -32,3 +32,16 @@ export async function waitUntilApplied(
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
 }
+
+/** Names of running gateways that serve policies of another sequence (a refused bundle, a folder). */
+export async function servesOtherPolicies(
+  db: Pick<Pool, 'query'>,
+  sequence: number,
+): Promise<readonly string[]> {
+  const { rows } = await db.query<{ name: string }>(
+    `select name from gateway_processes
+     where seen_at > now() - ${LIVE_WITHIN} and policy_sequence is distinct from $1 order by name`,
+    [sequence],
+  )
+  return rows.map(({ name }) => name)
+}

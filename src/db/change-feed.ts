@@ -18,6 +18,8 @@ export interface ChangeFeedOptions {
   readonly openClient: () => Client
   /** Unique id of this process, and a name for people (host and pid). */
   readonly process: { readonly id: string; readonly name: string }
+  /** Sequence of the policies that serve, for the others to see; absent or null = none. */
+  readonly policySequence?: () => number | null
   /** Monotonic, ms. The scale of {@link ChangeFeed.confirmedAt}. */
   readonly monotonicMs: () => number
   /** Told when reading starts to fail and when it works again. */

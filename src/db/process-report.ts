@@ -6,6 +6,8 @@ export interface ProcessReportOptions {
   /** Unique id of this process, and a name for people. */
   readonly process: { readonly id: string; readonly name: string }
   readonly monotonicMs: () => number
+  /** Sequence of the policies that serve; absent or null = none. */
+  readonly policySequence?: () => number | null
 }
 
 /** Tells the others how far this process has come; see `waitUntilApplied`. */
@@ -29,7 +31,7 @@ export function createProcessReport(options: ProcessReportOptions): ProcessRepor
     async send(appliedSeq) {
       const now = monotonicMs()
       if (last.seq === appliedSeq && now - last.at < EVERY_MS) return
-      await upsert(db, process, appliedSeq)
+      await upsert(options, appliedSeq)
       last = { seq: appliedSeq, at: now }
       if (now - prunedAt < PRUNE_EVERY_MS) return
       await prune(db)
@@ -43,14 +45,14 @@ export function createProcessReport(options: ProcessReportOptions): ProcessRepor
 }
 
 async function upsert(
-  db: Pick<Pool, 'query'>,
-  process: ProcessReportOptions['process'],
+  { db, process, policySequence }: ProcessReportOptions,
   appliedSeq: bigint,
 ): Promise<void> {
   await db.query(
-    `insert into gateway_processes (id, name, applied_seq) values ($1, $2, $3)
-     on conflict (id) do update set seen_at = now(), applied_seq = excluded.applied_seq`,
-    [process.id, process.name, String(appliedSeq)],
+    `insert into gateway_processes (id, name, applied_seq, policy_sequence) values ($1, $2, $3, $4)
+     on conflict (id) do update set seen_at = now(), applied_seq = excluded.applied_seq,
+       policy_sequence = excluded.policy_sequence`,
+    [process.id, process.name, String(appliedSeq), policySequence?.() ?? null],
   )
 }
 

@@ -6,9 +6,10 @@ import { loadConfig } from '../config/load.ts'
 import { ConfigError } from '../config/problems.ts'
 import { listSettings } from '../config/show.ts'
 import { UsageError } from '../errors.ts'
-import { loadPolicies } from '../policies.ts'
 import { PolicyBuildError } from '../policy/build-error.ts'
+import { BundleRefused } from '../policy/bundle-error.ts'
 import { PRODUCT_FILE_PREFIX } from '../policy/dictionary.ts'
+import { policySourceKind, readPolicies } from '../policy-source.ts'
 import type { Finding, Trouble } from './finding.ts'
 import { countText, toFinding } from './finding.ts'
 
@@ -101,8 +102,9 @@ export async function checkPolicies({ config, origins }: LoadedConfig): Promise<
   readonly finding: Finding
   readonly revision: string | null
 }> {
+  if ((await policySourceKind(config)) === 'database') return { finding: published(), revision: null }
   try {
-    const { policy } = await loadPolicies(config)
+    const { policy } = await readPolicies(config)
     const files = Object.keys(policy.sources).filter((name) => !name.startsWith(PRODUCT_FILE_PREFIX))
     const finding = toFinding({
       check: 'policies',
@@ -112,7 +114,8 @@ export async function checkPolicies({ config, origins }: LoadedConfig): Promise<
     })
     return { finding, revision: policy.revision }
   } catch (error) {
-    if (!(error instanceof PolicyBuildError)) throw error
+    if (!(error instanceof PolicyBuildError || error instanceof BundleRefused || error instanceof UsageError))
+      throw error
     const at = origins.get('policies')
     const finding = toFinding({
       check: 'policies',
@@ -122,11 +125,21 @@ export async function checkPolicies({ config, origins }: LoadedConfig): Promise<
         {
           state: 'fail',
           text: error.message,
-          fix: `gateway policy check tells it all${at === undefined ? '' : ` (policies: ${at})`}`,
+          fix: `${fixOf(error)}${at === undefined ? '' : ` (policies: ${at})`}`,
         },
       ],
-      details: error.format().split('\n'),
+      details: error instanceof PolicyBuildError ? error.format().split('\n') : [],
     })
     return { finding, revision: null }
   }
+}
+
+function fixOf(error: Error): string {
+  if (error instanceof PolicyBuildError) return 'gateway policy check tells it all'
+  return 'Build the bundle again, or correct policies and policy_keys'
+}
+
+/** What the database holds is read by whoever serves it; `gateway policy history` lists it. */
+function published(): Finding {
+  return toFinding({ check: 'policies', title: 'policies', facts: ['published in the database'] })
 }

@@ -6,13 +6,15 @@
  * and leaves exactly one audit row, whatever happened. The words used here are explained at the head of `types.ts`.
  * The spine imports no room: `main.ts` hands them in as {@link Rooms}.
  */
-import type { Stage } from '../errors.ts'
-import { ENDINGS, GatewayError, toGatewayError } from '../errors.ts'
+import type { GatewayError, Stage } from '../errors.ts'
+import { ENDINGS, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
+import type { FederationSettings } from './federation/federation.ts'
 import type { KillSwitches } from './killed.ts'
 import { openCall } from './open-call.ts'
 import { createStages } from './stages.ts'
-import { createOpenStreams, isLongLived } from './streams.ts'
+import { isLongLived } from './streams.ts'
+import type { Turn, Turns } from './turns.ts'
 import type {
   Admission,
   AuditEvent,
@@ -48,6 +50,7 @@ export interface AnswerSink {
 
 /** What each room must offer the spine. Every function may throw a GatewayError; anything else thrown is a fault. */
 export interface Rooms {
+  readonly turns: Pick<Turns, 'take'>
   readonly http: {
     /** The client's address after trusted proxies, canonical text. Never throws. */
     clientIp(head: RequestHead): string
@@ -90,6 +93,10 @@ export interface Rooms {
   readonly upstreams: {
     /** null when no upstream of that name is configured. */
     facts(mount: string): ServerFacts | null
+    /** All that are configured, by name. */
+    all(): readonly ServerFacts[]
+    /** false while it is known to be down. */
+    isUp(name: string): boolean
     /** The tool's catalogue entry; null when unknown even after one shared refresh; `upstream_failed` when unreadable. */
     findTool(mount: string, name: string): Promise<ToolEntry | null>
     /** Throws `invalid_arguments`. */
@@ -112,12 +119,8 @@ export interface Rooms {
   observe(event: AuditEvent): void
 }
 
-export interface SpineLimits {
-  readonly maxInFlight: number
-}
-
 export interface Spine {
-  /** Everything that `/mcp/<upstream>` does with one exchange. Never rejects. */
+  /** Everything that `/mcp/<upstream>`, or `/mcp`, does with one exchange. Never rejects. */
   attempt(exchange: Exchange): Promise<void>
   /**
    * Ends open streams that would not be allowed any more. Call it after a change of keys, policy or kill switches, and
@@ -128,20 +131,21 @@ export interface Spine {
   endStreams(): void
 }
 
-export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
-  const streams = createOpenStreams(rooms)
-  const stages = createStages(rooms, streams)
-  let inFlight = 0
+/** `merged` null: there is no merged mount. */
+export function createSpine(rooms: Rooms, merged: FederationSettings | null): Spine {
+  const stages = createStages(rooms, merged)
 
-  return { attempt, recheckStreams: streams.recheck, endStreams: streams.endAll }
+  return { attempt, recheckStreams: stages.recheckStreams, endStreams: stages.endStreams }
 
   async function attempt(exchange: Exchange): Promise<void> {
     const call = openCall(rooms, exchange.head)
     let ending: Ending | null = null
     let reply: Reply | null = null
-    const seat = takeSeat()
+    const seat = createSeat()
+    let turn: Turn | null = null
     try {
-      if (inFlight > limits.maxInFlight) throw new GatewayError('overloaded')
+      turn = await waitForTurn(call)
+      seat.hold(turn.leave)
       const admission = await timed(call, 'admit', () => stages.admit(call))
       call.principal = await timed(call, 'auth', () => stages.authenticate(call, admission, exchange))
       seat.hold(await timed(call, 'rate', () => rooms.rate.enter(principalKey(call.principal as Principal))))
@@ -161,23 +165,18 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
       ending = refused(call, error, reply, rooms.clock.monotonicMs())
     } finally {
       seat.leave()
-      await close(exchange, call, ending as Ending, reply as Reply)
+      await close(exchange, { call, ending: ending as Ending }, reply as Reply, turn)
     }
   }
 
-  /** Counts a call in flight, here and wherever `hold` is told of; `leave` takes it off all counts, once. */
-  function takeSeat(): { hold(release: () => void): void; leave(): void } {
-    inFlight += 1
-    const held = [
-      () => {
-        inFlight -= 1
-      },
-    ]
-    return {
-      hold: (release) => void held.push(release),
-      leave: () => {
-        for (const release of held.splice(0)) release()
-      },
+  async function waitForTurn(call: Call): Promise<Turn> {
+    try {
+      return await rooms.turns.take()
+    } catch (error) {
+      call.clientIp = rooms.http.clientIp(call.head)
+      throw error
+    } finally {
+      call.timingsUs.queue = Math.round((rooms.clock.monotonicMs() - call.startedAt) * 1000)
     }
   }
 
@@ -199,15 +198,21 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
   }
 
   /** The one place where an attempt is recorded and answered. The answer waits for the record. */
-  async function close(exchange: Exchange, call: Call, ending: Ending, reply: Reply): Promise<void> {
+  async function close(
+    exchange: Exchange,
+    event: AuditEvent,
+    reply: Reply,
+    turn: Turn | null,
+  ): Promise<void> {
+    const { call, ending } = event
     let last = reply
-    const event: AuditEvent = { call, ending }
     try {
       // Throttled addresses get one row for the whole window (see `Rooms.auth`), not one for each attempt.
       if (ending.kind !== 'address_throttled') await rooms.audit.end(event)
     } catch (thrown) {
       last = rooms.http.replyRefusal(call, toGatewayError(thrown))
     }
+    turn?.done()
     rooms.observe(event)
     await exchange.finish(last)
   }
@@ -216,4 +221,15 @@ export function createSpine(rooms: Rooms, limits: SpineLimits): Spine {
 /** Names of principals are unique within their tenant only. */
 function principalKey({ tenant, id }: Principal): string {
   return JSON.stringify([tenant, id])
+}
+
+/** The counts on which a call in flight stands; `leave` takes it off all of them, once. */
+function createSeat(): { hold(release: () => void): void; leave(): void } {
+  const held: (() => void)[] = []
+  return {
+    hold: (release) => void held.push(release),
+    leave: () => {
+      for (const release of held.splice(0)) release()
+    },
+  }
 }

@@ -29,11 +29,14 @@ export async function recordThrottledWindow(
   rooms.observe(event)
 }
 
-function throttledCall(rooms: Pick<Rooms, 'clock' | 'newId'>, { address }: ThrottledAttempts): Call {
+function throttledCall(
+  rooms: Pick<Rooms, 'clock' | 'newId'>,
+  { address, count, fromMs, toMs }: ThrottledAttempts,
+): Call {
   const peer = address.replace(/\/64$/, '')
   const call = openCall(rooms, { httpMethod: '', mount: '', rawHeaders: [], headers: {}, peer })
   call.clientIp = peer
-  return call
+  return { ...call, counted: { count, fromMs, toMs, addresses: { [address]: count }, others: 0 } }
 }
 
 function iso(ms: number): string {

@@ -15,19 +15,30 @@ import { createServer as createTlsServer } from 'node:https'
 import type { Express } from 'express'
 import express from 'express'
 
+/** Takes a request as Node hands it out. */
+export type Listener = (request: IncomingMessage, response: ServerResponse) => void
+
+/** The application as a listener: its own call signature wants Express's request type, which ours are when they are born. */
+export function toListener(app: Express): Listener {
+  return app as unknown as Listener
+}
+
 /**
  * Makes the server of an Express application, with TLS when `tls` is given. Call it before the application is mounted
- * or handles anything.
+ * or handles anything. `listener` sees requests before the application does and hands on to it.
  */
-export function createExpressServer(app: Express, options: ServerOptions, tls: TlsOptions | null): Server {
+export function createExpressServer(
+  app: Express,
+  options: ServerOptions,
+  tls: TlsOptions | null,
+  listener: Listener = toListener(app),
+): Server {
   // Plain `class extends`: variants built with Reflect.construct are slower than what this replaces.
   class ExpressRequest extends IncomingMessage {}
   class ExpressResponse extends ServerResponse {}
   app.request = adopt(app, ExpressRequest.prototype, express.request) as unknown as typeof app.request
   app.response = adopt(app, ExpressResponse.prototype, express.response) as unknown as typeof app.response
   const classes = { IncomingMessage: ExpressRequest, ServerResponse: ExpressResponse }
-  // Express's call signature wants its own request type, which these classes are from here on.
-  const listener = app as unknown as (request: IncomingMessage, response: ServerResponse) => void
   if (tls === null) return createServer({ ...options, ...classes }, listener)
   return createTlsServer({ ...options, ...tls, ...classes }, listener) as Server
 }

@@ -1,5 +1,4 @@
 /** The door of the HTTP room for the spine: what `admit` and `read` need, and how outcomes become replies. */
-import { GatewayError } from '../errors.ts'
 import type { Rooms } from '../gateway/call.ts'
 import type { RequestHead } from '../gateway/types.ts'
 import { createClientAddress } from './address.ts'
@@ -19,16 +18,9 @@ export interface HttpRoomOptions {
   /** Addresses and CIDR blocks whose `X-Forwarded-For` counts. */
   readonly trustedProxies: readonly string[]
   readonly maxBodyBytes: number
-  /** Whether the request with this head is let in now, asked once for each before anything else; absent = always. */
-  readonly admits?: (head: RequestHead) => boolean
   /** Secret of at least 32 bytes that binds session ids; the same on every replica. */
   readonly sessionKey: Uint8Array
 }
-
-/** One for all: refusing is what there is least time for, and the stack of each would tell nothing. */
-const OVERLOADED = new GatewayError('overloaded', {
-  detail: 'more is being asked than can be answered in time',
-})
 
 /** {@link Rooms}.http, and the client's address on its own for rows of requests that `admit` refuses. */
 export type HttpRoom = Rooms['http'] & { clientIp(head: RequestHead): string }
@@ -47,10 +39,7 @@ export function createHttpRoom(options: HttpRoomOptions): HttpRoom {
   }
   const reading = { maxBodyBytes: options.maxBodyBytes, sessions }
   return {
-    admit(head) {
-      if (options.admits?.(head) === false) throw OVERLOADED
-      return admitHead(head, admission)
-    },
+    admit: (head) => admitHead(head, admission),
     read: (exchange, principal) => readMessage(exchange, principal, reading),
     hint: readHint,
     openHead: (call, head) => openHead(call, head, sessions),

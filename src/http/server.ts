@@ -8,11 +8,15 @@ import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { NextFunction, Request, Response } from 'express'
 import express from 'express'
+import { MERGED } from '../gateway/federation/names.ts'
 import type { Exchange } from '../gateway/types.ts'
 import { announcesBody } from './body.ts'
 import { HttpExchange } from './exchange.ts'
-import { createExpressServer } from './express-prototypes.ts'
+import type { Listener } from './express-prototypes.ts'
+import { createExpressServer, toListener } from './express-prototypes.ts'
 import { commonHeaders } from './reply.ts'
+import type { Doorman } from './turn-away.ts'
+import { createTurnAway } from './turn-away.ts'
 
 /** Bounds of the server. Times in milliseconds. */
 export interface FrontDoorLimits {
@@ -33,7 +37,10 @@ export interface FrontDoorLimits {
   readonly streamKeepAliveMs: number
   /** How often the server looks for connections that passed a timeout. */
   readonly timeoutCheckMs: number
+  /** More are closed as soon as they are made. */
   readonly maxConnections: number
+  /** From the connection to the end of its TLS handshake. */
+  readonly tlsHandshakeTimeoutMs: number
   readonly maxRequestsPerSocket: number
   /** Requests of one connection that are being worked on at once. */
   readonly maxPipelined: number
@@ -50,19 +57,20 @@ export const DEFAULT_FRONT_DOOR_LIMITS: FrontDoorLimits = {
   streamKeepAliveMs: 15_000,
   timeoutCheckMs: 5_000,
   maxConnections: 10_000,
+  tlsHandshakeTimeoutMs: 10_000,
   maxRequestsPerSocket: 10_000,
   maxPipelined: 16,
 }
 
 /** What the front door is made from. */
 export interface FrontDoorOptions {
-  /** Takes every exchange of `/mcp/<upstream>`; never rejects. */
+  /** Takes every exchange of `/mcp/<upstream>` and of `/mcp`; never rejects. */
   readonly spine: (exchange: Exchange) => Promise<void>
   readonly limits?: Partial<FrontDoorLimits>
   /** PEM files; null = plain HTTP. */
   readonly tls?: { readonly certFile: string; readonly keyFile: string } | null
-  /** Told of every connection that is accepted. */
-  readonly onConnection?: () => void
+  /** Asked before anything is made for an attempt; absent = all are handed on. */
+  readonly doorman?: Doorman
   /** An id for the answers that never reach the spine. */
   readonly newRequestId: () => string
   readonly log: {
@@ -87,8 +95,10 @@ const UNUSED_GRACE_MS = 250
 
 /** Upstream names that can stand in a URL; anything else is no mount, so it is nobody's attempt. */
 const MOUNT = /^[A-Za-z0-9._~-]{1,128}$/
+/** The URL of a mount in its plain form; others are decoded by Express. */
+const PLAIN_PATH = /^\/mcp\/([A-Za-z0-9._~-]{1,128})(?:\?|$)/
 
-/** Makes the front door. Paths other than `/mcp/<upstream>` are answered 404 here and leave no audit row. */
+/** Makes the front door. Paths other than `/mcp/<upstream>` and `/mcp` are answered 404 here and leave no audit row. */
 export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
   const limits = { ...DEFAULT_FRONT_DOOR_LIMITS, ...options.limits }
   const connections = new Map<Duplex, Set<HttpExchange>>()
@@ -126,10 +136,14 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
 
   return {
     async listen(host, port) {
-      const tls = await readTls(options.tls ?? null)
+      const tls = await readTls(options.tls ?? null, limits)
       const app = createApp(options, limits, serve)
-      server = createExpressServer(app, serverOptions(limits), tls)
-      hardenServer(server, app, limits, options, connections)
+      const listener = guard(toListener(app), options.doorman, (socket) => {
+        unused.delete(socket)
+        return closing
+      })
+      server = createExpressServer(app, serverOptions(limits), tls, listener)
+      hardenServer(server, listener, limits, options, connections)
       watchUnused(server, tls !== null, unused)
       server.listen({ port, host, backlog: 4096 })
       await once(server, 'listening')
@@ -162,6 +176,24 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
   }
 }
 
+/**
+ * Attempts for which there is no time are answered here, before Express and the spine have any work with them.
+ * `onTurnedAway` is told of their connection and says whether it must end.
+ */
+function guard(
+  next: Listener,
+  doorman: Doorman | undefined,
+  onTurnedAway: (socket: Duplex) => boolean,
+): Listener {
+  if (doorman === undefined) return next
+  const turnAway = createTurnAway(doorman)
+  return (request, response) => {
+    const mount = doorman.handsOn() ? undefined : PLAIN_PATH.exec(request.url ?? '')?.[1]
+    if (mount === undefined) next(request, response)
+    else turnAway(request, response, mount, onTurnedAway(request.socket))
+  }
+}
+
 function watchUnused(server: Server, secure: boolean, unused: Set<Duplex>): void {
   server.on(secure ? 'secureConnection' : 'connection', (socket: Duplex) => {
     unused.add(socket)
@@ -186,6 +218,11 @@ function createApp(options: FrontDoorOptions, limits: FrontDoorLimits, serve: Se
     refuseOutside(request, response, status, options.newRequestId())
 
   // Not `app.all`: that registers one handler for each HTTP method there is, and every request walks along them.
+  app.route('/mcp').all((request, response, next) => {
+    if (request.rawHeaders.length > limits.maxHeaders * 2) refuse(request, response, 431)
+    else if (!request.url.startsWith('/')) next()
+    else serve(request, response, MERGED)
+  })
   app.route('/mcp/:upstream').all((request, response, next) => {
     const { upstream } = request.params
     if (request.rawHeaders.length > limits.maxHeaders * 2) refuse(request, response, 431)
@@ -241,7 +278,7 @@ function serverOptions(limits: FrontDoorLimits): ServerOptions {
 
 function hardenServer(
   server: Server,
-  app: express.Express,
+  listener: Listener,
   limits: FrontDoorLimits,
   options: FrontDoorOptions,
   connections: ReadonlyMap<Duplex, ReadonlySet<HttpExchange>>,
@@ -251,8 +288,7 @@ function hardenServer(
   server.maxRequestsPerSocket = limits.maxRequestsPerSocket
   server.maxConnections = limits.maxConnections
   // The body is asked for when it is read, not before the credential has been checked.
-  server.on('checkContinue', app)
-  server.on('connection', () => options.onConnection?.())
+  server.on('checkContinue', listener)
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     options.log.debug({ code: error.code }, 'malformed request')
     const isBusy = (connections.get(socket)?.size ?? 0) > 0
@@ -291,8 +327,11 @@ function exchangesOf(connections: Map<Duplex, Set<HttpExchange>>, socket: Duplex
   return open
 }
 
-async function readTls(files: FrontDoorOptions['tls'] | null): Promise<TlsOptions | null> {
+async function readTls(
+  files: FrontDoorOptions['tls'] | null,
+  { tlsHandshakeTimeoutMs }: FrontDoorLimits,
+): Promise<TlsOptions | null> {
   if (files === null || files === undefined) return null
   const [cert, key] = await Promise.all([readFile(files.certFile), readFile(files.keyFile)])
-  return { cert, key, minVersion: 'TLSv1.2', handshakeTimeout: 10_000 }
+  return { cert, key, minVersion: 'TLSv1.2', handshakeTimeout: tlsHandshakeTimeoutMs }
 }

@@ -97,32 +97,56 @@ export function toBuildRequest(sources: PolicySources, inputSchema: JsonObject):
   }
 }
 
+/** Builds policies, and keeps the module as it was before metering: for a bundle. Throws PolicyBuildError. */
+export async function buildForBundle(
+  sources: PolicySources,
+  compiler: Pick<Compiler, 'build'>,
+): Promise<{ readonly policy: CompiledPolicy; readonly module: Uint8Array }> {
+  const request = toBuildRequest(sources, await loadInputSchema())
+  const { module, ...built } = await compile(request, compiler)
+  return { policy: toPolicy(sources, request, built), module }
+}
+
 /** Builds policies, or takes them from the cache. Throws PolicyBuildError with everything that is wrong with them. */
 export async function buildPolicy(sources: PolicySources, options: BuildOptions): Promise<CompiledPolicy> {
   const request = toBuildRequest(sources, options.inputSchema ?? (await loadInputSchema()))
   const { compiler, cacheDir } = options
   const key = sha256(canonical({ format: 1, compiler: compiler.digest, meter: METER_VERSION, request }))
   const cached = cacheDir === null ? null : await readCachedBuild(cacheDir, key)
-  const built = cached ?? (await compile(request, compiler))
-  if (cached === null && cacheDir !== null) await writeCachedBuild(cacheDir, key, built)
+  if (cached !== null) return toPolicy(sources, request, cached)
+  const { module: _module, ...built } = await compile(request, compiler)
+  if (cacheDir !== null) await writeCachedBuild(cacheDir, key, built)
+  return toPolicy(sources, request, built)
+}
+
+/** Short name of sources and data: equal ones have equal names. */
+export function revisionOf({ rego, data }: PolicySources): string {
+  return sha256(canonical({ rego, data })).slice(0, 12)
+}
+
+function toPolicy(sources: PolicySources, request: BuildRequest, built: BuiltPolicy): CompiledPolicy {
+  const { wasm, dictionary, opa, entrypoints } = built
   return Object.freeze({
-    ...built,
+    ...{ wasm, dictionary, opa, entrypoints },
     data: sources.data,
     sources: Object.freeze({ ...request.sources }),
-    revision: sha256(canonical({ rego: sources.rego, data: sources.data })).slice(0, 12),
-    digest: `sha256:${sha256(built.wasm)}`,
+    revision: revisionOf(sources),
+    digest: `sha256:${sha256(wasm)}`,
   })
 }
 
 /** The part of a policy that takes time to make. */
 export type BuiltPolicy = Pick<CompiledPolicy, 'wasm' | 'dictionary' | 'opa' | 'entrypoints'>
 
-async function compile(request: BuildRequest, compiler: Pick<Compiler, 'build'>): Promise<BuiltPolicy> {
+async function compile(
+  request: BuildRequest,
+  compiler: Pick<Compiler, 'build'>,
+): Promise<BuiltPolicy & { readonly module: Uint8Array }> {
   const result = await compiler.build(request)
   if (!result.ok) throw new PolicyBuildError(result.errors)
   if (result.dictionary === null) throw new Error('the compiler returned no trace dictionary')
   const { opa, entrypoints, dictionary } = result
-  return { wasm: meter(result.wasm), dictionary, opa, entrypoints }
+  return { wasm: meter(result.wasm), module: result.wasm, dictionary, opa, entrypoints }
 }
 
 /** JSON with sorted keys: equal values give equal text. */

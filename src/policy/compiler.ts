@@ -3,6 +3,7 @@
  * gateway's. It checks, instruments, compiles, formats and, as an oracle, evaluates.
  */
 
+import { OMITTED_BUILTINS } from './builtins/omitted.ts'
 import type { CompilerArtifact } from './compiler-artifact.ts'
 import { CompilerFault, createCompilerProcess } from './compiler-process.ts'
 import type { Dictionary } from './dictionary.ts'
@@ -51,6 +52,42 @@ export interface CheckRequest {
   /** Allows unused variables and imports, and deprecated builtins. */
   readonly lenient?: boolean
   readonly contract?: PolicyContract
+  /** Such as `gateway/decision`; `check` names the definitions that none of them leads to. */
+  readonly entrypoints?: readonly string[]
+}
+
+/** Where a definition of a rule stands. */
+export interface RulePosition {
+  /** Path, such as `data.gateway.authz.deny`. */
+  readonly rule: string
+  readonly file: string
+  /** 1-based. */
+  readonly row: number
+  /** 1-based, counted in code points. */
+  readonly col: number
+}
+
+/** What one definition (an else chain is one) reads by itself; what it reads through rules stands with those. */
+export interface RuleDependencies extends RulePosition {
+  /** References into input, such as `input.principal.roles`, as far as they are constant. */
+  readonly input: readonly string[]
+  /** References to base documents. */
+  readonly data: readonly string[]
+  /** Paths of the rules and functions it refers to. */
+  readonly rules: readonly string[]
+  /** Whether an entrypoint leads to it. */
+  readonly reachable: boolean
+}
+
+/** What entrypoints and rules read. */
+export interface Dependencies {
+  readonly ok: true
+  /** References into input and base documents that the entrypoints lead to. */
+  readonly base: readonly string[]
+  /** Paths of the rules that they lead to. */
+  readonly virtual: readonly string[]
+  /** Every definition, in the order of the sources. */
+  readonly rules: readonly RuleDependencies[]
 }
 
 /** What to build. */
@@ -95,6 +132,20 @@ export interface EvaluateRequest extends CheckRequest {
   /** Errors of builtins end the evaluation instead of being undefined. */
   readonly strictErrors?: boolean
   readonly trace?: boolean
+  /** Asks what became of each definition and expression. */
+  readonly locations?: boolean
+}
+
+/** What topdown made of one definition or expression. A place that is not listed was not reached. */
+export interface OracleLocation {
+  readonly kind: 'rule' | 'expr'
+  readonly file: string
+  readonly row: number
+  readonly col: number
+  /** Held at least once; a definition: gave a value. */
+  readonly held: boolean
+  /** Was tried at least once without holding. */
+  readonly failed: boolean
 }
 
 /** One event of topdown's trace. */
@@ -115,8 +166,12 @@ export interface Evaluated {
   readonly defined: boolean
   /** One object of variable bindings per solution; sets are arrays. */
   readonly result: readonly Readonly<Record<string, unknown>>[]
+  /** The same as Rego text: sets stay sets, numbers keep their digits. */
+  readonly texts: readonly Readonly<Record<string, string>>[]
   readonly error: { readonly code: string; readonly message: string } | null
   readonly trace: readonly OracleEvent[]
+  /** null unless asked for, and after an error. */
+  readonly locations: readonly OracleLocation[] | null
 }
 
 /** What a compiler is made of. */
@@ -140,15 +195,15 @@ export interface Compiler {
     builtins?: readonly string[],
   ): Promise<{ readonly builtins: readonly string[]; readonly native: readonly string[] }>
   /** Everything `build` checks, without building. */
-  check(request: CheckRequest): Promise<{ readonly ok: true } | Refused>
+  check(
+    request: CheckRequest,
+  ): Promise<{ readonly ok: true; readonly unreachable: readonly RulePosition[] } | Refused>
   build(request: BuildRequest): Promise<BuildResult>
   format(file: string, source: string): Promise<{ readonly ok: true; readonly formatted: string } | Refused>
-  /** What entrypoints read: `base` (input and data) and `virtual` (rules). */
+  /** What entrypoints and definitions read. */
   dependencies(
     request: CheckRequest & { readonly entrypoints: readonly string[] },
-  ): Promise<
-    { readonly ok: true; readonly base: readonly string[]; readonly virtual: readonly string[] } | Refused
-  >
+  ): Promise<Dependencies | Refused>
   evaluate(request: EvaluateRequest): Promise<Evaluated | Refused>
   close(): Promise<void>
 }
@@ -195,7 +250,8 @@ export function createCompiler(options: CompilerOptions): Compiler {
       return { builtins: texts(answer, 'builtins'), native: texts(answer, 'native') }
     },
     async check(request) {
-      return refusal(await ask('check', request)) ?? { ok: true }
+      const answer = await ask('check', request)
+      return refusal(answer) ?? { ok: true, unreachable: list<RulePosition>(answer, 'unreachable') }
     },
     async build(request) {
       const answer = await ask('build', request)
@@ -207,7 +263,7 @@ export function createCompiler(options: CompilerOptions): Compiler {
     },
     async dependencies(request) {
       const answer = await ask('deps', request)
-      return refusal(answer) ?? { ok: true, base: texts(answer, 'base'), virtual: texts(answer, 'virtual') }
+      return refusal(answer) ?? toDependencies(answer)
     },
     async evaluate({ inputText, dataText, data, nowNs, ...request }) {
       const fields = {
@@ -230,7 +286,24 @@ function oneLine(json: string): string {
 function refusal(answer: Answer): Refused | null {
   if (answer['ok'] === true) return null
   if (!Array.isArray(answer['errors'])) throw malformed('errors')
-  return { ok: false, errors: answer['errors'] as PolicyError[] }
+  return { ok: false, errors: (answer['errors'] as PolicyError[]).map(withReason) }
+}
+
+const UNDEFINED_FUNCTION = /^undefined function (\S+)$/
+
+/** The compiler does not know why this host lacks a builtin, nor what to do instead. */
+function withReason(error: PolicyError): PolicyError {
+  const omitted = OMITTED_BUILTINS.get(UNDEFINED_FUNCTION.exec(error.message)?.[1] ?? '')
+  return omitted === undefined ? error : { ...error, hint: `${omitted.reason}; ${omitted.alternative}` }
+}
+
+function toDependencies(answer: Answer): Dependencies {
+  return {
+    ok: true,
+    base: texts(answer, 'base'),
+    virtual: texts(answer, 'virtual'),
+    rules: list<RuleDependencies>(answer, 'rules'),
+  }
 }
 
 function toBuilt(answer: Answer): Built {
@@ -246,9 +319,17 @@ function toBuilt(answer: Answer): Built {
 }
 
 function toEvaluated(answer: Answer): Evaluated {
-  const { defined, result, error, trace } = answer as unknown as Evaluated
+  const { defined, result, texts, error, trace, locations } = answer as unknown as Evaluated
   if (typeof defined !== 'boolean' || !Array.isArray(result)) throw malformed('result')
-  return { ok: true, defined, result, error: error ?? null, trace: trace ?? [] }
+  return {
+    ok: true,
+    defined,
+    result,
+    texts,
+    error: error ?? null,
+    trace: trace ?? [],
+    locations: locations ?? null,
+  }
 }
 
 function text(answer: Answer, name: string): string {
@@ -261,6 +342,12 @@ function texts(answer: Answer, name: string): readonly string[] {
   const value = answer[name]
   if (!Array.isArray(value) || value.some((item) => typeof item !== 'string')) throw malformed(name)
   return value
+}
+
+function list<T>(answer: Answer, name: string): readonly T[] {
+  const value = answer[name]
+  if (!Array.isArray(value)) throw malformed(name)
+  return value as T[]
 }
 
 function malformed(name: string): CompilerFault {

@@ -39,7 +39,7 @@ export function fuelFault(units: number, cause?: unknown): PolicyFault {
  */
 export function toPolicyFault(thrown: unknown): PolicyFault {
   if (thrown instanceof PolicyFault) return thrown
-  if (thrown instanceof BuiltinLimitError) return new PolicyFault('size', thrown.message, { cause: thrown })
+  if (thrown instanceof BuiltinLimitError) return limitFault(thrown)
   if (thrown instanceof RangeError) {
     return new PolicyFault('depth', 'the evaluation nests too deep or needs too much memory', {
       cause: thrown,
@@ -52,6 +52,11 @@ export function toPolicyFault(thrown: unknown): PolicyFault {
     })
   }
   return new PolicyFault('error', `the evaluation failed: ${String(thrown)}`)
+}
+
+function limitFault(limit: BuiltinLimitError): PolicyFault {
+  const kind = limit.limit === 'value_depth' ? 'depth' : limit.limit === 'binary_text' ? 'error' : 'size'
+  return new PolicyFault(kind, limit.message, { cause: limit })
 }
 
 /** The C stack lies at the bottom of the memory (see `meter.ts`), so running out of it is an access out of bounds. */

@@ -61,8 +61,8 @@ export interface HostOptions {
 export interface HostRequest {
   /** Name of the entrypoint, such as `gateway/decision`. */
   readonly entrypoint: string
-  /** The exact input, UTF-8 JSON; an object. */
-  readonly input: Uint8Array<ArrayBuffer>
+  /** The exact input, UTF-8 JSON; null = none, so `input` is undefined. */
+  readonly input: Uint8Array<ArrayBuffer> | null
   /** The frozen clock, nanoseconds since the epoch. */
   readonly nowNs: bigint
   /** Whether events are logged. */
@@ -74,6 +74,8 @@ export interface HostRun {
   /** The value of the entrypoint; undefined = Rego undefined, or there is a fault. */
   readonly result: unknown
   readonly fault: PolicyFault | null
+  /** JSON text of `result` with the digits of its numbers. To be asked for before the instance evaluates again. */
+  resultText(): string | undefined
   /** Fuel used. */
   readonly fuel: number
   /** The logged events with their values. Read from the instance once, at the latest before it evaluates again. */
@@ -92,7 +94,7 @@ interface SdkPolicy {
   readonly entrypoints: Readonly<Record<string, number>>
   dataHeapPtr: number
   setData(data: ArrayBuffer): void
-  evaluate(input: ArrayBuffer, entrypoint: string): unknown
+  evaluate(input: ArrayBuffer | undefined, entrypoint: string): unknown
 }
 const { LoadedPolicy } = (
   sdkModule as unknown as {
@@ -108,6 +110,11 @@ const LOAD_FUEL = 0x7fffffff
 const HEAP_PER_CHARACTER = 8
 const MAX_OPERAND_BYTES = 1 << 20
 const MAX_ABORT_BYTES = 1024
+/** How the module writes the result set of an entrypoint. */
+const RESULT_SET_HEAD = '[{"result":'
+const RESULT_SET_TAIL = '}]'
+/** What the compiler puts before a builtin that the module would have itself. */
+const REROUTED = /^gwtr\./
 const PROBE_NAME = /^gwtr\.(enter|ok|begin|leave)(\d{1,9})$/
 
 /**
@@ -154,6 +161,8 @@ class Host implements PolicyHost {
   private readonly policy: SdkPolicy
   private readonly stackTop: number
   private context: BuiltinContext | null = null
+  /** Where the last evaluation left its result. */
+  private resultAddress = 0
   /** Reads the events of the last evaluation, which the next one overwrites. */
   private settle: (() => void) | null = null
 
@@ -198,14 +207,28 @@ class Host implements PolicyHost {
     let fault: PolicyFault | null = null
     try {
       result = this.guard(this.limits.fuel, () =>
-        this.policy.evaluate(exactBuffer(request.input), request.entrypoint),
+        this.policy.evaluate(exactInput(request.input), request.entrypoint),
       )
     } catch (thrown) {
       fault = toPolicyFault(thrown)
     }
     this.context = null
     const fuel = this.limits.fuel - Math.max(0, this.exports.fuel.value)
-    return { result: singleResult(result), fault, fuel, recording: this.recordOnce() }
+    const single = singleResult(result)
+    return {
+      result: single,
+      fault,
+      fuel,
+      resultText: single === undefined ? () => undefined : this.textAt(this.resultAddress),
+      recording: this.recordOnce(),
+    }
+  }
+
+  private textAt(address: number): () => string {
+    return () => {
+      const text = this.heap.readHead(address, this.limits.maxResultBytes)
+      return text.slice(RESULT_SET_HEAD.length, -RESULT_SET_TAIL.length)
+    }
   }
 
   private recordOnce(): () => Recording {
@@ -307,6 +330,7 @@ class Host implements PolicyHost {
     if (this.heap.length(address, maxResultBytes) > maxResultBytes) {
       throw new PolicyFault('size', `the decision is larger than ${maxResultBytes} bytes`)
     }
+    this.resultAddress = address
     return address
   }
 
@@ -317,7 +341,9 @@ class Host implements PolicyHost {
       MAX_OPERAND_BYTES,
     )
     const names: string[] = []
-    for (const [name, id] of Object.entries(JSON.parse(text) as Record<string, number>)) names[id] = name
+    for (const [name, id] of Object.entries(JSON.parse(text) as Record<string, number>)) {
+      names[id] = PROBE_NAME.test(name) ? name : name.replace(REROUTED, '')
+    }
     return names
   }
 }
@@ -368,6 +394,10 @@ function readProbes(
     }
     return { ...probe, hidden: hidesProbe?.(probe) ?? false }
   })
+}
+
+function exactInput(input: HostRequest['input']): ArrayBuffer | undefined {
+  return input === null ? undefined : exactBuffer(input)
 }
 
 /** The SDK takes the whole ArrayBuffer as the text, so a view of a larger one has to be copied. */

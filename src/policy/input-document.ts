@@ -1,5 +1,5 @@
 /** A document of schemas/policy-input.schema.json -> a call that can be asked about. Every mistake is told with its path. */
-import type { ErrorObject } from 'ajv'
+import type { ErrorObject, ValidateFunction } from 'ajv'
 import { Ajv } from 'ajv'
 import type { Principal, Target } from '../gateway/types.ts'
 import { JsonRefusal, scanText } from '../json/scan.ts'
@@ -38,13 +38,24 @@ export class InputRefused extends Error {
 
 const JSON_BOUNDS = { maxDepth: 64, maxKeys: 100_000 }
 
+/** Compiling a schema takes longer than a hundred documents. */
+const validators = new WeakMap<JsonObject, ValidateFunction>()
+
+function validatorOf(schema: JsonObject): ValidateFunction {
+  const known = validators.get(schema)
+  if (known !== undefined) return known
+  const made = new Ajv({ allErrors: true, strict: true, verbose: true }).compile(schema)
+  validators.set(schema, made)
+  return made
+}
+
 /**
  * Reads a document.
  * @throws InputRefused with everything that is wrong with it
  */
 export function parseInputDocument(text: string, schema: JsonObject): InputQuestion {
   const input = parse(text)
-  const validate = new Ajv({ allErrors: true, strict: true, verbose: true }).compile(schema)
+  const validate = validatorOf(schema)
   if (!validate(input)) throw new InputRefused((validate.errors ?? []).map(toProblem))
   const document = input as unknown as Shape
   const nowNs = BigInt(numberText(text))

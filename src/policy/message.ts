@@ -2,6 +2,7 @@
  * Messages about policies: the stable id of each kind, and how one is laid out for a person. Ids keep their meaning from
  * version to version: P1.. errors in policies, P2.. warnings, P3.. errors in test tables, P4.. errors in test rules.
  */
+import { OMITTED_BUILTINS } from './builtins/omitted.ts'
 import type { PolicyError } from './compiler.ts'
 
 /** The kind of a message. */
@@ -17,12 +18,9 @@ interface KindRule extends Omit<MessageKind, 'severity'> {
   readonly code: string
   /** What the message begins with; absent = anything. */
   readonly message?: RegExp
-  /** What the way out has to say; absent = anything. */
-  readonly hint?: RegExp
+  /** Whether the function that the message names has to be one of OPA's builtins. */
+  readonly ofBuiltin?: true
 }
-
-const OF_A_BUILTIN_THAT_IS_NOT_HERE =
-  /a decision depends on input and data alone|verified before policies run|not available|cannot parse policies|every evaluation is traced|use glob\.match or|use graph\.reachable|use input\.request/
 
 /** The first that fits. */
 const KINDS: readonly KindRule[] = [
@@ -32,10 +30,16 @@ const KINDS: readonly KindRule[] = [
     title: 'builtin not available',
     code: 'rego_type_error',
     message: /^undefined function/,
-    hint: OF_A_BUILTIN_THAT_IS_NOT_HERE,
+    ofBuiltin: true,
   },
   { id: 'P103', title: 'unknown function', code: 'rego_type_error', message: /^undefined function/ },
   { id: 'P110', title: 'deprecated builtin', code: 'rego_type_error', message: /^deprecated built-in/ },
+  {
+    id: 'P112',
+    title: 'compile error',
+    code: 'rego_type_error',
+    message: /^(?:multiple default|conflicting) rules\b/,
+  },
   { id: 'P108', title: 'types do not fit', code: 'rego_type_error' },
   { id: 'P104', title: 'variable without a value', code: 'rego_unsafe_var_error' },
   { id: 'P105', title: 'syntax error', code: 'rego_parse_error' },
@@ -49,6 +53,9 @@ const KINDS: readonly KindRule[] = [
   { id: 'P121', title: 'file', code: 'source_error' },
   { id: 'P201', title: 'true without arguments', code: 'list_phase' },
   { id: 'P202', title: 'malformed mask', code: 'malformed_mask' },
+  { id: 'P203', title: 'rule without effect', code: 'unreachable_rule' },
+  { id: 'P204', title: 'lists and calls disagree', code: 'list_contradiction' },
+  { id: 'P205', title: 'tool not offered', code: 'unknown_tool' },
   { id: 'P301', title: 'YAML', code: 'yaml_error' },
   { id: 'P302', title: 'unknown key', code: 'unknown_key' },
   { id: 'P303', title: 'wrong value', code: 'wrong_value' },
@@ -58,14 +65,24 @@ const KINDS: readonly KindRule[] = [
 const OTHER: MessageKind = { id: 'P100', title: 'policy error', severity: 'error' }
 
 /** The kind of a message. */
-export function messageKind({ code, message, hint }: PolicyError): MessageKind {
+export function messageKind({ code, message }: PolicyError): MessageKind {
   const rule = KINDS.find(
     (one) =>
-      one.code === code && (one.message?.test(message) ?? true) && (one.hint?.test(hint ?? '') ?? true),
+      one.code === code &&
+      (one.message?.test(message) ?? true) &&
+      (one.ofBuiltin === undefined || OMITTED_BUILTINS.has(message.split(' ').at(-1) ?? '')),
   )
-  if (rule === undefined) return OTHER
-  return { id: rule.id, title: rule.title, severity: rule.id.startsWith('P2') ? 'warning' : 'error' }
+  return rule === undefined ? OTHER : toKind(rule)
 }
+
+function toKind({ id, title }: KindRule): MessageKind {
+  return { id, title, severity: id.startsWith('P2') ? 'warning' : 'error' }
+}
+
+/** All kinds of messages, by their ids. */
+export const MESSAGE_KINDS: readonly MessageKind[] = [
+  ...new Map([OTHER, ...KINDS.map(toKind)].map((kind) => [kind.id, kind])).values(),
+].sort((a, b) => (a.id < b.id ? -1 : 1))
 
 /** How parts of a message are painted; no paint without a terminal. */
 export type Paint = (look: 'bad' | 'warn' | 'dim' | 'strong', text: string) => string

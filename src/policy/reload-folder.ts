@@ -26,6 +26,16 @@ export async function fingerprintFolder(folder: string): Promise<string> {
   return createHash('sha256').update(seen.join('\n')).digest('hex')
 }
 
+/** The same for one file, through links. Never rejects. */
+export async function fingerprintFile(file: string): Promise<string> {
+  try {
+    const path = await realpath(file)
+    return `${JSON.stringify(path)} ${await factsOf(path)}`
+  } catch (error) {
+    return codeOf(error)
+  }
+}
+
 async function look(folder: string, name: string, depth: number, seen: string[]): Promise<void> {
   if (depth > MAX_DEPTH) return
   for (const entry of await entriesOf(folder, seen)) {

@@ -5,11 +5,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { CompiledPolicy } from './build.ts'
 import { PolicyBuildError } from './build-error.ts'
+import { BundleRefused } from './bundle-error.ts'
 import type { PolicyRoom } from './engine.ts'
 import { PolicyFault } from './host-fault.ts'
-import { fingerprintFolder } from './reload-folder.ts'
 
-/** How a reload ended. `unchanged`: what the folder holds is what serves. */
+/** How a reload ended. `unchanged`: what was read is what serves. */
 export type ReloadResult = 'replaced' | 'unchanged' | 'failed'
 
 /** Policies that are waiting for somebody to mend them. Safe for everybody who may see readiness. */
@@ -20,15 +20,37 @@ export interface PendingPolicy {
   readonly failed_since: string
 }
 
+/** The release that a policy came as. */
+export interface PolicyRelease {
+  readonly sequence: number
+  /** `sha256:<hex>` of the bundle's manifest. */
+  readonly digest: string
+  readonly isVerified: boolean
+}
+
+/** A policy that may be put in force. */
+export interface ReadPolicy {
+  readonly policy: CompiledPolicy
+  /** null = it was read from a folder. */
+  readonly release: PolicyRelease | null
+  /** Why this is not the newest there is; null = it is. */
+  readonly refused: Error | null
+}
+
 /** What {@link createPolicyReload} needs. */
 export interface PolicyReloadOptions {
-  readonly folder: string
-  /** The folder as it was before the serving policy was read from it; see `reload-folder.ts`. */
+  /** What the policies look like from outside, without reading them; see `reload-folder.ts`. Never rejects. */
+  readonly look: () => Promise<string>
+  /** What `look` said before the serving policy was read. */
   readonly seen: string
-  /** Builds the folder. Rejects with PolicyBuildError for what authors can mend. */
-  readonly build: (signal: AbortSignal) => Promise<CompiledPolicy>
+  /** The release that serves. */
+  readonly release: PolicyRelease | null
+  /** Reads the policies. Rejects with PolicyBuildError or BundleRefused for what their authors can mend. */
+  readonly read: (signal: AbortSignal) => Promise<ReadPolicy>
   /** Keeps sources and dictionary for the audit log, before a call can be decided by them. */
   readonly store: (policy: CompiledPolicy) => Promise<void>
+  /** Told which release is in force now, before `onResult`; may be called again for the same. */
+  readonly accept: (read: ReadPolicy) => Promise<void>
   readonly room: Pick<PolicyRoom, 'revision' | 'replace'>
   /** Told how each reload ended. Must not throw. */
   readonly onResult: (result: ReloadResult) => void
@@ -39,9 +61,9 @@ export interface PolicyReloadOptions {
 
 /** Times, ms. */
 export interface ReloadPace {
-  /** Between two looks at the folder. Large folders are looked at less often. */
+  /** Between two looks. Large folders are looked at less often. */
   readonly pollMs: number
-  /** A folder that has changed must have been quiet for so long before it is read. */
+  /** What has changed must have been quiet for so long before it is read. */
   readonly quietMs: number
   /** After a failure that no author has to mend (the database was away), it is tried again. */
   readonly retryMs: number
@@ -53,18 +75,20 @@ export interface ReloadLog {
   error(fields: object, message: string): void
 }
 
-/** A running watch on a policies folder. */
+/** A running watch on policies. */
 export interface PolicyReload {
-  /** Reads the folder now, whether it has changed or not. Never rejects. */
+  /** Reads them now, whether they have changed or not. Never rejects. */
   reload(): Promise<ReloadResult>
-  /** null when the policies in the folder are the ones that serve. */
+  /** null when the newest policies are the ones that serve. */
   pending(): PendingPolicy | null
+  /** The release that serves; null = policies of a folder. */
+  release(): PolicyRelease | null
   /** Ends the watch and a build under way. */
   close(): Promise<void>
 }
 
 const PACE: ReloadPace = { pollMs: 500, quietMs: 200, retryMs: 10_000 }
-/** A folder that never comes to rest is not read for ever. */
+/** What never comes to rest is not read for ever. */
 const MAX_ROUNDS = 25
 const MAX_ERROR_CHARACTERS = 300
 const MAX_LOGGED_CHARACTERS = 8000
@@ -75,10 +99,10 @@ const REFUSED = 'the changed policies cannot be put in force: the last good ones
 
 /** Starts to watch. */
 export function createPolicyReload(options: PolicyReloadOptions): PolicyReload {
-  const { folder, room, log, clock } = options
+  const { look, room, log, clock } = options
   const pace = { ...PACE, ...options.pace }
   const closing = new AbortController()
-  let { seen } = options
+  let { seen, release } = options
   let pending: PendingPolicy | null = null
   let retryAt = Number.POSITIVE_INFINITY
   let tail: Promise<unknown> = Promise.resolve()
@@ -90,7 +114,9 @@ export function createPolicyReload(options: PolicyReloadOptions): PolicyReload {
       const read = await readAtRest(options, pace.quietMs, closing.signal)
       seen = read.seen
       if (read.built instanceof Failure) throw read.built.cause
-      const result = await putInForce(read.built)
+      const result = await putInForce(read.built, options, { release, pending })
+      release = read.built.release
+      if (read.built.refused !== null) throw read.built.refused
       pending = null
       retryAt = Number.POSITIVE_INFINITY
       return result
@@ -98,18 +124,6 @@ export function createPolicyReload(options: PolicyReloadOptions): PolicyReload {
       if (!closing.signal.aborted) fail(error)
       return 'failed'
     }
-  }
-
-  async function putInForce(policy: CompiledPolicy): Promise<ReloadResult> {
-    const before = room.revision
-    if (policy.digest === before.digest && policy.revision === before.revision) {
-      if (pending !== null) log.info(labels(before), 'the policies are again those that serve')
-      return 'unchanged'
-    }
-    await options.store(policy)
-    await room.replace(policy)
-    log.info({ ...labels(policy), before: before.revision }, 'new policies are in force')
-    return 'replaced'
   }
 
   function fail(error: unknown): void {
@@ -138,7 +152,7 @@ export function createPolicyReload(options: PolicyReloadOptions): PolicyReload {
 
   const poll = createPoll(async () => {
     const from = clock.monotonicMs()
-    const now = await fingerprintFolder(folder)
+    const now = await look()
     const rest = (clock.monotonicMs() - from) * REST_FACTOR
     // What changes during a reading that was asked for is seen at the next look.
     if (!isReading && (now !== seen || clock.monotonicMs() >= retryAt)) await reload()
@@ -147,12 +161,36 @@ export function createPolicyReload(options: PolicyReloadOptions): PolicyReload {
   return {
     reload,
     pending: () => pending,
+    release: () => release,
     async close() {
       closing.abort(new Error('the gateway stops'))
       await poll.close()
       await tail
     },
   }
+}
+
+/** Rejects when the policy could not be stored, loaded or remembered; what was loaded serves then, and is remembered at the next try. */
+async function putInForce(
+  read: ReadPolicy,
+  { room, store, accept, log }: PolicyReloadOptions,
+  before: { readonly release: PolicyRelease | null; readonly pending: PendingPolicy | null },
+): Promise<ReloadResult> {
+  const served = { ...labels(room.revision), sequence: before.release?.sequence }
+  const { policy, release, refused } = read
+  const isServing = policy.digest === room.revision.digest && policy.revision === room.revision.revision
+  if (!isServing) {
+    await store(policy)
+    await room.replace(policy)
+  }
+  await accept(read)
+  if (isServing && release?.sequence === before.release?.sequence) {
+    if (before.pending !== null && refused === null)
+      log.info(served, 'the policies are again those that serve')
+    return 'unchanged'
+  }
+  log.info({ ...labels(policy), sequence: release?.sequence, before: served }, 'new policies are in force')
+  return 'replaced'
 }
 
 /** Repeats `work`, after as many ms as it says each time. */
@@ -177,39 +215,43 @@ function createPoll(work: () => Promise<number>, firstMs: number): { close(): Pr
   }
 }
 
-/** What a folder held when it was at rest: the policy built from it, or why there is none. */
-interface ReadFolder {
+/** What was read when it was at rest: the policy, or why there is none. */
+interface ReadAtRest {
   readonly seen: string
-  readonly built: CompiledPolicy | Failure
+  readonly built: ReadPolicy | Failure
 }
 
 /**
- * What was built counts only if the folder is afterwards as it was before: no policy is made of two states of it. Throws
- * RestlessFolder when it does not come to rest.
+ * What was read counts only if it is afterwards as it was before: no policy is made of two states of a folder. Throws
+ * RestlessPolicies when it does not come to rest.
  */
 async function readAtRest(
-  { folder, build }: Pick<PolicyReloadOptions, 'folder' | 'build'>,
+  { look, read }: Pick<PolicyReloadOptions, 'look' | 'read'>,
   quietMs: number,
   signal: AbortSignal,
-): Promise<ReadFolder> {
+): Promise<ReadAtRest> {
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
-    const seen = await quiet(folder, quietMs, signal)
-    const built = await build(signal).catch(toFailure)
-    if ((await fingerprintFolder(folder)) === seen) return { seen, built }
+    const seen = await quiet(look, quietMs, signal)
+    const built = await read(signal).catch(toFailure)
+    if ((await look()) === seen) return { seen, built }
   }
-  throw new RestlessFolder()
+  throw new RestlessPolicies()
 }
 
-/** Waits until the folder stays as it is for `quietMs`. */
-async function quiet(folder: string, quietMs: number, signal: AbortSignal): Promise<string> {
-  let last = await fingerprintFolder(folder)
+/** Waits until nothing has changed for `quietMs`. */
+async function quiet(
+  look: PolicyReloadOptions['look'],
+  quietMs: number,
+  signal: AbortSignal,
+): Promise<string> {
+  let last = await look()
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     await sleep(quietMs, undefined, { signal })
-    const next = await fingerprintFolder(folder)
+    const next = await look()
     if (next === last) return next
     last = next
   }
-  throw new RestlessFolder()
+  throw new RestlessPolicies()
 }
 
 class Failure {
@@ -219,10 +261,10 @@ class Failure {
   }
 }
 
-class RestlessFolder extends Error {
+class RestlessPolicies extends Error {
   constructor() {
-    super('the policies folder keeps changing; nothing is read from it until it is quiet')
-    this.name = 'RestlessFolder'
+    super('the policies keep changing; they are not read until they are quiet')
+    this.name = 'RestlessPolicies'
   }
 }
 
@@ -230,17 +272,20 @@ function toFailure(cause: unknown): Failure {
   return new Failure(cause)
 }
 
-/** Trying again is of no use until the folder has changed. Files that could not be read may be readable later. */
+/** Trying again is of no use until the policies have changed. Files that could not be read may be readable later. */
 function needsAuthor(error: unknown): boolean {
-  if (error instanceof PolicyFault) return true
+  if (error instanceof PolicyFault || error instanceof BundleRefused) return true
   return error instanceof PolicyBuildError && error.errors.some(({ code }) => code !== 'source_error')
 }
 
+const OURS = [PolicyBuildError, BundleRefused, PolicyFault, RestlessPolicies]
+
 /** The text for readiness. What other faults say (addresses, paths) is for the log alone. */
 function tell(error: unknown): string {
-  const isOurs =
-    error instanceof PolicyBuildError || error instanceof PolicyFault || error instanceof RestlessFolder
-  const text = isOurs ? error.message : 'they could not be built, stored or loaded; the log says why'
+  const text =
+    OURS.some((kind) => error instanceof kind) && error instanceof Error
+      ? error.message
+      : 'they could not be built, stored or loaded; the log says why'
   return cut(text.replace(/\p{Cc}+/gu, ' '), MAX_ERROR_CHARACTERS)
 }
 

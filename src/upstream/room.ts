@@ -141,6 +141,8 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
       options.log.warn({ problem }, 'a tool has an input schema that cannot be used: policy decides alone'),
   })
 
+  const all = [...upstreams.values()].map(({ facts }) => facts).sort((a, b) => (a.name < b.name ? -1 : 1))
+
   function upstream(name: string): Upstream {
     const found = upstreams.get(name)
     if (found === undefined) throw new Error(`no upstream is named ${name}`)
@@ -149,6 +151,8 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
 
   return {
     facts: (mount) => upstreams.get(mount)?.facts ?? null,
+    all: () => all,
+    isUp: (name) => upstream(name).state().status !== 'down',
     findTool: (mount, name) => upstream(mount).find(name),
     validateArguments: check.validate,
     forward: (call, sink, signal) => upstream(call.head.mount).forward(call, sink, signal),

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -52,7 +53,12 @@ describe('configuration', () => {
       expect(config.secret).to.equal(null)
       expect(config.auth.anonymous).to.equal(false)
       expect(config.upstreams['github']).to.deep.include({ timeoutMs: 30_000, headers: {}, labels: {} })
-      expect(config.audit).to.deep.include({ enabled: true, mode: 'blocking', onFailure: 'deny' })
+      expect(config.audit).to.deep.include({
+        enabled: true,
+        mode: 'batch',
+        onFailure: 'deny',
+        spoolDir: null,
+      })
       const kept = { payload: 'full', traceEncoding: 'readable', retentionDays: 90, archiveDir: null }
       expect(config.audit).to.deep.include(kept)
     })
@@ -75,7 +81,7 @@ describe('configuration', () => {
         },
         auditPayload: 'request',
       })
-      expect(config.limits.maxDelayMs, 'nothing is refused for want of time').to.equal(null)
+      expect(config.limits.maxDelayMs).to.equal(500)
     })
 
     it('takes pointers to what no row may hold, into arguments and results alone', () => {
@@ -102,8 +108,8 @@ describe('configuration', () => {
     it('switches bounds off with null, and only where that is meant', () => {
       const upstream =
         'upstreams: { a: { url: "http://a/", max_in_flight: null, probe_interval_ms: null } }\n'
-      const { config } = load(`limits: { max_delay_ms: 250 }\n${upstream}`)
-      expect(config.limits.maxDelayMs).to.equal(250)
+      const { config } = load(`limits: { max_delay_ms: null }\n${upstream}`)
+      expect(config.limits.maxDelayMs).to.equal(null)
       expect(config.upstreams['a']).to.deep.include({ maxInFlight: null, probeIntervalMs: null })
     })
 
@@ -150,6 +156,19 @@ describe('configuration', () => {
       )
       const environment = { GATEWAY_POLICIES: 'theirs' }
       expect(loadConfig({ ...base, environment }).config.policies).to.equal(join(folder, 'theirs'))
+    })
+
+    it('takes `postgres:` for policies as it is, and the files of keys as paths', () => {
+      const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+      write(String(publicKey.export({ type: 'spki', format: 'pem' })), 'release.pub.pem')
+      write(String(privateKey.export({ type: 'pkcs8', format: 'pem' })), 'release.pem')
+      const { config } = load(`policies: "postgres:"\npolicy_keys: [release.pub.pem]\n${UPSTREAM}`)
+      expect(config.policies).to.equal('postgres:')
+      expect(config.policyKeys).to.deep.equal([join(folder, 'release.pub.pem')])
+      expect(load(UPSTREAM, { flags: { policies: 'postgres:' } }).config.policies).to.equal('postgres:')
+      expect(only(`policy_keys: [release.pem]\n${UPSTREAM}`).message).to.include('private key')
+      expect(only(`policy_keys: [gateway.yaml]\n${UPSTREAM}`).message).to.include('no PEM public key')
+      expect(only(`policy_keys: [nowhere.pem]\n${UPSTREAM}`).message).to.include('ENOENT')
     })
 
     it('accepts `audit.enabled: false`', () => {
@@ -299,7 +318,12 @@ describe('configuration', () => {
       ['a wrong type', `audit:\n  enabled: yes\n${UPSTREAM}`, '2:12', /must be true or false/],
       ['a number out of range', `limits: { max_in_flight: 0 }\n${UPSTREAM}`, '1:26', />= 1/],
       ['a fraction', `limits: { max_in_flight: 1.5 }\n${UPSTREAM}`, '1:26', /whole number/],
-      ['an unknown choice', `audit: { mode: batch }\n${UPSTREAM}`, '1:16', /must be one of: blocking/],
+      [
+        'an unknown choice',
+        `audit: { mode: later }\n${UPSTREAM}`,
+        '1:16',
+        /must be one of: batch, durable, blocking/,
+      ],
       ['no upstreams', 'listen: 127.0.0.1:1\n', '1:1', /is missing/],
       ['an upstream without a url', 'upstreams:\n  a: { labels: { b: c } }\n', '2:6', /is missing/],
       ['a bad upstream name', 'upstreams:\n  A_b: { url: "http://x" }\n', '2:3', /Lower-case letters/],

@@ -61,11 +61,11 @@ describe('three gateways on one database', function () {
       join(folder, 'gateway.yaml'),
       `listen: 127.0.0.1:0
 admin: { listen: 127.0.0.1:0 }
+audit: { mode: blocking, spool_dir: ./spool }
 policies: ./policies
 database: { url_file: ./url, migrate_url_file: ./migrate-url }
 secret_file: ./secret
 auth: { max_stale_s: ${MAX_STALE_S}, throttle: { max_failures: 1000 } }
-limits: { max_delay_ms: null }
 upstreams: { up: { url: ${upstream.url} } }
 `,
     )

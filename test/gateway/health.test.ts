@@ -84,7 +84,8 @@ describe('the health of upstreams', () => {
     expect(text).to.contain('gateway_upstream_breaker_state{server="ill",state="closed"} 0')
     expect(text).to.match(/gateway_upstream_wait_seconds_count\{server="ill"\} [1-9]/)
     expect(text).to.match(/gateway_event_loop_lag_seconds \d/)
-    expect(text).to.contain('gateway_admitted_share 1')
+    expect(text).to.match(/gateway_calls_waiting 0$/m)
+    expect(text).to.match(/gateway_queue_seconds_count [1-9]/)
     const lines = gateway
       .log()
       .split('\n')

@@ -26,7 +26,6 @@ describe('kill switches stop what the policy allows', function () {
     gateway = await startTestGateway({
       upstreams: { github: upstream.url, other: upstream.url },
       // Gateway, upstream and callers share one process here: that it is late says nothing.
-      settings: { limits: { max_delay_ms: null } },
     })
     key = await gateway.key()
     mcp = `${gateway.url}/mcp/github`

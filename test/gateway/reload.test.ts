@@ -50,7 +50,7 @@ describe('policies that change while the gateway runs', function () {
     gateway = await startTestGateway({
       upstreams: { up: upstream.url },
       // Gateway, upstream and callers share one process here: that it is late says nothing.
-      settings: { policies: folder, limits: { max_delay_ms: null } },
+      settings: { policies: folder },
     })
     key = await gateway.key()
     mcp = `${gateway.url}/mcp/up`

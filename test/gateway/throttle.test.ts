@@ -31,6 +31,7 @@ describe('an address that keeps failing', () => {
     expect(rows).to.have.length(1)
     expect(rows[0]).to.include({ outcome: 'rate_limited', client_ip: '127.0.0.1' })
     expect(rows[0].error_message).to.contain('5 attempts')
+    expect(rows[0].decision.counted).to.deep.include({ count: 5, addresses: { '127.0.0.1': 5 }, others: 0 })
     await gateway.close()
     await upstream.close()
   })

@@ -44,11 +44,22 @@ describe('the front door', () => {
     expect(heads[0]?.rawHeaders).to.include('X-Thing')
   })
 
+  it('hands /mcp to the spine as the mount of all upstreams', async () => {
+    const mounts: string[] = []
+    const { url } = await openDoor(async (exchange) => {
+      mounts.push(exchange.head.mount)
+      await exchange.finish(jsonReply({ ok: true }))
+    })
+    expect((await fetch(`${url}/mcp`)).status).to.equal(200)
+    expect((await fetch(`${url}/mcp?x=1`, { method: 'POST' })).status).to.equal(200)
+    expect(mounts).to.deep.equal(['*', '*'])
+  })
+
   describe('paths that are no mount', () => {
     const paths = [
       '/',
-      '/mcp',
       '/mcp/',
+      '/mcp/*',
       '/mcp/a/b',
       '/mcp/a/',
       '/MCP/a',
@@ -477,6 +488,27 @@ describe('the front door', () => {
     })
   })
 
+  it('closes connections beyond its bound as soon as they are made, and takes new ones when there is room', async () => {
+    const { address } = await openDoor(echoSpine, { maxConnections: 2 })
+    const first = await rawClient(address, rawPost('{}'))
+    await first.until(/"bytes":2/)
+    const second = await rawClient(address, rawPost('{}'))
+    await second.until(/"bytes":2/)
+    const third = await rawClient(address, rawPost('{}'))
+    expect(await third.closed()).to.equal('')
+    first.socket.destroy()
+    await first.closed()
+    for (let at = 0; at < 100; at += 1) {
+      const next = await rawClient(address, rawPost('{}'))
+      const isServed = await next.until(/"bytes":2/).then(
+        () => true,
+        () => false,
+      )
+      if (isServed) return
+    }
+    expect.fail('no room was made')
+  })
+
   it('rejects when the address is taken', async () => {
     const { address } = await openDoor(echoSpine)
     const { createFrontDoor } = await import('../../src/http/server.ts')
@@ -528,6 +560,9 @@ describe('the front door', () => {
       expect(status).to.equal(200)
       const plain = await rawClient(address, rawPost('{}'))
       expect(await plain.closed()).to.not.contain('200')
+      const impatient = await openDoor(echoSpine, { tlsHandshakeTimeoutMs: 100 }, { certFile, keyFile })
+      const silent = await rawClient(impatient.address)
+      expect(await silent.closed(), 'a handshake that never begins').to.equal('')
     } finally {
       writeFileSync(keyFile, '')
       rmSync(folder, { recursive: true })

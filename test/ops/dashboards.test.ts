@@ -44,10 +44,11 @@ async function readSeries(): Promise<ReadonlyMap<string, ReadonlyMap<string, Rea
     audit: () => ({
       ...{ pendingRows: 1, pendingBytes: 1, lagMs: 1 },
       ...{ writtenRows: 1, mendedRows: 1, failedWrites: 1, lostRows: 1 },
+      ...{ deadLetters: 1, recoveredRows: 1, spoolDiskBytes: 1, spoolMaxBytes: 1, accepting: 1 },
     }),
     kills: () => ({ tool: 1, server: 1 }),
     upstreams: () => [{ name: 'desk', status: 'up', breaker: 'closed', inFlight: 1, waiting: 1 }],
-    pressure: () => ({ lagMs: 1, share: 1 }),
+    load: () => ({ lagMs: 1, working: 1, waiting: 1, inFlight: 1 }),
   })
   for (const outcome of OUTCOMES) metrics.record(attempt(outcome))
   recordAll(metrics)
@@ -65,7 +66,7 @@ async function readSeries(): Promise<ReadonlyMap<string, ReadonlyMap<string, Rea
 }
 
 function recordAll(metrics: Metrics): void {
-  const serving = { revision: 'r', digest: 'sha256:1' }
+  const serving = { revision: 'r', digest: 'sha256:1', sequence: 1 }
   for (const result of ['replaced', 'unchanged', 'failed'] as const) metrics.recordReload(result, serving)
   metrics.recordUpstreamWait('desk', 1)
   metrics.recordAuditRow(1)
@@ -78,6 +79,7 @@ function attempt(outcome: (typeof OUTCOMES)[number]): AuditEvent {
       message: { method: 'tools/call' },
       upstream: { server: 'desk', ms: 1, toolIsError: false, jsonRpcError: null },
       evaluation: { evalUs: 1 },
+      timingsUs: { queue: 1 },
     },
     ending: { outcome, kind: outcome === 'allowed' ? null : error.kind, latencyMs: 1 },
   } as unknown as AuditEvent

@@ -39,15 +39,10 @@ describe('messages about policies', () => {
   })
 
   it('have ids that do not change their meaning', () => {
-    const kinds: readonly [id: string, code: string, message?: string, hint?: string][] = [
+    const kinds: readonly [id: string, code: string, message?: string][] = [
       ['P101', 'rego_type_error', 'undefined ref: input.a.b'],
-      [
-        'P102',
-        'rego_type_error',
-        'undefined function http.send',
-        'a decision depends on input and data alone, so that it can be replayed; ..',
-      ],
-      ['P103', 'rego_type_error', 'undefined function startwith', 'did you mean startswith?'],
+      ['P102', 'rego_type_error', 'undefined function http.send'],
+      ['P103', 'rego_type_error', 'undefined function startwith'],
       ['P104', 'rego_unsafe_var_error'],
       ['P105', 'rego_parse_error'],
       ['P106', 'reserved_name'],
@@ -68,8 +63,8 @@ describe('messages about policies', () => {
       ['P401', 'test_error'],
       ['P100', 'something new'],
     ]
-    for (const [id, code, message = 'm', hint = 'h'] of kinds) {
-      expect(messageKind({ ...AT, code, message, hint }).id, `${code} ${message}`).to.equal(id)
+    for (const [id, code, message = 'm'] of kinds) {
+      expect(messageKind({ ...AT, code, message }).id, `${code} ${message}`).to.equal(id)
     }
     expect(messageKind({ ...AT, code: 'list_phase' }).severity).to.equal('warning')
   })

@@ -46,6 +46,8 @@ export function callOf({ message = {}, headers = {}, httpMethod = 'POST' }: Call
     rate: null,
     rateFields: {},
     listed: null,
+    merged: null,
+    parts: null,
     upstream: null,
     hint: null,
     timingsUs: {},

@@ -4,6 +4,7 @@ import { limitsMigration } from './0003-limits.ts'
 import { killSwitchesMigration } from './0004-kill-switches.ts'
 import { auditChainMigration } from './0005-audit-chain.ts'
 import { auditStorageMigration } from './0006-audit-storage.ts'
+import { policyBundlesMigration } from './0007-policy-bundles.ts'
 import type { Migration } from './migration.ts'
 
 /** All steps of the schema, oldest first. A new one goes to the end; released ones are never edited. */
@@ -14,4 +15,5 @@ export const MIGRATIONS: readonly Migration[] = [
   killSwitchesMigration,
   auditChainMigration,
   auditStorageMigration,
+  policyBundlesMigration,
 ]

@@ -1,12 +1,12 @@
 /**
- * `cast_*`, `object.subset`, `numbers.range_step` and `graph.reachable_paths`: OPA v1/topdown/casts.go, subset.go,
+ * `cast_*`, `object.subset`, `object.union_n`, `numbers.range_step` and `graph.reachable_paths`: OPA v1/topdown/casts.go, subset.go,
  * numbers.go and reachable.go.
  */
 import type { BuiltinContext } from './budget.ts'
 import { BuiltinError, boundElements, spend } from './budget.ts'
 import { integer } from './number.ts'
 import type { Builtin, BuiltinFamily } from './operands.ts'
-import { anyOperand, bigIntOperand, elementsOperand, objectOperand } from './operands.ts'
+import { anyOperand, arrayOperand, bigIntOperand, elementsOperand, objectOperand } from './operands.ts'
 import type { RegoValue } from './value.ts'
 import { isArray, RegoObject, RegoSet, typeName, valueKey } from './value.ts'
 
@@ -103,6 +103,25 @@ function rangeStep(operands: readonly RegoValue[], context: BuiltinContext): rea
   return Array.from({ length: count }, (_, at) => integer(from + signed * BigInt(at)))
 }
 
+/** Objects merged from left to right, members that are objects as well; anything else is replaced. */
+function merged(a: RegoValue, b: RegoValue, context: BuiltinContext): RegoValue {
+  if (!(a instanceof RegoObject) || !(b instanceof RegoObject)) return b
+  spend(context, (a.size + b.size) * NS_PER_ELEMENT)
+  const result = new RegoObject(a)
+  for (const [key, member] of b) {
+    const own = a.get(key)
+    result.set(key, own === undefined ? member : merged(own, member, context))
+  }
+  return result
+}
+
+function unionAll(operands: readonly RegoValue[], context: BuiltinContext): RegoValue {
+  return arrayOperand(operands, 1).reduce((union, object) => {
+    if (!(object instanceof RegoObject)) throw new BuiltinError('operand 1 must be an array of objects')
+    return merged(union, object, context)
+  }, new RegoObject())
+}
+
 /** Walks all simple paths from the roots, as OPA does; their number can be exponential, so each step is charged. */
 class PathFinder {
   readonly paths = new RegoSet()
@@ -168,4 +187,5 @@ export const COLLECTIONS: BuiltinFamily = {
   },
   'numbers.range_step': rangeStep,
   'object.subset': objectSubset,
+  'object.union_n': unionAll,
 }

@@ -1,4 +1,4 @@
-/** `hex.*`, `base64url.encode_no_pad`, `urlquery.*`, `uri.*`: OPA v1/topdown/encoding.go and uri.go. */
+/** `hex.*`, `base64.decode`, `base64.is_valid`, `base64url.encode_no_pad`, `urlquery.*`, `uri.*`: OPA v1/topdown/encoding.go and uri.go. */
 import type { BuiltinContext } from './budget.ts'
 import { BuiltinError, boundElements, boundText, spend } from './budget.ts'
 import { toBytes, toText } from './bytes.ts'
@@ -97,8 +97,23 @@ function encodeQueryObject(object: RegoObject, context: BuiltinContext): string 
     .join('&')
 }
 
+/** What Go's `base64.StdEncoding` decodes: padded, line breaks anywhere. */
+const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
+
+function isBase64(text: string): boolean {
+  return BASE64.test(text.replace(/[\r\n]/g, ''))
+}
+
+function base64Decode(text: string): string {
+  if (!isBase64(text)) throw new BuiltinError('illegal base64 data')
+  return toText(Buffer.from(text, 'base64'))
+}
+
 /** The family, by Rego names. */
 export const ENCODING: BuiltinFamily = {
+  'base64.decode': (operands, context) => base64Decode(chargedText(operands, context)),
+  'base64.is_valid': (operands, context) =>
+    typeof operands[0] === 'string' && isBase64(chargedText(operands, context)),
   'base64url.encode_no_pad': (operands, context) =>
     toBytes(chargedText(operands, context)).toString('base64url'),
   'hex.decode': (operands, context) => hexDecode(chargedText(operands, context)),

@@ -12,7 +12,7 @@ export interface JsonLayout {
   readonly indent: string
 }
 
-const NS_PER_PART = 80
+const NS_PER_PART = 200
 
 const JSON_NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/
 const HTML_ESCAPES = /[<>&\u2028\u2029\u007f]/g
@@ -39,19 +39,26 @@ export function jsonMembers(
   return [...members].sort(([a], [b]) => compareStrings(a, b))
 }
 
+/** Whether the text is one JSON value. */
+export function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
 /**
- * The value of a JSON text, numbers with their digits; of equal keys the last stays, as in Go.
+ * The value of a JSON text, numbers with their digits; of equal keys the last stays, as in Go. `check` is told of every
+ * number.
  *
  * @throws {BuiltinError} when it is no JSON
  */
-export function parseJson(text: string): RegoValue {
-  try {
-    JSON.parse(text)
-  } catch {
-    throw new BuiltinError('invalid JSON')
-  }
+export function parseJson(text: string, check?: (number: RegoNumber) => void): RegoValue {
+  if (!isJson(text)) throw new BuiltinError('invalid JSON')
   // JSON is a part of the text of Rego values.
-  return parseRegoValue(text)
+  return parseRegoValue(text, check)
 }
 
 /** JSON text of a value; sets become arrays. Bounded like every builtin result. */

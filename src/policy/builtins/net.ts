@@ -316,8 +316,24 @@ function merge(operands: readonly RegoValue[], context: BuiltinContext): RegoSet
   return result
 }
 
+function cidrContains(operands: readonly RegoValue[], context: BuiltinContext): boolean {
+  spend(context, 2 * NS_PER_PARSE + NS_PER_TEST)
+  const network = requireCidr(stringOperand(operands, 1))
+  const target = parseTarget(stringOperand(operands, 2))
+  return typeof target === 'bigint' ? contains(network, target) : containsNetwork(network, target)
+}
+
+function cidrIntersects(operands: readonly RegoValue[], context: BuiltinContext): boolean {
+  spend(context, 2 * NS_PER_PARSE + NS_PER_TEST)
+  const a = requireCidr(stringOperand(operands, 1))
+  const b = requireCidr(stringOperand(operands, 2))
+  return contains(a, b.base) || contains(b, a.base)
+}
+
 /** The family, by Rego names. */
 export const NET: BuiltinFamily = {
+  'net.cidr_contains': cidrContains,
+  'net.cidr_intersects': cidrIntersects,
   'net.cidr_contains_matches': containsMatches,
   'net.cidr_expand': expand,
   'net.cidr_is_valid': (operands, context) => {

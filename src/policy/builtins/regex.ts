@@ -1,4 +1,4 @@
-/** `regex.*` and `glob.quote_meta`, except what is native to Wasm: OPA v1/topdown/regex.go, regex_template.go, glob.go. */
+/** `regex.*` and `glob.quote_meta`: OPA v1/topdown/regex.go, regex_template.go, glob.go. */
 import type { BuiltinContext } from './budget.ts'
 import { BuiltinError, boundElements, boundText, spend } from './budget.ts'
 import { globsIntersect } from './glob-intersection.ts'
@@ -101,6 +101,36 @@ function findN(operands: readonly RegoValue[], context: BuiltinContext): readonl
   return found
 }
 
+/** All matches, each as the texts of the whole and of its groups; a group that took no part is empty. */
+function findSubmatches(operands: readonly RegoValue[], context: BuiltinContext): RegoValue {
+  const patternText = stringOperand(operands, 1)
+  const text = stringOperand(operands, 2)
+  const count = int64Operand(operands, 3)
+  const pattern = compilePattern(patternText, context)
+  const limit = count < 0n ? Number.POSITIVE_INFINITY : Number(count)
+  const found: string[][] = []
+  let elements = 0
+  for (const spans of pattern.matches(text, limit, context)) {
+    elements += spans.length / 2
+    boundElements(elements)
+    spend(context, spans.length * NS_PER_PART)
+    found.push(Array.from({ length: spans.length / 2 }, (_, group) => groupText(text, spans, group)))
+  }
+  return found
+}
+
+function isValid(operands: readonly RegoValue[], context: BuiltinContext): boolean {
+  const [pattern] = operands
+  if (typeof pattern !== 'string') return false
+  try {
+    compilePattern(pattern, context)
+    return true
+  } catch (thrown) {
+    if (thrown instanceof BuiltinError) return false
+    throw thrown
+  }
+}
+
 /** Quotes what RE2 gives a meaning to. */
 function quotePattern(text: string): string {
   return text.replace(/[\\.+*?()|[\]{}^$]/g, '\\$&')
@@ -151,9 +181,16 @@ export const REGEX: BuiltinFamily = {
     spend(context, text.length * NS_PER_CHAR)
     return text.replace(/[*?\\[\]{}]/g, '\\$&')
   },
+  'regex.find_all_string_submatch_n': findSubmatches,
   'regex.find_n': findN,
   'regex.globs_match': (operands, context) =>
     globsIntersect(stringOperand(operands, 1), stringOperand(operands, 2), context),
+  'regex.is_valid': isValid,
+  'regex.match': (operands, context) => {
+    const pattern = stringOperand(operands, 1)
+    const text = stringOperand(operands, 2)
+    return compilePattern(pattern, context).test(text, context)
+  },
   'regex.replace': replace,
   'regex.split': split,
   'regex.template_match': templateMatch,

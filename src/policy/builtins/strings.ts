@@ -1,6 +1,6 @@
-/** `strings.*` and `indexof_n`: OPA v1/topdown/strings.go. Positions count code points. */
+/** `strings.*`, `concat`, `indexof`, `indexof_n`, `replace` and `substring`: OPA v1/topdown/strings.go. Positions count code points. */
 import type { BuiltinContext } from './budget.ts'
-import { BuiltinError, boundElements, spend } from './budget.ts'
+import { BuiltinError, BuiltinLimitError, boundElements, boundText, spend } from './budget.ts'
 import type { RegoNumber } from './number.ts'
 import { integer } from './number.ts'
 import type { BuiltinFamily } from './operands.ts'
@@ -69,10 +69,7 @@ function isLowSurrogate(unit: number): boolean {
 
 function countOf(text: string, needle: string): number {
   let count = 0
-  if (needle === '') {
-    for (let at = 0; at < text.length; at += 1) if (!isLowSurrogate(text.charCodeAt(at))) count += 1
-    return count + 1
-  }
+  if (needle === '') return lengthOf(text) + 1
   for (const _ of occurrences(text, needle, false)) count += 1
   return count
 }
@@ -100,8 +97,68 @@ function splitN(text: string, delimiter: string, count: bigint): readonly string
   return parts.slice(-count < total ? Number(count) : 0)
 }
 
+function concat(operands: readonly RegoValue[], context: BuiltinContext): string {
+  const separator = stringOperand(operands, 1)
+  const parts = stringsOperand(operands, 2)
+  const length = parts.reduce((sum, part) => sum + part.length + separator.length, 0)
+  boundText(length)
+  spend(context, (length + parts.length) * NS_PER_CHAR)
+  return parts.join(separator)
+}
+
+function indexOf(operands: readonly RegoValue[], context: BuiltinContext): RegoNumber {
+  const text = stringOperand(operands, 1)
+  const needle = stringOperand(operands, 2)
+  if (needle === '') throw new BuiltinError('empty search character')
+  spend(context, (text.length + needle.length) * NS_PER_CHAR)
+  for (const index of occurrences(text, needle, true)) return integer(lengthOf(text.slice(0, index)))
+  return integer(-1)
+}
+
+/** Code points. */
+function lengthOf(text: string): number {
+  let count = 0
+  for (let at = 0; at < text.length; at += 1) if (!isLowSurrogate(text.charCodeAt(at))) count += 1
+  return count
+}
+
+function replace(operands: readonly RegoValue[], context: BuiltinContext): string {
+  const text = stringOperand(operands, 1)
+  const old = stringOperand(operands, 2)
+  const fresh = stringOperand(operands, 3)
+  spend(context, (text.length + old.length) * NS_PER_CHAR)
+  const parts = old === '' ? ['', ...bytesOf(text), ''] : splitAll(text, old)
+  const length = text.length + parts.length * fresh.length
+  boundText(length)
+  spend(context, length * NS_PER_CHAR)
+  return parts.join(fresh)
+}
+
+/** OPA puts the replacement of nothing between bytes, which tears characters apart that have several. */
+function bytesOf(text: string): readonly string[] {
+  if (Buffer.byteLength(text) !== text.length) {
+    throw new BuiltinLimitError('binary_text', 'replacing "" takes characters that are not ASCII apart')
+  }
+  return text.split('')
+}
+
+function substring(operands: readonly RegoValue[], context: BuiltinContext): string {
+  const text = stringOperand(operands, 1)
+  const offset = int64Operand(operands, 2)
+  const length = int64Operand(operands, 3)
+  if (offset < 0n) throw new BuiltinError('negative offset')
+  spend(context, text.length * NS_PER_CHAR)
+  const characters = Array.from(text)
+  const from = Number(offset)
+  return characters.slice(from, length < 0n ? undefined : from + Number(length)).join('')
+}
+
 /** The family, by Rego names. */
 export const STRINGS: BuiltinFamily = {
+  concat,
+  indexof: indexOf,
+  replace,
+  substring,
   'strings.any_prefix_match': (operands, context) => affixMatch(operands, context, 'prefix'),
   'strings.any_suffix_match': (operands, context) => affixMatch(operands, context, 'suffix'),
   'strings.count': (operands, context) => {

@@ -2,12 +2,16 @@
  * The builtins this host evaluates for the Wasm module, by OPA's names and with OPA's results. Everything here is a
  * pure function of its operands and the frozen clock.
  */
+import { ARITHMETIC } from './arithmetic.ts'
 import type { BuiltinContext } from './budget.ts'
 import { BuiltinError, spend } from './budget.ts'
+import { CASTS } from './casts.ts'
 import { COLLECTIONS } from './collections.ts'
 import { CRYPTO } from './crypto.ts'
 import { ENCODING } from './encoding.ts'
+import { GLOB } from './glob.ts'
 import { JSON_MARSHAL } from './json.ts'
+import { JSON_PATHS } from './json-paths.ts'
 import { JWT } from './jwt.ts'
 import { JWT_SIGN } from './jwt-sign.ts'
 import { NET } from './net.ts'
@@ -25,10 +29,14 @@ import { formatRegoValue, parseRegoValue } from './value-text.ts'
 import { YAML } from './yaml.ts'
 
 const FAMILIES: readonly BuiltinFamily[] = [
+  ARITHMETIC,
+  CASTS,
   COLLECTIONS,
   CRYPTO,
   ENCODING,
+  GLOB,
   JSON_MARSHAL,
+  JSON_PATHS,
   JWT,
   JWT_SIGN,
   NET,
@@ -46,13 +54,20 @@ const FAMILIES: readonly BuiltinFamily[] = [
 
 const TABLE: ReadonlyMap<string, Builtin> = new Map(FAMILIES.flatMap((family) => Object.entries(family)))
 
-/** Names of the builtins this host can evaluate, besides those native to OPA's Wasm runtime. */
+/**
+ * Names of the builtins this host evaluates. Some are native to OPA's Wasm, too, and differ there from topdown: the
+ * compiler makes every use of a name in this list a call to the host.
+ */
 export const HOST_BUILTINS: ReadonlySet<string> = new Set(TABLE.keys())
 
 /** Cost of any call: crossing the border, table look-up. */
 const NS_PER_CALL = 1_000
-/** Cost of reading or writing one character of a value's text, with the objects made of it. */
+/** Cost of reading one character of the text of a collection, with the objects made of it. */
 const NS_PER_TEXT_CHAR = 80
+/** Cost of reading or writing one character of a string. */
+const NS_PER_STRING_CHAR = 10
+/** Cost of writing one part of a value: a scalar, a bracket, a comma. */
+const NS_PER_PART = 120
 
 /**
  * Evaluates one call. Operands and result are texts of Rego values, as `opa_value_dump` writes and `opa_value_parse`
@@ -67,13 +82,20 @@ export function callBuiltin(
 ): string | undefined {
   const builtin = TABLE.get(name)
   if (builtin === undefined) throw new Error(`host builtin not available: ${name}`)
-  spend(context, NS_PER_CALL + NS_PER_TEXT_CHAR * args.reduce((sum, text) => sum + text.length, 0))
+  spend(context, NS_PER_CALL + args.reduce((sum, text) => sum + readingCost(text), 0))
   try {
-    const result = builtin(args.map(parseRegoValue), context)
+    const result = builtin(
+      args.map((text) => parseRegoValue(text)),
+      context,
+    )
     if (result === undefined) return undefined
-    return formatRegoValue(result, (chars) => spend(context, NS_PER_TEXT_CHAR * chars))
+    return formatRegoValue(result, (chars) => spend(context, NS_PER_PART + NS_PER_STRING_CHAR * chars))
   } catch (thrown) {
     if (thrown instanceof BuiltinError) return undefined
     throw thrown
   }
+}
+
+function readingCost(text: string): number {
+  return text.length * (text.startsWith('"') ? NS_PER_STRING_CHAR : NS_PER_TEXT_CHAR)
 }

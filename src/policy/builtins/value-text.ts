@@ -7,9 +7,12 @@ import { MAX_NUMBER_CHARS, RegoNumber } from './number.ts'
 import type { RegoValue } from './value.ts'
 import { isArray, RegoObject, RegoSet } from './value.ts'
 
-/** Reads the text of a value as the module writes it. A text it cannot have written is a fault and throws `SyntaxError`. */
-export function parseRegoValue(text: string): RegoValue {
-  const reader = new ValueReader(text)
+/**
+ * Reads the text of a value as the module writes it. A text it cannot have written is a fault and throws `SyntaxError`.
+ * `check` is told of every number.
+ */
+export function parseRegoValue(text: string, check: (number: RegoNumber) => void = () => {}): RegoValue {
+  const reader = new ValueReader(text, check)
   const value = reader.readValue(0)
   reader.expectEnd()
   return value
@@ -21,10 +24,12 @@ const SPACE_AT = /[ \t\r\n]*/y
 
 class ValueReader {
   readonly #text: string
+  readonly #check: (number: RegoNumber) => void
   #at = 0
 
-  constructor(text: string) {
+  constructor(text: string, check: (number: RegoNumber) => void) {
     this.#text = text
+    this.#check = check
   }
 
   readValue(depth: number): RegoValue {
@@ -89,7 +94,9 @@ class ValueReader {
       throw new BuiltinLimitError('number_size', `number of more than ${MAX_NUMBER_CHARS} characters`)
     }
     this.#at = NUMBER_AT.lastIndex
-    return new RegoNumber(match[0])
+    const number = new RegoNumber(match[0])
+    this.#check(number)
+    return number
   }
 
   #readString(): string {

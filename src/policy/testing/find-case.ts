@@ -37,6 +37,16 @@ export async function findCase(
   return { near: [...new Set(near)].slice(0, MAX_NEAR) }
 }
 
+/** All cases of a policies folder as questions. Throws PolicyBuildError when the tables are wrong. */
+export async function caseQuestions(
+  folder: string,
+): Promise<readonly { readonly name: string; readonly question: InputQuestion }[]> {
+  const { tables } = await loadTestFiles(folder)
+  const { cases, errors } = readTables(tables, await loadTableCheck())
+  if (errors.length > 0) throw new PolicyBuildError(errors)
+  return cases.map((one) => ({ name: `${caseName(one)} ${one.name}`, question: toQuestion(one) }))
+}
+
 function toQuestion({ phase, nowNs, facts }: TestCase): InputQuestion {
   if (phase === 'call') return { phase, nowNs, facts, targets: [] }
   return {

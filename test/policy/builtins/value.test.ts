@@ -117,7 +117,10 @@ describe('the order of Rego values', () => {
       'set()',
       '{1}',
     ]
-    const shuffled = ordered.map(parseRegoValue).reverse().sort(compareValues)
+    const shuffled = ordered
+      .map((text) => parseRegoValue(text))
+      .reverse()
+      .sort(compareValues)
     expect(shuffled.map((value) => formatRegoValue(value))).to.deep.equal(ordered)
   })
 

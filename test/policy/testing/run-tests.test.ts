@@ -363,11 +363,12 @@ test_none[note] if {
     })
 
     it('fail loudly where Wasm and topdown differ, also when they would have passed', async () => {
-      const { results } = await rules(`test_only_in_wasm if json.unmarshal("{\\"a\\": 1e2147483648}")
+      // Wasm goes through a set by hash, topdown by value.
+      const { results } = await rules(`test_only_in_wasm if [x | some x in {"b", "a"}] == ["b", "a"]
 
-test_same if json.unmarshal("{\\"a\\": 1e2}")
+test_same if sort([x | some x in {"b", "a"}]) == ["a", "b"]
 
-test_not_in_wasm if not json.unmarshal("{\\"a\\": 1e2147483648}")
+test_not_in_wasm if [x | some x in {"b", "a"}] == ["a", "b"]
 `)
       expect(told(results)).to.deep.equal([
         'failed test_only_in_wasm',
