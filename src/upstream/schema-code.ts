@@ -58,7 +58,7 @@ function runtimeOf(name: string): { readonly default: unknown } {
 }
 
 /** Whether a value has at most so many values in it, itself included. */
-function hasAtMost(value: unknown, most: number): boolean {
+export function hasAtMost(value: unknown, most: number): boolean {
   let left = most
   const open: unknown[] = [value]
   while (open.length > 0) {

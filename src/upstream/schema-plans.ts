@@ -1,7 +1,7 @@
 /** How arguments are checked against a schema: here, or in a process of its own, where it is compiled. */
 import { LRUCache } from 'lru-cache'
 import type { LoadedSchema } from './schema-code.ts'
-import { loadSchema } from './schema-code.ts'
+import { hasAtMost, loadSchema } from './schema-code.ts'
 import type { SchemaProcess } from './schema-process.ts'
 import { createSchemaProcess } from './schema-process.ts'
 import { TOO_COMPLEX } from './schema-runtime.ts'
@@ -35,8 +35,8 @@ interface Plan {
 const MAX_PLANS = 10_000
 /** Characters of code that are loaded at the same time. */
 const MAX_CODE = 32 * 1024 * 1024
-/** Schemas this small compile in milliseconds whatever they say, and do not wait for larger ones. */
-const SMALL_SCHEMA = 16_384
+/** Schemas like most: they compile in some hundredths of a second, whatever they say, and do not wait for others. */
+const SMALL = { characters: 16_384, values: 300, patterns: 5 } as const
 /** Where the machine may have been the problem. */
 const RETRY_MS = 60_000
 
@@ -70,7 +70,7 @@ export function createSchemaPlans(clock: { monotonicMs(): number }): SchemaPlans
     const schema = JSON.stringify(inputSchema)
     if (schema.length > SCHEMA_BOUNDS.maxBytes)
       return unusable(`it is larger than ${SCHEMA_BOUNDS.maxBytes} bytes`)
-    const process: SchemaProcess = schema.length <= SMALL_SCHEMA ? quick : slow
+    const process: SchemaProcess = isSmall(inputSchema, schema) ? quick : slow
     const result = await process.run(upstream, { digest: schemaDigest, schema, value: null })
     if (result === null) return unusable('it takes too much to compile', clock.monotonicMs() + RETRY_MS)
     const { problem, isPassing, code } = result
@@ -96,6 +96,11 @@ export function createSchemaPlans(clock: { monotonicMs(): number }): SchemaPlans
       slow.close()
     },
   }
+}
+
+function isSmall(schema: unknown, text: string): boolean {
+  if (text.length > SMALL.characters || !hasAtMost(schema, SMALL.values)) return false
+  return text.split('"pattern').length - 1 <= SMALL.patterns
 }
 
 function unusable(problem: string, until = Number.POSITIVE_INFINITY): Plan {

@@ -36,8 +36,8 @@ const CHECK_MS = 100
 /** After a check was stopped, values at least as large are refused unchecked for this long. */
 const PAUSE_MS = 10_000
 
-/** Code that is loaded elsewhere: V8 takes about 2 ms for it, once. */
-const MAX_CODE = 49_152
+/** Code that is loaded elsewhere: V8 takes about 4 ms for it, once. */
+const MAX_CODE = 98_304
 /** Patterns are compiled where the code is loaded. */
 const MAX_PROGRAMS = 2000
 

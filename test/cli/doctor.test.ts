@@ -300,7 +300,7 @@ describe('gateway doctor', function () {
       const url = `http://127.0.0.1:${(guarded.address() as AddressInfo).port}/mcp`
       try {
         await closed.close()
-        writeFileSync(join(folder, 'stale-token'), TOKEN)
+        writeFileSync(join(folder, 'stale-token'), TOKEN, { mode: 0o600 })
         configure({
           upstreams: {
             guarded: { url: `${url}?token=hunter2`, headers: { Authorization: 'Bearer ${DESK_TOKEN}' } },
