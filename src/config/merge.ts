@@ -127,7 +127,7 @@ function getAt(tree: Tree, path: readonly string[]): unknown {
   return value
 }
 
-/** Paths come from the schema, so no name of foreign origin is ever assigned here. */
+/** Paths come from the schema or lead to what is there already, so no name of foreign origin is ever made here. */
 function setAt(tree: Tree, path: readonly string[], value: unknown): void {
   let node = tree
   for (const name of path.slice(0, -1)) {

@@ -57,7 +57,10 @@ export interface AuthConfig {
 }
 
 export interface UpstreamConfig {
-  readonly url: string
+  /** null = a stdio server. */
+  readonly url: string | null
+  /** null = an HTTP server. */
+  readonly stdio: StdioConfig | null
   /** Sent with every request; values may be secrets. Names in lower case. */
   readonly headers: Readonly<Record<string, string>>
   /** null = none but the headers. */
@@ -117,6 +120,22 @@ export type ClientProofConfig =
     }
 
 export type ClientSecretMethod = 'client_secret_basic' | 'client_secret_post'
+
+/** How a stdio server is started and shared. */
+export interface StdioConfig {
+  /** Program and arguments; not empty. May hold secrets. */
+  readonly command: readonly string[]
+  /** Its whole environment: what every process needs, and what is configured. May hold secrets. */
+  readonly env: Readonly<Record<string, string>>
+  /** Values that were configured for it. */
+  readonly secrets: readonly string[]
+  /** Absolute path of its working folder. */
+  readonly cwd: string
+  readonly sessions: 'per_session' | 'shared'
+  readonly maxChildren: number
+  readonly sessionIdleMs: number
+  readonly startTimeoutMs: number
+}
 
 export interface ToolConfig {
   /** null = as for the upstream. */

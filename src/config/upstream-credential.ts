@@ -37,7 +37,8 @@ export interface UpstreamTlsSettings {
 
 /** One upstream as far as these rules concern it. */
 interface Subject {
-  readonly url: string
+  /** null = a stdio server, which has neither. */
+  readonly url: string | null
   readonly headers: Readonly<Record<string, string>>
   readonly credential: CredentialSettings | null
   readonly tls: UpstreamTlsSettings | null
@@ -47,7 +48,7 @@ interface Subject {
 type Complain = (path: SettingPath, part: 'key' | 'value', message: string, hint: string | null) => void
 
 export function checkCredential({ url, headers, credential }: Subject, complain: Complain): void {
-  if (credential === null) return
+  if (credential === null || url === null) return
   const { token_file, oauth } = credential
   if ((token_file === null) === (oauth === null)) {
     complain(['credential'], 'key', 'must hold either token_file or oauth', null)
@@ -85,7 +86,7 @@ function checkOAuth(oauth: OAuthSettings, complain: Complain): void {
 }
 
 export function checkUpstreamTls({ url, tls }: Subject, complain: Complain): void {
-  if (tls === null) return
+  if (tls === null || url === null) return
   if (!url.toLowerCase().startsWith('https:'))
     complain(['tls'], 'key', 'given for an address without TLS', 'Use an https url, or remove it')
   if ((tls.cert_file === null) !== (tls.key_file === null)) {

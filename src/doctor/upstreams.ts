@@ -9,6 +9,8 @@ import { openConnections } from '../upstream/connections.ts'
 import type { Credential } from '../upstream/credential.ts'
 import { createCredential } from '../upstream/credential.ts'
 import { parseStaticHeaders } from '../upstream/headers.ts'
+import { createGuard } from '../upstream/stdio/guard.ts'
+import { addressOf as addressOfStdio, openStdio, STDIO_TARGET } from '../upstream/stdio/settings.ts'
 import type { ToolList } from '../upstream/tool-list.ts'
 import { toToolList } from '../upstream/tool-list.ts'
 import { VERSION } from '../version.ts'
@@ -74,7 +76,7 @@ async function checkUpstream(loaded: LoadedConfig, name: string): Promise<Findin
       : [],
     troubles: isGood ? listTroubles(list) : [failure(loaded, name, upstream, answer)],
     details: [
-      `${addressOf(upstream)} (${loaded.origins.get(`upstreams.${name}.url`) ?? 'default'})`,
+      `${addressOf(upstream)} (${placeOf(loaded, name) ?? 'default'})`,
       ...(list === null ? [] : [...list.tools.keys()].map((tool) => `tool ${tool}`)),
       ...(list === null
         ? []
@@ -85,13 +87,11 @@ async function checkUpstream(loaded: LoadedConfig, name: string): Promise<Findin
 
 async function ask(name: string, upstream: UpstreamConfig): Promise<Answer> {
   const statuses: number[] = []
-  const url = new URL(upstream.url)
-  const credential = upstream.credential === null ? null : createOwnCredential(name, upstream.credential, url)
-  const { tls, connectTimeoutMs } = upstream
-  const bounds = { connectTimeoutMs, maxConnections: 2, clock: CLOCK }
-  const connections = openConnections({ origin: url.origin, tls, credential, ...bounds })
+  const { url, dispatcher, close } = reach(name, upstream)
   const started = performance.now()
-  const common = () => ({ status: statuses.at(-1) ?? null, ms: performance.now() - started })
+  // The statuses of a stdio server are the bridge's own.
+  const status = (): number | null => (upstream.stdio === null ? (statuses.at(-1) ?? null) : null)
+  const common = () => ({ status: status(), ms: performance.now() - started })
   try {
     const { tools, protocolVersion } = await listTools(
       {
@@ -101,7 +101,7 @@ async function ask(name: string, upstream: UpstreamConfig): Promise<Answer> {
           userAgent: `mcp-policy-gateway/${VERSION}`,
         },
         version: VERSION,
-        dispatcher: connections.dispatcher.compose(
+        dispatcher: dispatcher.compose(
           (dispatch) => (options, handler) => dispatch(options, new StatusHandler(handler, statuses)),
         ),
         bounds: BOUNDS,
@@ -114,27 +114,56 @@ async function ask(name: string, upstream: UpstreamConfig): Promise<Answer> {
     const { detail, message } = toCatalogError(thrown)
     return { list: null, protocolVersion: null, error: detail ?? message, ...common() }
   } finally {
-    await connections.close()
-    await credential?.close()
+    await close()
   }
 }
 
-const CLOCK = { nowMs: Date.now, monotonicMs: () => performance.now() }
-const NO_LOG = { info: () => undefined, warn: () => undefined }
+interface Reached {
+  readonly url: URL
+  readonly dispatcher: Dispatcher
+  close(): Promise<void>
+}
+
+/** Connections to it; or the server itself, started for this one asking. */
+function reach(name: string, upstream: UpstreamConfig): Reached {
+  const { stdio, maxAnswerBytes, connectTimeoutMs } = upstream
+  if (stdio === null) {
+    const url = new URL(upstream.url ?? '')
+    const credential =
+      upstream.credential === null ? null : createOwnCredential(name, upstream.credential, url)
+    const { tls } = upstream
+    const bounds = { connectTimeoutMs, maxConnections: 2, clock: CLOCK }
+    const connections = openConnections({ origin: url.origin, tls, credential, ...bounds })
+    const close = async (): Promise<void> => {
+      await connections.close()
+      await credential?.close()
+    }
+    return { url, dispatcher: connections.dispatcher, close }
+  }
+  const guard = createGuard()
+  const { transport } = openStdio({
+    ...{ name, stdio, guard, version: VERSION, log: SILENT, random: Math.random },
+    settings: { maxAnswerBytes },
+    limits: { stopGraceMs: STOP_GRACE_MS },
+    clock: CLOCK,
+  })
+  const close = async (): Promise<void> => {
+    await transport.close()
+    guard.close()
+  }
+  return { url: STDIO_TARGET.url, dispatcher: transport.own, close }
+}
 
 /** Asks for a token of its own: the one the gateway has is in the gateway's memory alone. */
 function createOwnCredential(upstream: string, settings: UpstreamCredentialConfig, url: URL): Credential {
   const { timeoutMs } = BOUNDS
-  return createCredential({
-    upstream,
-    settings,
-    url,
-    timeoutMs,
-    clock: CLOCK,
-    random: Math.random,
-    log: NO_LOG,
-  })
+  const surroundings = { clock: CLOCK, random: Math.random, log: SILENT }
+  return createCredential({ upstream, settings, url, timeoutMs, ...surroundings })
 }
+
+const CLOCK = { nowMs: Date.now, monotonicMs: () => performance.now() }
+const STOP_GRACE_MS = 1000
+const SILENT = { info: () => undefined, warn: () => undefined }
 
 /** Notes the status of every answer: the client's own errors do not always say it. */
 class StatusHandler extends DecoratorHandler {
@@ -171,8 +200,8 @@ function failure(loaded: LoadedConfig, name: string, upstream: UpstreamConfig, a
   if (answer.status === 401 || answer.status === 403) {
     return { state: 'fail', text: `${answer.status} from ${address}`, fix: credentialFix(loaded, name) }
   }
-  const at = loaded.origins.get(`upstreams.${name}.url`)
-  const fix = `Check upstreams.${name}.url${at === undefined ? '' : ` (${at})`}`
+  const at = placeOf(loaded, name)
+  const fix = `Check upstreams.${name}.${upstream.stdio === null ? 'url' : 'command'}${at === undefined ? '' : ` (${at})`}`
   return { state: 'fail', text: whyText(address, answer), fix }
 }
 
@@ -197,7 +226,7 @@ function credentialFix({ config, origins, templates }: LoadedConfig, name: strin
     (setting) => setting.startsWith(prefix) && CREDENTIAL.test(setting.slice(prefix.length)),
   )
   if (headers.length === 0 || path === undefined) {
-    const at = origins.get(`upstreams.${name}.url`)
+    const at = placeOf({ config, origins }, name)
     return `Give it a credential: upstreams.${name}.headers${at === undefined ? '' : ` (${at})`}`
   }
   const variables = [...(templates.get(path) ?? '').matchAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)/g)].map(
@@ -214,6 +243,15 @@ function originBelow(origins: LoadedConfig['origins'], prefix: string): string |
 
 /** Without query, which may hold a secret. */
 function addressOf(upstream: UpstreamConfig): string {
-  const { origin, pathname } = new URL(upstream.url)
+  if (upstream.stdio !== null) return addressOfStdio(upstream.stdio)
+  const { origin, pathname } = new URL(upstream.url ?? '')
   return `${origin}${pathname}`
+}
+
+/** Where it is configured how to reach it. */
+function placeOf(
+  { config, origins }: Pick<LoadedConfig, 'config' | 'origins'>,
+  name: string,
+): string | undefined {
+  return origins.get(`upstreams.${name}.${config.upstreams[name]?.stdio == null ? 'url' : 'command'}`)
 }

@@ -45,6 +45,17 @@ export interface ForwarderOptions {
   readonly connectTimeoutMs: number
   /** Connections at a time for requests, and as many again for long-lived streams. */
   readonly maxConnections: number
+  /** What stands in the place of connections; absent = they are made to the target's address. */
+  readonly transport?: Transport
+}
+
+/** Where requests go. */
+export interface Transport {
+  /** For callers' requests and streams. */
+  readonly calls: Dispatcher
+  /** For what the gateway itself asks. */
+  readonly own: Dispatcher
+  close(): Promise<void>
 }
 
 /** Talks to one upstream. */
@@ -63,9 +74,7 @@ const MAX_STREAM_OPENING_MS = 500
 
 export function createForwarder(options: ForwarderOptions): Forwarder {
   const { target, clock } = options
-  const calls = connectionsTo(options)
-  // A pool looks through its busy connections for a free one: thousands of open streams must not stand in that line.
-  const streams = connectionsTo(options)
+  const { calls, streams, own, close } = openTransport(options)
   const order = createSessionOrder(MAX_STREAM_OPENING_MS)
 
   async function forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer> {
@@ -94,7 +103,7 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
     })
     try {
       await exchange(requestOf(call, message, target), receiver, {
-        dispatcher: (lasting ? streams : calls).dispatcher,
+        dispatcher: lasting ? streams : calls,
         signal,
         timeoutMs,
         watch: options.watch,
@@ -119,7 +128,7 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
     const refusal = { ...message, kind: 'response', body: refusalBody(idText) } as const
     try {
       await exchange(requestOf(call, refusal, target), IGNORE_ANSWER, {
-        dispatcher: calls.dispatcher,
+        dispatcher: calls,
         signal: null,
         timeoutMs: Math.min(target.timeoutMs, REFUSAL_TIMEOUT_MS),
         watch: options.watch,
@@ -132,12 +141,22 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
   return {
     forward,
     refuseServerRequest,
-    dispatcher: calls.dispatcher,
-    close: async () => {
-      await Promise.all([calls.close(), streams.close()])
-      await target.credential?.close()
-    },
+    dispatcher: own,
+    close,
   }
+}
+
+function openTransport(options: ForwarderOptions): Transport & { readonly streams: Dispatcher } {
+  const { transport, target } = options
+  if (transport !== undefined) return { ...transport, streams: transport.calls }
+  const calls = connectionsTo(options)
+  // A pool looks through its busy connections for a free one: thousands of open streams must not stand in that line.
+  const streams = connectionsTo(options)
+  const close = async (): Promise<void> => {
+    await Promise.all([calls.close(), streams.close()])
+    await target.credential?.close()
+  }
+  return { calls: calls.dispatcher, streams: streams.dispatcher, own: calls.dispatcher, close }
 }
 
 function connectionsTo({ target, maxConnections, connectTimeoutMs, clock }: ForwarderOptions): Connections {

@@ -14,6 +14,9 @@ import { parseStaticHeaders } from './headers.ts'
 import { createProbeTimer } from './probe-timer.ts'
 import type { SchemaPlans } from './schema-plans.ts'
 import { createSchemaPlans } from './schema-plans.ts'
+import { createGuard } from './stdio/guard.ts'
+import type { StdioSettings } from './stdio/settings.ts'
+import { openStdio, STDIO_TARGET } from './stdio/settings.ts'
 import { createStreamWatch } from './stream-watch.ts'
 import type { ToolList } from './tool-list.ts'
 import type { Upstream, UpstreamFacts, UpstreamGate, UpstreamLog } from './upstream.ts'
@@ -21,8 +24,10 @@ import { createUpstream } from './upstream.ts'
 
 /** One upstream as configured. */
 export interface UpstreamSettings {
-  /** Address of its MCP endpoint, http or https. */
-  readonly url: string
+  /** Address of its MCP endpoint, http or https; null = a stdio server. */
+  readonly url: string | null
+  /** How to start it; null = an HTTP server. */
+  readonly stdio: StdioSettings | null
   /** Sent with every request; values may be secrets. */
   readonly headers: Readonly<Record<string, string>>
   /** A credential that is read or asked for while the gateway runs; null = none but the headers. */
@@ -53,6 +58,8 @@ export interface UpstreamLimits {
   readonly maxConnections: number
   /** Time between two looks at the age of streams, and so the precision of their limits. Default 250 ms. */
   readonly sweepMs: number
+  /** Each step of ending a stdio server may take so long: end of input, SIGTERM, SIGKILL. Default 2 s. */
+  readonly stopGraceMs: number
   /** Age up to which a list of tools counts as current. Default 60 s. */
   readonly catalogTtlMs: number
   /** Least time between two readings of one upstream's list. Default 1 s. */
@@ -65,6 +72,7 @@ const DEFAULTS: UpstreamLimits = {
   maxStreamMs: 60 * 60_000,
   maxConnections: 4096,
   sweepMs: 250,
+  stopGraceMs: 2000,
   catalogTtlMs: 60_000,
   catalogMinIntervalMs: 1000,
   catalog: {
@@ -96,7 +104,7 @@ export interface UpstreamsOptions {
 /** What an operator may know of one upstream. Texts in it are ours; names of tools are the upstream's. */
 export interface UpstreamState extends UpstreamFacts {
   readonly name: string
-  /** Without credentials and query. */
+  /** Without credentials and query; of a stdio server `stdio:` and its program. */
   readonly url: string
   readonly schemaProblems: readonly SchemaProblem[]
 }
@@ -126,12 +134,18 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   const limits = { ...DEFAULTS, ...options.limits }
   const watch = createStreamWatch({ clock: options.clock, sweepMs: limits.sweepMs })
   const timer = createProbeTimer({ clock: options.clock, random: options.random })
+  const guard = createGuard()
   const upstreams = new Map<string, Upstream>()
   for (const [name, settings] of Object.entries(options.upstreams)) {
     const target = targetOf(name, settings, options)
     const own = ownOptions(name, settings, limits, options)
     const { clock, log, version } = options
-    upstreams.set(name, createUpstream({ target, ...own, clock, log, version, watch, timer }))
+    const { stdio } = settings
+    const where =
+      stdio === null
+        ? { address: `${target.url.origin}${target.url.pathname}`, transport: null }
+        : openStdio({ ...options, name, settings, stdio, guard, limits })
+    upstreams.set(name, createUpstream({ target, ...where, ...own, clock, log, version, watch, timer }))
   }
   const plans = options.schemas ?? createSchemaPlans(options.clock)
   const check = createArgumentCheck({
@@ -174,6 +188,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
       await Promise.all([...upstreams.values()].map((one) => one.close()))
       if (options.schemas === undefined) plans.close()
       watch.close()
+      guard.close()
     },
   }
 }
@@ -200,6 +215,7 @@ function targetOf(name: string, settings: UpstreamSettings, options: UpstreamsOp
   const { credential, timeoutMs } = settings
   if (credential?.kind === 'token_file') parseStaticHeaders(name, { [credential.header]: '' })
   const at = `upstreams.${name}.url`
+  if (settings.url === null) return { ...STDIO_TARGET, ...boundsOf(settings), name }
   if (!URL.canParse(settings.url)) throw new UsageError('config', `${at}: not a URL`)
   const url = new URL(settings.url)
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
@@ -221,6 +237,12 @@ function targetOf(name: string, settings: UpstreamSettings, options: UpstreamsOp
         ? null
         : createCredential({ upstream: name, settings: credential, url, timeoutMs, clock, random, log }),
     tls: settings.tls,
+    ...boundsOf(settings),
+  }
+}
+
+function boundsOf(settings: UpstreamSettings) {
+  return {
     timeoutMs: settings.timeoutMs,
     toolTimeoutsMs: toolTimeoutsOf(settings),
     maxAnswerBytes: settings.maxAnswerBytes,

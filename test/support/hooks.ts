@@ -2,6 +2,9 @@
 import { stopSharedServer } from './postgres.ts'
 import { closeSharedSchemas } from './schemas.ts'
 
+// Commands print as anywhere else, also where the tests themselves run in GitHub Actions.
+delete process.env['GITHUB_ACTIONS']
+
 export const mochaHooks = {
   async afterAll(): Promise<void> {
     closeSharedSchemas()

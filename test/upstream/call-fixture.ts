@@ -121,6 +121,7 @@ export type ForwarderParts = Partial<Omit<ForwarderOptions, 'target'>> & Partial
 export function settingsOf(settings: Partial<UpstreamSettings>): UpstreamSettings {
   return {
     url: 'http://127.0.0.1:1/mcp',
+    stdio: null,
     headers: {},
     credential: null,
     tls: null,
