@@ -64,6 +64,7 @@ import { openRowRules } from './row-rules.ts'
 import { deriveKey, parseSecret } from './secret.ts'
 import type { Upstreams } from './upstream/room.ts'
 import { createUpstreams } from './upstream/room.ts'
+import type { SchemaPlans } from './upstream/schema-plans.ts'
 import { VERSION } from './version.ts'
 
 const MAX_THROTTLED_ADDRESSES = 100_000
@@ -90,6 +91,8 @@ export interface StartOptions {
   readonly onProgress?: (text: string) => void
   /** Wall clock, ms since the epoch; tests move it. */
   readonly nowMs?: () => number
+  /** Compiled schemas of tools, when several gateways run in this process. Left open when this one closes. */
+  readonly schemas?: SchemaPlans
 }
 
 /**
@@ -323,6 +326,7 @@ function openUpstreams(
 ): Upstreams {
   const upstreams = createUpstreams({
     upstreams: config.upstreams,
+    schemas: options.schemas,
     limits: { maxStreamMs: config.limits.maxStreamS * 1000 },
     gateOf: (name) => openGate(config, ground, name),
     version: VERSION,

@@ -9,7 +9,7 @@ import type { ListedTools } from './catalog-client.ts'
 import { connectionError } from './exchange.ts'
 import type { Health } from './health.ts'
 import type { ToolList } from './tool-list.ts'
-import { toToolList } from './tool-list.ts'
+import { toToolListInTurns } from './tool-list.ts'
 
 export interface CatalogOptions {
   /** Reads the whole list from the upstream; see `catalog-client.ts`. */
@@ -76,7 +76,8 @@ export function createCatalog(options: CatalogOptions): Catalog {
   async function read(): Promise<void> {
     try {
       const { tools, protocolVersion } = await options.list(closing.signal)
-      known = { list: toToolList(tools), protocolVersion, readAt: clock.monotonicMs() }
+      const list = await toToolListInTurns(tools)
+      known = { list, protocolVersion, readAt: clock.monotonicMs() }
       health.ok()
     } catch (thrown) {
       lastError = toCatalogError(thrown)

@@ -31,7 +31,8 @@ const MANAGED = new Set([
 ])
 
 const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9a-z-]+$/
-const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
+/** What a header's value may be made of. */
+export const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 
 /** Checks an upstream's configured headers and lower-cases their names. Throws a UsageError that never shows a value. */
 export function parseStaticHeaders(
