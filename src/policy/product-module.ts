@@ -16,14 +16,24 @@ export const OWNED_PACKAGE = 'gateway'
 /** Packages below it that authors write; the first one holds the rules of the decision. */
 export const AUTHOR_PACKAGES = ['authz', 'server'] as const
 
+/** The one of them that has a package for each upstream. */
+export const SERVER_PACKAGE = AUTHOR_PACKAGES[1]
+
 /** The author's rules that the decision is made of. Each is a set; all but `allow` may be left out. */
 export const DECISION_RULES = ['allow', 'deny', 'limits', 'obligations', 'mask'] as const
+
+const IN_DECISION_PACKAGE = /^data\.gateway\.(?:authz|server(?:\.\w+|\["[^"]+"\]))\.(\w+)/
+
+/** Name of the rule of a path such as `data.gateway.authz.deny`; null when it is in no package that the decision asks. */
+export function nameInDecision(path: string): string | null {
+  return IN_DECISION_PACKAGE.exec(path)?.[1] ?? null
+}
 
 /**
  * Default deny, deny wins, an allow needs at least one reason. A rule that the author left out is an undefined reference,
  * which gives no elements.
  */
-export const PRODUCT_MODULE = `package gateway
+const PRODUCT_MODULE = `package gateway
 
 # METADATA
 # title: The decision on a call
@@ -68,3 +78,45 @@ obligations contains obligation if some obligation in data.gateway.authz.obligat
 
 mask contains masked if some masked in data.gateway.authz.mask
 `
+
+/** A counter of an upstream's own: what its owners count must not use up what others may still do. */
+const COUNTED_APART = `
+counted_apart(server, limit) := object.union(limit, {"key": array.concat(["server", server], limit.key)}) if {
+	is_object(limit)
+	is_array(limit.key)
+}
+
+else := limit
+`
+
+/**
+ * The module for policies in which these upstreams have packages of their own: they are asked for calls to their upstream
+ * alone, and what they say is added to what the organisation says. A limit that is not of the right shape passes as it is: the
+ * decision is then malformed, which denies.
+ */
+export function productModule(upstreams: readonly string[]): string {
+  if (upstreams.length === 0) return PRODUCT_MODULE
+  return `${PRODUCT_MODULE}${COUNTED_APART}${upstreams.map(rulesOf).join('')}`
+}
+
+function rulesOf(upstream: string): string {
+  const name = JSON.stringify(upstream)
+  const added = (set: string, rule: string) => `
+${set} contains element if {
+	input.server.name == ${name}
+	some element in data.gateway.server[${name}].${rule}
+}
+`
+  return [
+    added('allowed_by', 'allow'),
+    added('denied_by', 'deny'),
+    `
+limits contains counted_apart(${name}, limit) if {
+	input.server.name == ${name}
+	some limit in data.gateway.server[${name}].limits
+}
+`,
+    added('obligations', 'obligations'),
+    added('mask', 'mask'),
+  ].join('')
+}

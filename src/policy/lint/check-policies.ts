@@ -4,6 +4,7 @@ import { buildPolicy, loadInputSchema, toBuildRequest } from '../build.ts'
 import { PolicyBuildError } from '../build-error.ts'
 import { loadPolicySources } from '../build-sources.ts'
 import type { Compiler, PolicyError } from '../compiler.ts'
+import { ownershipErrors } from '../ownership.ts'
 import { readTables } from '../testing/table-reader.ts'
 import { loadTableCheck } from '../testing/table-schema.ts'
 import { loadTestFiles } from '../testing/test-files.ts'
@@ -42,7 +43,7 @@ export async function checkPolicies({ folder, compiler, cacheDir }: CheckOptions
     names.length === 0
       ? ({ ok: true } as const)
       : await compiler.check({ ...request, sources: { ...request.sources, ...tests.rego } })
-  const errors = [...(result.ok ? [] : result.errors), ...tables.errors]
+  const errors = [...ownershipErrors(tests.rego), ...(result.ok ? [] : result.errors), ...tables.errors]
   if (errors.length > 0) throw new PolicyBuildError(errors)
   return {
     policy,

@@ -5,6 +5,7 @@ import { PolicyBuildError } from '../build-error.ts'
 import { loadPolicySources, readFolder } from '../build-sources.ts'
 import type { Compiler } from '../compiler.ts'
 import type { PolicyLimits } from '../engine.ts'
+import { ownershipErrors } from '../ownership.ts'
 import { runCases } from './case-run.ts'
 import { createDataPlaces } from './data-files.ts'
 import type { TestReport, TestResult } from './report.ts'
@@ -72,6 +73,8 @@ async function build(options: TestRunOptions): Promise<Built> {
   const sources = await loadPolicySources(folder)
   const inputSchema = await loadInputSchema()
   const files = await loadTestFiles(folder)
+  const foreign = ownershipErrors(files.rego)
+  if (foreign.length > 0) throw new PolicyBuildError(foreign)
   const building = Promise.all([
     buildPolicy(sources, { compiler, cacheDir, inputSchema }),
     buildRuleTests({
