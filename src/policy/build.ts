@@ -14,7 +14,7 @@ import type { BuildRequest, Compiler, PolicyContract } from './compiler.ts'
 import type { Dictionary } from './dictionary.ts'
 import { PRODUCT_FILE_PREFIX } from './dictionary.ts'
 import { METER_VERSION, meter } from './meter.ts'
-import { ownershipErrors, serverRuleErrors, upstreamsWithPackage } from './ownership.ts'
+import { errorsOfOwners, ownershipErrors, serverRuleErrors, upstreamsWithPackage } from './ownership.ts'
 import {
   AUTHOR_PACKAGES,
   DECISION_RULES,
@@ -146,7 +146,7 @@ async function compile(
   compiler: Pick<Compiler, 'build'>,
 ): Promise<BuiltPolicy & { readonly module: Uint8Array }> {
   const result = await compiler.build(request)
-  if (!result.ok) throw new PolicyBuildError(result.errors)
+  if (!result.ok) throw new PolicyBuildError(errorsOfOwners(result.errors, request.sources))
   if (result.dictionary === null) throw new Error('the compiler returned no trace dictionary')
   const { opa, entrypoints, dictionary } = result
   const { sources } = request

@@ -7,7 +7,7 @@
 import { dataError } from './build-data.ts'
 import type { PolicyError } from './compiler.ts'
 import type { Dictionary } from './dictionary.ts'
-import { DECISION_RULES, OWNED_PACKAGE, SERVER_PACKAGE } from './product-module.ts'
+import { DECISION_RULES, OWNED_PACKAGE, PRODUCT_FILE, SERVER_PACKAGE } from './product-module.ts'
 import { constantPath } from './testing/reference.ts'
 import { findDefaults } from './testing/rego-heads.ts'
 
@@ -125,6 +125,26 @@ export function serverRuleErrors(
       .map(({ name, row }) => errorAt(file, text, row, notASet(name, name)))
   })
   return [...rules, ...defaults]
+}
+
+const ASKED = /data\.gateway\.server\["([^"]+)"\]\.(\w+)/
+
+/**
+ * A rule that cannot be a set is an error where the product's module asks for it; it is told where the rule stands. Other errors
+ * stay as they are.
+ */
+export function errorsOfOwners(errors: readonly PolicyError[], sources: Texts): readonly PolicyError[] {
+  return errors.map((error) => {
+    const [, upstream, name = ''] = (error.file === PRODUCT_FILE && ASKED.exec(error.line ?? '')) || []
+    const head = new RegExp(`^(?:default\\s+)?${name}\\b`)
+    for (const [file, text] of Object.entries(upstream === undefined ? {} : sources)) {
+      const { path = [] } = readClause(text) ?? {}
+      const row = text.split('\n').findIndex((line) => head.test(line)) + 1
+      if (isServerPackage(path) && path[2] === upstream && row > 0)
+        return errorAt(file, text, row, notASet(name, name))
+    }
+    return error
+  })
 }
 
 const UNREAD: Problem = {
