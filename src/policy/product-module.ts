@@ -50,14 +50,16 @@ decision := {
 # title: The verdicts on the targets of a list, in their order
 visible := [verdict |
 	some candidate in input.targets
-	made := decision with input.target as candidate
-	verdict := {
-		"name": candidate.name,
-		"allow": made.allow,
-		"allowed_by": made.allowed_by,
-		"denied_by": made.denied_by,
-	}
+	verdict := judged with input.target as candidate
 ]
+
+# Limits and the like are of calls: for a list they are not even evaluated.
+judged := {
+	"name": input.target.name,
+	"allow": allow,
+	"allowed_by": allowed_by,
+	"denied_by": denied_by,
+}
 
 # METADATA
 # title: Something allows it and nothing denies it
@@ -96,27 +98,47 @@ else := limit
  */
 export function productModule(upstreams: readonly string[]): string {
   if (upstreams.length === 0) return PRODUCT_MODULE
-  return `${PRODUCT_MODULE}${COUNTED_APART}${upstreams.map(rulesOf).join('')}`
+  const size = upstreams.length <= FEW ? upstreams.length : Math.ceil(Math.sqrt(upstreams.length))
+  const groups: string[] = []
+  for (let from = 0; from < upstreams.length; from += size)
+    groups.push(groupRules(`group_${groups.length}`, upstreams.slice(from, from + size)))
+  return `${PRODUCT_MODULE}${COUNTED_APART}${groups.join('')}`
 }
 
-function rulesOf(upstream: string): string {
-  const name = JSON.stringify(upstream)
-  const added = (set: string, rule: string) => `
+/** Of more upstreams groups are made, so that a call passes by the many that it does not concern in a few steps. */
+const FEW = 8
+
+/** What is added to the decision, and the rule that it comes from. */
+const ADDED = [
+  ['allowed_by', 'allow'],
+  ['denied_by', 'deny'],
+  ['limits', 'limits'],
+  ['obligations', 'obligations'],
+  ['mask', 'mask'],
+] as const
+
+function groupRules(group: string, upstreams: readonly string[]): string {
+  const names = upstreams.map((upstream) => JSON.stringify(upstream))
+  const rules = ADDED.flatMap(([set, rule]) => [
+    `
 ${set} contains element if {
+	${group}
+	some element in ${set}_${group}
+}
+`,
+    ...names.map((name) => serverRule(`${set}_${group}`, name, rule)),
+  ])
+  return `
+${group} := input.server.name in {${names.join(', ')}}
+${rules.join('')}`
+}
+
+function serverRule(set: string, name: string, rule: (typeof ADDED)[number][1]): string {
+  const element = rule === 'limits' ? `counted_apart(${name}, element)` : 'element'
+  return `
+${set} contains ${element} if {
 	input.server.name == ${name}
 	some element in data.gateway.server[${name}].${rule}
 }
 `
-  return [
-    added('allowed_by', 'allow'),
-    added('denied_by', 'deny'),
-    `
-limits contains counted_apart(${name}, limit) if {
-	input.server.name == ${name}
-	some limit in data.gateway.server[${name}].limits
-}
-`,
-    added('obligations', 'obligations'),
-    added('mask', 'mask'),
-  ].join('')
 }
