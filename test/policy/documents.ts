@@ -9,6 +9,8 @@ export interface Block {
   readonly text: string
   /** 1-based; of the fence. */
   readonly row: number
+  /** Where `text` begins in the page. */
+  readonly offset: number
 }
 
 const FENCE = /^```([^\s`]*)[ ]*([^\n`]*)\n([\s\S]*?)^```[ \t]*$/gm
@@ -17,7 +19,9 @@ const FENCE = /^```([^\s`]*)[ ]*([^\n`]*)\n([\s\S]*?)^```[ \t]*$/gm
 export function blocksOf(page: string): readonly Block[] {
   return [...page.matchAll(FENCE)].map((match) => {
     const [, language = '', file = '', text = ''] = match
-    return { language, file: file.trim(), text, row: page.slice(0, match.index).split('\n').length }
+    const row = page.slice(0, match.index).split('\n').length
+    const offset = match.index + match[0].indexOf('\n') + 1
+    return { language, file: file.trim(), text, row, offset }
   })
 }
 
