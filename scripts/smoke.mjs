@@ -20,7 +20,7 @@ try {
   const guide = await readGuide(started)
   const before = await toolCalls()
   await tryClient(guide)
-  const after = await toolCalls()
+  const after = await rowsOf(before.length + 2)
   assert.equal(after.length, before.length + 2, 'one row for each of the two calls')
   assert.deepEqual(
     after.slice(before.length).map((row) => [row.outcome, row.tool_name ?? row.tool]),
@@ -74,6 +74,16 @@ async function tryClient({ mount, developer }) {
   assert.equal(result.isError ?? false, false)
   await assert.rejects(client.callTool(DENIED), /Forbidden/)
   await client.close()
+}
+
+/** Rows reach the database a little after the answer has left: waits until there are so many, or a moment has passed. */
+async function rowsOf(count) {
+  const deadline = Date.now() + 10_000
+  for (;;) {
+    const rows = await toolCalls()
+    if (rows.length >= count || Date.now() > deadline) return rows
+    await sleep(100)
+  }
 }
 
 /** The tools/call rows of the developer, oldest first. */

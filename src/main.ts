@@ -10,13 +10,13 @@ import type { Admin } from './admin/admin.ts'
 import { createAdmin } from './admin/admin.ts'
 import type { Metrics, MetricsOptions } from './admin/metrics.ts'
 import { createMetrics } from './admin/metrics.ts'
-import type { AnchorSet } from './audit/anchors.ts'
+
 import { createAnchors } from './audit/anchors.ts'
-import type { AuditRoomOptions } from './audit/limits.ts'
 import { createNoAudit } from './audit/none.ts'
 import type { Signer } from './audit/signing.ts'
 import type { AuditWriter } from './audit/writer.ts'
-import { createAuditRoom } from './audit/writer.ts'
+import type { AuditRoomParts } from './audit-room.ts'
+import { openAuditRoom } from './audit-room.ts'
 import { loadSigner } from './audit-trust.ts'
 import { countKeys, KEYS_TOPIC } from './auth/key-store.ts'
 import type { AuthRoom } from './auth/room.ts'
@@ -34,6 +34,7 @@ import { createPools } from './db/pools.ts'
 import { UsageError } from './errors.ts'
 import type { Rooms, Spine } from './gateway/call.ts'
 import { createSpine } from './gateway/call.ts'
+import type { FederationSettings } from './gateway/federation/federation.ts'
 import { createRowIds } from './gateway/row-id.ts'
 import { recordThrottledWindow } from './gateway/throttled.ts'
 import type { TurnedAwayRecord } from './gateway/turned-away.ts'
@@ -146,6 +147,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   const upstreams = openUpstreams(building, ground, (name, ms) => metrics.recordUpstreamWait(name, ms))
   const signer = await loadSigner(config, database.home)
   const audit = await openAudit(building, ground, {
+    database,
     pool: pools.audit,
     signer,
     redaction: openRowRules(config, secret, policy),
@@ -174,7 +176,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   await refuseWithoutCredentials(config, pools)
   const rate = openRate(building, ground, pools)
   const rooms = { ...recording, turns, auth, kills, policy, rate, upstreams }
-  const spine = createSpine(waitingElsewhere(rooms, turns))
+  const spine = createSpine(waitingElsewhere(rooms, turns), mergedMount(config, secret))
   for (const topic of [KEYS_TOPIC, KILLS_TOPIC]) feed.onChange(topic, spine.recheckStreams)
   const reload = openReload(building, { policies, feed, metrics, spine })
   const drain = { isDraining: false }
@@ -204,6 +206,14 @@ function openPools({ options, own }: Building, database: OpenedDatabase): Pools 
   const onIdleError = (use: string, error: Error): void =>
     options.log.warn({ pool: use, error: error.message }, 'database connection lost')
   return own(createPools({ runtime: database.runtime, onIdleError }), (pools) => pools.close())
+}
+
+/** null when it is switched off. */
+function mergedMount({ federation, limits }: Config, secret: string): FederationSettings | null {
+  if (!federation.enabled) return null
+  const { partTimeoutMs } = federation
+  const cursorKey = deriveKey(secret, 'cursor')
+  return { partTimeoutMs, maxStreamMs: limits.maxStreamS * 1000, cursorKey, version: VERSION }
 }
 
 /** Waiting for a body or for an upstream is not the gateway's own work. */
@@ -330,32 +340,23 @@ function openGate({ upstreams, limits }: Config, { clock }: Ground, name: string
 async function openAudit(
   { config, options, own }: Building,
   ground: Ground,
-  parts: Pick<AuditRoomOptions, 'pool' | 'signer' | 'redaction' | 'onRow'>,
+  parts: Pick<AuditRoomParts, 'database' | 'pool' | 'signer' | 'redaction' | 'onRow'>,
 ): Promise<AuditWriter | null> {
   if (!config.audit.enabled) {
     options.log.warn({}, 'audit is off: attempts leave no row (audit.enabled: false)')
     return null
   }
-  if (!parts.signer) options.log.warn({}, 'the audit log is not signed (audit.signing_key_file)')
-  const anchors: AnchorSet = own(
-    createAnchors({ targets: config.audit.anchors, log: options.log }),
-    (opened) => opened.close(),
+  const { clock, newId, processId: writerId } = ground
+  const anchors = own(createAnchors({ targets: config.audit.anchors, log: options.log }), (opened) =>
+    opened.close(),
   )
-  const writer = createAuditRoom({
-    onCheckpoint: anchors.record,
-    writerId: ground.processId,
-    newId: ground.newId,
-    clock: ground.clock,
+  if (!parts.signer) options.log.warn({}, 'the audit log is not signed (audit.signing_key_file)')
+  const writer = await openAuditRoom(config, {
+    ...{ ...parts, writerId, newId, clock },
     log: options.log,
-    redactKeys: config.audit.redactKeys,
-    ...parts,
+    onCheckpoint: anchors.record,
   })
-  await writer.start()
-  return own(writer, async (opened) => {
-    const { unwritten } = await opened.close()
-    if (unwritten > 0)
-      options.log.error({ rows: unwritten }, 'audit rows could not be written before the end')
-  })
+  return own(writer, async (opened) => void (await opened.close()))
 }
 
 /** Days that are older than they have to be kept are removed, by the role that may. */
@@ -462,7 +463,7 @@ function openRate({ config, options, own }: Building, { clock }: Ground, pools: 
   return createRateGate(limiter, caps)
 }
 
-interface AdminParts extends ReadinessParts {
+interface AdminParts extends Omit<ReadinessParts, 'onAuditFailure'> {
   readonly auth: AuthRoom
   readonly metrics: Metrics
   readonly drain: { isDraining: boolean }
@@ -474,7 +475,10 @@ function openAdmin({ config, options, own }: Building, ground: Ground, parts: Ad
     listen: config.admin.listen,
     allowedHosts: config.admin.allowedHosts,
     health: () =>
-      readiness(parts, { nowMs: ground.clock.monotonicMs(), maxStaleMs: config.auth.maxStaleS * 1000 }),
+      readiness(
+        { ...parts, onAuditFailure: config.audit.onFailure },
+        { nowMs: ground.clock.monotonicMs(), maxStaleMs: config.auth.maxStaleS * 1000 },
+      ),
     isDraining: () => parts.drain.isDraining,
     authenticate: parts.auth.authenticate,
     metrics: parts.metrics,

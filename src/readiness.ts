@@ -15,7 +15,9 @@ export interface ReadinessParts {
   readonly policies: Pick<OpenedPolicies, 'sequence'>
   readonly policy: Pick<PolicyRoom, 'revision'>
   readonly upstreams: Pick<Upstreams, 'states'>
-  readonly audit: Pick<AuditWriter, 'state'> | null
+  readonly audit: Pick<AuditWriter, 'state' | 'gauges'> | null
+  /** With `gap` calls go on without their rows. */
+  readonly onAuditFailure: 'deny' | 'gap'
   readonly feed: Pick<ChangeFeed, 'confirmedAt'>
 }
 
@@ -24,7 +26,6 @@ export function readiness(
   parts: ReadinessParts,
   { nowMs, maxStaleMs }: { readonly nowMs: number; readonly maxStaleMs: number },
 ): Record<string, Check> {
-  const audit = parts.audit?.state() ?? 'disabled'
   const upstreams = parts.upstreams.states()
   return {
     database: { state: nowMs - parts.feed.confirmedAt() <= maxStaleMs ? 'ok' : 'failed', required: true },
@@ -34,7 +35,7 @@ export function readiness(
       ...{ sequence: parts.policies.sequence(), pending: parts.reload.pending() },
     },
     kill_switches: { state: 'ok', required: false, ...parts.kills.counts() },
-    audit: { state: audit === 'up' ? 'ok' : audit === 'disabled' ? 'disabled' : 'failed', required: true },
+    audit: auditCheck(parts),
     upstreams: {
       state: upstreams.every((upstream) => upstream.status !== 'down') ? 'ok' : 'failed',
       required: false,
@@ -42,5 +43,18 @@ export function readiness(
       open_breakers: upstreams.filter(({ breaker }) => breaker !== 'closed').map(({ name }) => name),
       uncheckable_schemas: upstreams.reduce((sum, { schemaProblems }) => sum + schemaProblems.length, 0),
     },
+  }
+}
+
+function auditCheck({ audit, onAuditFailure }: ReadinessParts): Check {
+  const required = onAuditFailure === 'deny'
+  if (audit === null) return { state: 'disabled', required }
+  const { pendingRows, spoolDiskBytes, spoolMaxBytes, lostRows } = audit.gauges()
+  return {
+    state: audit.state() === 'up' ? 'ok' : 'failed',
+    required,
+    waiting_rows: pendingRows,
+    spool_used: Math.round((spoolDiskBytes / spoolMaxBytes) * 100) / 100,
+    missed_rows: lostRows,
   }
 }

@@ -7,7 +7,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { NO_LEAF, toLeaf } from '../../src/audit/chain.ts'
 import type { AuditRow } from '../../src/audit/row.ts'
-import { prepareRow, toRecord } from '../../src/audit/row.ts'
+import { prepareRow, sealRecord } from '../../src/audit/row.ts'
 import { createSigner } from '../../src/audit/signing.ts'
 import { createStore } from '../../src/audit/store.ts'
 import { verifyLog } from '../../src/audit/verify.ts'
@@ -110,7 +110,7 @@ function costOfChain(): void {
   const chained = (one: AuditRow): number => {
     const prepared = prepareRow(one, writer, 1)
     leaf = toLeaf(leaf, prepared.text)
-    return toRecord(prepared.record, leaf).length
+    return sealRecord(prepared.record, leaf).length
   }
   const times = { plain: [] as number[], chained: [] as number[] }
   for (let round = 0; round <= ROUNDS; round += 1) {

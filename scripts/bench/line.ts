@@ -106,7 +106,7 @@ async function writeConfig(
       policies,
       database: { url: '${BENCH_URL}', migrate_url: '${BENCH_MIGRATE_URL}' },
       secret: '${GATEWAY_BENCH_SECRET}',
-      audit: { enabled: audit },
+      audit: { enabled: audit, spool_dir: './spool' },
       upstreams: { support: { url: `http://127.0.0.1:${port}/mcp`, labels: { tenant: 'acme' } } },
     }),
   )

@@ -17,6 +17,15 @@ export interface AuditGauges {
   readonly failedWrites: number
   /** Rows given up: anything but 0 needs a person. */
   readonly lostRows: number
+  /** Rows the database refused, kept in a file. */
+  readonly deadLetters: number
+  /** Rows taken over from the spools of processes that have died. */
+  readonly recoveredRows: number
+  /** Bytes of the spool on disk, and most it may have. */
+  readonly spoolDiskBytes: number
+  readonly spoolMaxBytes: number
+  /** 1 while attempts can be recorded. */
+  readonly accepting: number
 }
 
 /** State of one upstream when metrics are read. Names come from the configuration, so they are bounded. */
@@ -266,6 +275,36 @@ const AUDIT_METRICS: readonly {
     help: 'Rows given up. Anything but 0 needs a person.',
     member: 'lostRows',
     kind: 'counter',
+  },
+  {
+    name: 'gateway_audit_dead_letters_total',
+    help: 'Rows the database refused, kept in a file beside the spool.',
+    member: 'deadLetters',
+    kind: 'counter',
+  },
+  {
+    name: 'gateway_audit_recovered_rows_total',
+    help: 'Rows taken over from the spools of processes that have died.',
+    member: 'recoveredRows',
+    kind: 'counter',
+  },
+  {
+    name: 'gateway_audit_spool_disk_bytes',
+    help: 'Bytes of the spool on disk.',
+    member: 'spoolDiskBytes',
+    kind: 'gauge',
+  },
+  {
+    name: 'gateway_audit_spool_max_bytes',
+    help: 'Most bytes the spool may have.',
+    member: 'spoolMaxBytes',
+    kind: 'gauge',
+  },
+  {
+    name: 'gateway_audit_accepting',
+    help: '1 while attempts can be recorded.',
+    member: 'accepting',
+    kind: 'gauge',
   },
 ]
 

@@ -3,7 +3,7 @@ import { isIP } from 'node:net'
 import { argumentsPath } from '../gateway/arguments.ts'
 import type { AuditEvent, Call, Ending, Mask } from '../gateway/types.ts'
 import type { Keeping } from './decision.ts'
-import { decisionSections, saidOf, WITHHELD } from './decision.ts'
+import { begunDecision, decisionSections, saidOf, WITHHELD } from './decision.ts'
 import type { MaskPlace } from './mask.ts'
 import { argumentMasks, findMasked, masksAt, placeOf } from './mask.ts'
 import type { Notes } from './notes.ts'
@@ -109,11 +109,35 @@ function withColumns(event: AuditEvent, redactor: Redactor, notes: Notes, docume
   }
 }
 
+/** How an attempt ends of which nothing more is heard. */
+const UNHEARD = {
+  outcome: 'interrupted',
+  status: 503,
+  kind: null,
+  error: null,
+  response: null,
+  latencyMs: 0,
+} as const
+
+/** The row of an attempt that is about to ask its upstream, should nothing more be heard of it. Cheap: no payload, no trace. */
+export function toBegunRow(call: Readonly<Call>, rules: RowRules = {}): AuditRow {
+  const event = { call, ending: UNHEARD }
+  try {
+    const redactor = createRedactor(rules.keys, rules.hashKey)
+    const notes = createNotes()
+    notes.attempt('headers', () => learnCredentials(redactor, call))
+    if (notes.attempt('masks', () => learnMasked(redactor, event, masksOf(call, rules))) === null)
+      redactor.withholds()
+    const decision = begunDecision(redactor, notes, event)
+    return withColumns(event, redactor, notes, { request: null, response: null, decision, core: decision })
+  } catch (thrown) {
+    return bareRow(event, thrown instanceof Error ? thrown.name : typeof thrown)
+  }
+}
+
 /** The row of an attempt that was still open when the gateway stopped. */
 export function toInterruptedRow(call: Readonly<Call>, nowMs: number, rules?: RowRules): AuditRow {
-  const latencyMs = nowMs - call.startedMs
-  const open = { outcome: 'interrupted', status: 503, kind: null, error: null, response: null } as const
-  return toAuditRow({ call, ending: { ...open, latencyMs } }, rules)
+  return toAuditRow({ call, ending: { ...UNHEARD, latencyMs: nowMs - call.startedMs } }, rules)
 }
 
 /** Who did what is gone, that it happened is not. */

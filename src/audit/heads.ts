@@ -6,12 +6,12 @@ import type { Pool } from 'pg'
 import type { Leaf } from './chain.ts'
 import { NO_LEAF, toLeaf } from './chain.ts'
 import type { Prepared } from './row.ts'
-import { toRecord } from './row.ts'
+import { sealRecord } from './row.ts'
 import type { Checkpoint, Signer, Unsigned } from './signing.ts'
 import { signCheckpoint } from './signing.ts'
 
 /** A row that is to be chained. */
-export interface Link extends Prepared {
+export interface Link {
   readonly writer: string
   readonly seq: number
 }
@@ -68,7 +68,11 @@ export class ChainHeads {
   }
 
   /** Chains the rows, which are in order of `seq` per writer. Changes nothing before {@link keep}. */
-  async seal<T extends Link>(links: readonly T[], nowMs: number): Promise<Sealed<T>> {
+  async seal<T extends Link>(
+    links: readonly T[],
+    nowMs: number,
+    prepare: (link: T) => Prepared,
+  ): Promise<Sealed<T>> {
     const heads = new Map<string, Head>()
     const stored = new Map<string, ReadonlyMap<number, Leaf>>()
     const inside = new Set<string>()
@@ -84,9 +88,10 @@ export class ChainHeads {
       const head = heads.get(link.writer) ?? startOf(nowMs)
       const known = stored.get(link.writer)?.get(link.seq)
       if (known !== undefined) continue
-      const leaf = toLeaf(head.leaf, link.text)
+      const { record, text } = prepare(link)
+      const leaf = toLeaf(head.leaf, text)
       fresh.push(link)
-      records.push(toRecord(link.record, leaf))
+      records.push(sealRecord(record, leaf))
       heads.set(link.writer, {
         seq: link.seq,
         leaf,

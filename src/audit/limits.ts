@@ -2,19 +2,33 @@
 import type { Pool } from 'pg'
 import type { RowRules } from './rules.ts'
 import type { Checkpoint, Signer } from './signing.ts'
+import type { SpoolFs } from './spool-files.ts'
 import type { StoreCounters } from './store.ts'
+
+/** When an answer may leave: its row is written to the spool, on the disk, or committed in the database. */
+export type AuditMode = 'batch' | 'durable' | 'blocking'
 
 /** Bounds of the room. */
 export interface AuditLimits {
-  /** Rows waiting, and calls under way that will need one. */
+  /** Rows in memory that no disk takes, and calls under way that will need one. */
   readonly maxRows: number
-  /** Characters of waiting rows; beyond it rows are kept without payload and trace. */
+  /** Characters of them; beyond it rows are kept without payload and trace. */
   readonly maxLength: number
+  /** Rows in memory while the database keeps up; the spool alone holds what is more. */
+  readonly liveRows: number
+  /** Characters of them. */
+  readonly liveLength: number
+  /** How long rows gather for a statement when nobody waits for its commit. */
+  readonly gatherMs: number
+  /** Between two looks for spools whose process has died. */
+  readonly adoptEveryMs: number
+  /** Of a process's file of dead letters. */
+  readonly maxDeadBytes: number
   /** Rows of one statement. More only makes callers wait longer. */
   readonly batchRows: number
-  /** Characters of one statement. */
+  /** Characters of one statement: the database takes much longer over the rows of a large one. */
   readonly batchLength: number
-  /** How long `end` waits for its row. */
+  /** How long `begin` and `end` wait. */
   readonly endDeadlineMs: number
   /** `begin` asks the database when it has not been heard of for so long. */
   readonly confirmAfterMs: number
@@ -31,8 +45,13 @@ export interface AuditLimits {
 export const AUDIT_LIMITS: AuditLimits = {
   maxRows: 10_000,
   maxLength: 64 * 1024 * 1024,
+  liveRows: 2000,
+  liveLength: 8 * 1024 * 1024,
+  gatherMs: 20,
+  adoptEveryMs: 30_000,
+  maxDeadBytes: 64 * 1024 * 1024,
   batchRows: 200,
-  batchLength: 4 * 1024 * 1024,
+  batchLength: 256 * 1024,
   endDeadlineMs: 2000,
   confirmAfterMs: 2000,
   retryMinMs: 50,
@@ -42,7 +61,7 @@ export const AUDIT_LIMITS: AuditLimits = {
   daysAhead: 7,
 }
 
-/** `down` = rows cannot be stored now; nothing that would need one may start. */
+/** `down` = attempts cannot be recorded now: they are refused, or with `on_failure: gap` missed and counted. */
 export type AuditState = 'up' | 'down' | 'closed'
 
 /** What the room logs with; pino fits. Objects hold codes and numbers, never payloads. */
@@ -60,8 +79,12 @@ export interface AuditCounters extends StoreCounters {
   readonly retries: number
   /** Callers who were told `audit_unavailable` although their row was taken in. */
   readonly late: number
-  /** Rows of refused calls for which there was no room; declared by rows of outcome `gap`. */
+  /** Rows for which there was no room; declared by rows of outcome `gap`. */
   readonly overflowed: number
+  /** Rows of processes that have died, taken over from their spools. */
+  readonly recovered: number
+  /** Calls whose process died before their end was written. */
+  readonly interrupted: number
   /** Calls that have begun and not ended. */
   readonly open: number
 }
@@ -78,8 +101,18 @@ export interface AuditGauges {
   /** Rows stored without payload or as a placeholder, because the database refused them. */
   readonly mendedRows: number
   readonly failedWrites: number
-  /** Rows given up: no room for them, or not written before the end. */
+  /** Rows given up: no room for them, or unreadable in the spool. Declared by rows of outcome `gap`. */
   readonly lostRows: number
+  /** Rows that were refused by the database and kept as dead letters. */
+  readonly deadLetters: number
+  /** Rows taken over from the spools of processes that have died. */
+  readonly recoveredRows: number
+  /** Bytes of this process's spool on disk. */
+  readonly spoolDiskBytes: number
+  /** Most it may have. */
+  readonly spoolMaxBytes: number
+  /** 1 while attempts can be recorded. */
+  readonly accepting: 0 | 1
 }
 
 /** What the room needs. */
@@ -88,6 +121,11 @@ export interface AuditRoomOptions {
   readonly pool: Pick<Pool, 'query' | 'on' | 'off'>
   /** A fresh UUID per process life: `writer` of its rows. */
   readonly writerId: string
+  readonly mode: AuditMode
+  /** What becomes of a call that cannot be recorded: refused, or let through and counted. */
+  readonly onFailure: 'deny' | 'gap'
+  /** `dir`: where all spools of this machine or volume lie. `fs`: the real file system unless a test says otherwise. */
+  readonly spool: { readonly dir: string; readonly maxBytes: number; readonly fs?: SpoolFs }
   readonly newId: (ms: number) => string
   readonly clock: { nowMs(): number }
   readonly log: AuditLog

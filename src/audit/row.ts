@@ -2,7 +2,7 @@
 import type { Outcome } from '../errors.ts'
 import { toStoredText } from '../json/stored-text.ts'
 import type { Leaf, PayloadTexts } from './chain.ts'
-import { digestPayload, newSalt, toRowText } from './chain.ts'
+import { digestPayload, newSalt, PAYLOAD_COLUMNS, toRowText } from './chain.ts'
 
 /** The columns as DESIGN names them, without `writer`, `seq`, `salt` and `leaf`, which the store adds. JSON columns hold JSON text. */
 export interface AuditRow {
@@ -82,7 +82,7 @@ const COLUMNS = {
 const NAMES = Object.keys(COLUMNS).join(', ')
 
 /**
- * Stores an array of records (`$1`, see {@link toRecord}). A row that is already there is refused (SQLSTATE 23505), and with
+ * Stores an array of records (`$1`, see {@link sealRecord}). A row that is already there is refused (SQLSTATE 23505), and with
  * it the whole statement: those after it have been chained to something else than what is stored.
  */
 export const INSERT_ROWS = `insert into audit_events (${NAMES})
@@ -106,16 +106,15 @@ function insertCheckpoints(parameter: string): string {
 
 /** A row ready to be stored, but for its leaf. */
 export interface Prepared {
-  /** JSON text for {@link INSERT_ROWS}, without `leaf` and the closing brace; see {@link toRecord}. */
+  /** JSON text for {@link INSERT_ROWS}, without `leaf` and the closing brace; see {@link sealRecord}. */
   readonly record: string
   /** What the leaf covers. */
   readonly text: string
 }
 
-const JSON_COLUMNS = ['request_json', 'response_json', 'decision', 'redaction'] as const
 const PLAIN_COLUMNS = (Object.keys(COLUMNS) as readonly (keyof typeof COLUMNS)[]).filter(
-  (name): name is Exclude<keyof AuditRow, 'core' | (typeof JSON_COLUMNS)[number]> =>
-    !['writer', 'seq', 'salt', 'leaf', ...JSON_COLUMNS].includes(name),
+  (name): name is Exclude<keyof AuditRow, 'core' | keyof PayloadTexts> =>
+    !['writer', 'seq', 'salt', 'leaf', ...PAYLOAD_COLUMNS].includes(name),
 )
 
 /**
@@ -131,21 +130,36 @@ export function prepareRow(row: AuditRow, writer: string, seq: number): Prepared
     redaction: stored(row.redaction),
   }
   const columns = { ...row, ts: Date.parse(row.ts), writer, seq: String(seq), ...positiveZeros(row) }
-  let record = `{"writer":${JSON.stringify(writer)},"seq":${seq},"salt":"\\\\x${salt}"`
-  for (const name of PLAIN_COLUMNS) {
-    const value = row[name]
-    record += value === null ? `,"${name}":null` : `,"${name}":${JSON.stringify(value)}`
-  }
-  for (const name of JSON_COLUMNS) record += `,"${name}":${texts[name]}`
   return {
-    record,
+    record: `${open(row, writer, seq)},"salt":"\\\\x${salt}"${withTexts(texts)}`,
     text: toRowText(columns, digestPayload(texts, salt)),
   }
 }
 
-/** The JSON text of a prepared row with its leaf. */
-export function toRecord(record: string, leaf: Leaf): string {
+/** The JSON text of a prepared row with its leaf, for {@link INSERT_ROWS}. */
+export function sealRecord(record: string, leaf: Leaf): string {
   return `${record},"leaf":"\\\\x${leaf}"}`
+}
+
+/** The row as JSON text, for the spool: JSON columns are spliced in as they are, never parsed again. */
+export function toRecord(row: AuditRow, writer: string, seq: number): string {
+  return `${open(row, writer, seq)}${withTexts(row)}}`
+}
+
+/** The columns that hold no JSON. */
+function open(row: AuditRow, writer: string, seq: number): string {
+  let record = `{"writer":${JSON.stringify(writer)},"seq":${seq}`
+  for (const name of PLAIN_COLUMNS) {
+    const value = row[name]
+    record += value === null ? `,"${name}":null` : `,"${name}":${JSON.stringify(value)}`
+  }
+  return record
+}
+
+function withTexts(texts: PayloadTexts): string {
+  let record = ''
+  for (const name of PAYLOAD_COLUMNS) record += `,"${name}":${texts[name]}`
+  return record
 }
 
 /** In a record JSON's null is no value at all. */
@@ -249,11 +263,15 @@ export function redated(
   }
 }
 
-/** A hole in the record, declared: `count` rows of refused calls that could not be kept. */
+/** A hole in the record, declared: `count` rows that could not be kept. */
 export interface Gap {
+  /** `spool_full`, `spool_failed`: there was no room, or no disk, for them; `spool_damaged`: they cannot be read any more. */
+  readonly why: 'spool_full' | 'spool_failed' | 'spool_damaged'
   readonly count: number
   readonly fromMs: number
   readonly toMs: number
+  /** First and last number of rows that had been numbered already. */
+  readonly seqs?: readonly [number, number]
 }
 
 /** The row that declares a {@link Gap}. */
@@ -261,7 +279,13 @@ export function gapRow(id: string, ms: number, gap: Gap): AuditRow {
   const decision = JSON.stringify({
     stage: 'audit',
     outcome: 'gap',
-    gap: { count: gap.count, from: isoTime(gap.fromMs), to: isoTime(gap.toMs), why: 'memory_full' },
+    gap: {
+      count: gap.count,
+      from: isoTime(gap.fromMs),
+      to: isoTime(gap.toMs),
+      why: gap.why,
+      ...(gap.seqs === undefined ? {} : { seqs: gap.seqs }),
+    },
   })
   return {
     ...NO_DETAILS,
@@ -270,7 +294,7 @@ export function gapRow(id: string, ms: number, gap: Gap): AuditRow {
     request_id: id,
     outcome: 'gap',
     status_code: 503,
-    reason: 'memory_full',
+    reason: gap.why,
     latency_ms: 0,
     decision,
     core: decision,

@@ -2,7 +2,7 @@
 import type { Pool } from 'pg'
 import type { CheckpointLimits, Sealed } from './heads.ts'
 import { ChainHeads } from './heads.ts'
-import type { AuditRow } from './row.ts'
+import type { AuditRow, Prepared } from './row.ts'
 import {
   INSERT_CHECKPOINTS,
   INSERT_ROWS,
@@ -10,6 +10,7 @@ import {
   placeholder,
   prepareRow,
   redated,
+  toRecord,
   withoutPayload,
 } from './row.ts'
 import type { Checkpoint, Signer } from './signing.ts'
@@ -21,9 +22,10 @@ export interface Entry {
   /** Whose row it is: this process's life as a writer, or one whose rows it has taken over. */
   readonly writer: string
   readonly seq: number
-  /** See `Prepared`. */
-  record: string
-  text: string
+  /** JSON text of the row as it was made. */
+  readonly record: string
+  /** The row as it is chained and sent; made when its turn comes. */
+  prepared?: Prepared
   form: 'full' | 'without_payload' | 'placeholder'
 }
 
@@ -51,6 +53,8 @@ export interface StoreOptions {
   /** Told of every checkpoint that is committed. Must neither throw nor wait. */
   readonly onCheckpoint?: (checkpoint: Checkpoint) => void
   readonly checkpoints?: CheckpointLimits
+  /** Told of a row the database refuses, as it was made, before it is stored with less in it. */
+  readonly onRefused?: (entry: Entry, sqlstate: string) => Promise<void>
 }
 
 /** Enough that signing costs nothing, seldom enough that what is not covered yet is the work of seconds. */
@@ -103,19 +107,22 @@ class PostgresStore implements Store {
   }
 
   entry(row: AuditRow, seq: number, writer = this.#options.writerId): Entry {
-    const made = { row, writer, seq, form: 'full' as const, record: '', text: '' }
-    return Object.assign(made, this.#prepare(row, made))
+    return { row, writer, seq, form: 'full', record: toRecord(row, writer, seq) }
   }
 
   /** Rows are made of JSON by their makers; should one ever not be, the attempt is recorded all the same. */
-  #prepare(row: AuditRow, { writer, seq, form }: Pick<Entry, 'writer' | 'seq' | 'form'>): Partial<Entry> {
+  #prepare(entry: Entry): Prepared {
+    const { writer, seq } = entry
+    if (entry.prepared !== undefined) return entry.prepared
     try {
-      return { row, form, ...prepareRow(row, writer, seq) }
+      entry.prepared = prepareRow(entry.row, writer, seq)
     } catch (thrown) {
-      if (form === 'full') this.counters.degraded += 1
-      const bare = placeholder(row, { why: `the row could not be prepared: ${reasonOf(thrown)}` })
-      return { row: bare, form: 'placeholder', ...prepareRow(bare, writer, seq) }
+      if (entry.form === 'full') this.counters.degraded += 1
+      entry.row = placeholder(entry.row, { why: `the row could not be prepared: ${reasonOf(thrown)}` })
+      entry.form = 'placeholder'
+      entry.prepared = prepareRow(entry.row, writer, seq)
     }
+    return entry.prepared
   }
 
   store(entries: readonly Entry[], onStored: (entries: readonly Entry[]) => void): Promise<void> {
@@ -147,6 +154,8 @@ class PostgresStore implements Store {
       await this.#store(entries.slice(middle), onStored)
       return
     }
+    if (first.form === 'full' && refusal.sqlState !== UNIQUE_VIOLATION)
+      await this.#options.onRefused?.(first, refusal.sqlState)
     this.#degrade(first, refusal)
     await this.#store(entries, onStored)
   }
@@ -180,7 +189,9 @@ class PostgresStore implements Store {
   }
 
   async #insert(entries: readonly Entry[]): Promise<void> {
-    const sealed = await this.#heads.seal(entries, this.#options.clock.nowMs())
+    const sealed = await this.#heads.seal(entries, this.#options.clock.nowMs(), (entry) =>
+      this.#prepare(entry),
+    )
     if (sealed.fresh.length > 0) await this.#send(sealed)
     this.#keep(sealed)
   }
@@ -269,7 +280,9 @@ class PostgresStore implements Store {
   }
 
   #replace(entry: Entry, row: AuditRow, form: Entry['form']): void {
-    Object.assign(entry, this.#prepare(row, { ...entry, form }))
+    entry.row = row
+    entry.form = form
+    delete entry.prepared
   }
 }
 

@@ -1,42 +1,63 @@
 /**
- * The door of the audit room, mode `blocking`: an answer leaves when its row is committed.
+ * The door of the audit room. What a call is promised stands in the spool before the promise is given: a `begin` before
+ * its upstream is asked, its row before its answer leaves; one drain carries rows to the database in the background.
  *
- * Many calls share one statement: while one batch is on its way the next one gathers. When the database is down, rows wait
- * in bounded memory and are sent again until it is back; callers are told `audit_unavailable` meanwhile, and nothing new
- * is forwarded. What does not fit into memory (refused calls only) is counted, and declared by a row of outcome `gap`.
+ * The modes differ in what is waited for: `batch` for the write, `durable` for the disk, `blocking` for the commit. What
+ * cannot be recorded is refused, or with `on_failure: gap` let through and declared by a row of outcome `gap`.
  */
 import { GatewayError } from '../errors.ts'
 import type { AuditEvent, Call } from '../gateway/types.ts'
-import { toAuditRow, toInterruptedRow } from './event.ts'
+import { createAdopter } from './adopter.ts'
+import type { Waiting } from './backlog.ts'
+import type { DeadLetters } from './dead-letters.ts'
+import { createDeadLetters } from './dead-letters.ts'
+import { Drain } from './drain.ts'
+import { toAuditRow, toBegunRow, toInterruptedRow } from './event.ts'
+import type { GaugeParts } from './gauges.ts'
+import { toCounters, toGauges } from './gauges.ts'
+import { createHourly } from './hourly.ts'
 import type { AuditCounters, AuditGauges, AuditLimits, AuditRoomOptions, AuditState } from './limits.ts'
 import { AUDIT_LIMITS } from './limits.ts'
-import type { AuditRow, Gap } from './row.ts'
+import { createMisses } from './misses.ts'
+import type { AuditRow } from './row.ts'
 import { gapRow, withoutPayload } from './row.ts'
 import type { RowRules } from './rules.ts'
 import { toRowRules } from './rules.ts'
-import type { Entry, Store } from './store.ts'
+import { SPOOL_LIMITS, Spool } from './spool.ts'
+import { SPOOL_FS } from './spool-files.ts'
+import type { OwnFolder } from './spool-folder.ts'
+import { openOwnFolder, toSpoolError } from './spool-folder.ts'
+import { NO_ID } from './spool-frame.ts'
+import { createSpoolWait, withDeadline } from './spool-wait.ts'
+import type { Store } from './store.ts'
 import { createStore, reasonOf, sqlState } from './store.ts'
 
 /** `Rooms['audit']` of the spine, and what `main.ts` needs around it. */
 export interface AuditWriter {
-  /** Makes the days ahead, and keeps making them. A database that is down is no error. */
+  /**
+   * Opens the spool, makes the days ahead and takes over what processes that have died left behind, now and from time to
+   * time. A database that is down is no error. @throws UsageError `config` when the spool's folder cannot be used
+   */
   start(): Promise<void>
-  /** Before the upstream is asked. @throws GatewayError `audit_unavailable` when the row could not be stored */
+  /** Before the upstream is asked. @throws GatewayError `audit_unavailable` when the call cannot be recorded */
   begin(call: Call): Promise<void>
-  /** Resolves when the row is committed. @throws GatewayError `audit_unavailable` when it is not (yet) */
+  /** Resolves when the row is as safe as the mode asks. @throws GatewayError `audit_unavailable` when it is not (yet) */
   end(event: AuditEvent): Promise<void>
   state(): AuditState
   counters(): AuditCounters
   gauges(): AuditGauges
-  /** Whether everything taken in so far was committed within `deadlineMs`. */
+  /** Whether everything taken in so far, and all that was taken over, was committed within `deadlineMs`. */
   flush(deadlineMs: number): Promise<boolean>
-  /** Takes in nothing more, records calls still open as `interrupted`, flushes. Call it when the spine has drained. */
-  close(): Promise<{ readonly unwritten: number }>
+  /**
+   * Takes in nothing more, records calls still open as `interrupted`, flushes. Call it when the spine has drained.
+   * `waiting`: rows that the spool keeps for the next start; `unwritten`: rows that are lost.
+   */
+  close(): Promise<{ readonly waiting: number; readonly unwritten: number }>
 }
 
-/** Makes the room. Call `start` before the first call. */
+/** Makes the room. Call `start`, once, before the first call. */
 export function createAuditRoom(options: AuditRoomOptions): AuditWriter {
-  const writer = new BlockingWriter(options)
+  const writer = new SpoolingWriter(options)
   return {
     start: () => writer.start(),
     begin: (call) => writer.begin(call),
@@ -49,139 +70,199 @@ export function createAuditRoom(options: AuditRoomOptions): AuditWriter {
   }
 }
 
-/** A row in memory, and who waits for it. */
-interface Waiting {
-  readonly entry: Entry
-  readonly length: number
-  readonly acceptedMs: number
-  /** null once the caller has been answered. */
-  settle: ((error: GatewayError | null) => void) | null
-}
+const MIN_FILES = 4
 
-const HOUR_MS = 3_600_000
-
-class BlockingWriter {
-  state: AuditState = 'up'
+class SpoolingWriter {
   readonly #options: AuditRoomOptions
   readonly #limits: AuditLimits
   readonly #store: Store
   readonly #rules: RowRules
+  readonly #spool: Spool
+  readonly #drain: Drain
+  readonly #dead: DeadLetters
+  readonly #adopter: ReturnType<typeof createAdopter>
+  readonly #misses: ReturnType<typeof createMisses>
+  readonly #hourly: ReturnType<typeof createHourly>
+  /** A disk that does not answer is down for those who come next, until it does. */
+  readonly #wait: ReturnType<typeof createSpoolWait>
   readonly #open = new Map<string, Call>()
-  readonly #onPoolError = () => void this.#confirm().catch(() => undefined)
-  /** In order of `seq`. */
-  #queue: Waiting[] = []
-  #length = 0
+  readonly #onPoolError = () => void this.#drain.ask().catch(() => undefined)
+  #folder: OwnFolder | null = null
+  #told: AuditState = 'up'
   #seq = 0
-  #committed = 0
-  #retries = 0
   #late = 0
-  #overflowed = 0
-  #unwritten = 0
-  #gap: Gap | null = null
-  /** Who waits until everything up to a `seq` is committed. */
-  #flushes: { readonly seq: number; readonly done: () => void }[] = []
-  #pumping = false
+  #lost = 0
   #stopped = false
-  #wake: (() => void) | null = null
-  #confirming: Promise<void> | null = null
-  #heardMs = 0
-  #downSinceMs = 0
-  #loggedMs = Number.NEGATIVE_INFINITY
-  #days: NodeJS.Timeout | null = null
+  #isClosed = false
 
   constructor(options: AuditRoomOptions) {
     this.#options = options
-    this.#limits = { ...AUDIT_LIMITS, ...options.limits }
-    this.#store = createStore(options)
+    const limits = { ...AUDIT_LIMITS, ...options.limits }
+    const { writerId: writer, log, newId } = options
+    const { dir: root, maxBytes, fs = SPOOL_FS } = options.spool
+    const nowMs = (): number => options.clock.nowMs()
+    this.#limits = limits
     this.#rules = toRowRules(options)
+    this.#dead = createDeadLetters({ fs, root, writer, maxBytes: limits.maxDeadBytes, log })
+    this.#store = createStore({
+      ...options,
+      onRefused: (entry, sqlstate) => this.#dead.keep(entry, sqlstate),
+    })
+    this.#misses = createMisses({
+      log,
+      logEveryMs: limits.logEveryMs,
+      // Should the process die before the row that declares them.
+      note: (gap) => {
+        if (this.#spool.isFailing || this.#wait.overdue > 0) return
+        void this.#append('gap', NO_ID, 0, JSON.stringify(gap), 'written').catch(() => undefined)
+      },
+    })
+    this.#spool = new Spool({
+      ...{ fs, writer, nowMs },
+      folder: () => {
+        if (this.#folder === null) throw new Error('the audit room has not been started')
+        return this.#folder.path
+      },
+      limits: {
+        ...SPOOL_LIMITS,
+        segmentBytes: Math.min(SPOOL_LIMITS.segmentBytes, Math.ceil(maxBytes / MIN_FILES)),
+      },
+      onFailure: (error) => this.#diskChanged(error),
+    })
+    this.#drain = new Drain({
+      ...{ store: this.#store, spool: this.#spool, writer, limits, nowMs, log },
+      isAwaited: options.mode === 'blocking',
+      onDatabase: () => this.#tell(),
+      onCommitted: (seq) => this.#committed(seq),
+      onMissing: (gap) => {
+        this.#lost += gap.count
+        this.#accept(gapRow(newId(nowMs()), nowMs(), gap))
+      },
+    })
+    this.#adopter = createAdopter({
+      ...{ fs, root, pool: options.pool, store: this.#store, newId, nowMs, log },
+      ...{ batchRows: limits.batchRows, batchLength: limits.batchLength, everyMs: limits.adoptEveryMs },
+      retryMs: limits.retryMaxMs,
+      folders: async () => (await this.#folder?.adopt()) ?? [],
+    })
+    this.#hourly = createHourly({
+      ...{ store: this.#store, daysAhead: limits.daysAhead, nowMs, log },
+      alsoHourly: () => this.#spool.turn(),
+    })
+    this.#wait = createSpoolWait({ deadlineMs: limits.endDeadlineMs, onChange: () => this.#tell() })
     // An idle connection that breaks is how one hears first that the server has gone.
     options.pool.on('error', this.#onPoolError)
   }
 
   async start(): Promise<void> {
-    this.#days ??= setInterval(() => void this.#makeDays(), HOUR_MS).unref()
-    await this.#makeDays()
+    const { dir, fs = SPOOL_FS } = this.#options.spool
+    const folder = await openOwnFolder(fs, dir, this.#options.writerId)
+    this.#folder = folder
+    await this.#spool.open().catch(async (cause: unknown) => {
+      await folder.release()
+      throw toSpoolError(dir, cause)
+    })
+    await this.#hourly.start()
+    this.#adopter.start()
+  }
+
+  get state(): AuditState {
+    if (this.#isClosed) return 'closed'
+    return this.#trouble() === null ? 'up' : 'down'
   }
 
   async begin(call: Call): Promise<void> {
-    this.#refuseUnlessUp()
-    const silentMs = this.#options.clock.nowMs() - this.#heardMs
-    if (!(silentMs >= 0 && silentMs <= this.#limits.confirmAfterMs)) await this.#confirm()
-    this.#refuseUnlessUp()
-    if (this.#isFull()) throw unavailable('too many rows wait to be stored')
+    if (this.#stopped) throw unavailable('the audit log is closed')
+    if (this.#options.mode === 'blocking' && this.#denies) await this.#drain.confirm().catch(() => undefined)
+    const trouble = this.#trouble() ?? this.#crowded()
+    if (trouble !== null) {
+      if (this.#denies) throw unavailable(trouble)
+      return
+    }
     this.#open.set(call.id, call)
+    const { core: _core, ...row } = toBegunRow(call, this.#rules)
+    const text = JSON.stringify(row)
+    const until = this.#options.mode === 'batch' ? 'written' : 'synced'
+    try {
+      await this.#wait.wait(this.#append('begin', call.id, 0, text, until))
+    } catch (thrown) {
+      if (this.#denies) throw unavailable(`the spool cannot be written (${reasonOf(thrown)})`)
+    }
   }
 
   async end(event: AuditEvent): Promise<void> {
     const begun = this.#open.delete(event.call.id)
     if (this.#stopped) throw unavailable('the audit log is closed')
-    if (!begun && this.#isFull()) {
-      this.#overflow()
-      throw unavailable('too many rows wait to be stored')
+    const crowded = begun ? null : this.#crowded()
+    if (crowded !== null) {
+      this.#misses.add(this.#options.clock.nowMs(), this.#spool.isFailing ? 'spool_failed' : 'spool_full')
+      this.#tell()
+      if (this.#denies) throw unavailable(crowded)
+      return
     }
-    const waiting = this.#accept(toAuditRow(event, this.#rules))
-    if (!begun && this.state !== 'up') throw unavailable(`the audit log is ${this.state}; the row waits`)
-    await this.#committedInTime(waiting)
+    const { waiting, spooled } = this.#accept(toAuditRow(event, this.#rules))
+    if (!this.#waitsForCommit) return await this.#whenSpooled(waiting, spooled)
+    if (begun || this.state === 'up') {
+      spooled.catch(() => undefined)
+      return await this.#whenCommitted(waiting)
+    }
+    // Nobody was promised anything; the row is kept all the same.
+    await this.#wait.wait(spooled).catch(() => undefined)
+    throw unavailable('the audit log is down; the row waits')
   }
 
   counters(): AuditCounters {
-    return {
-      ...this.#store.counters,
-      accepted: this.#seq,
-      retries: this.#retries,
-      late: this.#late,
-      overflowed: this.#overflowed,
-      open: this.#open.size,
-    }
+    return toCounters(this.#parts())
   }
 
   gauges(): AuditGauges {
-    const oldest = this.#queue[0]
-    return {
-      pendingRows: this.#queue.length,
-      pendingBytes: this.#length,
-      lagMs: oldest === undefined ? 0 : Math.max(0, this.#options.clock.nowMs() - oldest.acceptedMs),
-      writtenRows: this.#committed,
-      mendedRows: this.#store.counters.degraded,
-      failedWrites: this.#retries,
-      lostRows: this.#overflowed + this.#unwritten,
-    }
+    return toGauges(this.#parts())
   }
 
   async flush(deadlineMs: number): Promise<boolean> {
-    if (this.#queue.length === 0) return true
-    return await new Promise((resolve) => {
-      const timer = setTimeout(() => resolve(false), deadlineMs)
-      this.#flushes.push({
-        seq: this.#seq,
-        done: () => {
-          clearTimeout(timer)
-          resolve(true)
-        },
-      })
-    })
+    const [own, others] = await Promise.all([
+      this.#drain.flush(this.#seq, deadlineMs),
+      withDeadline(this.#adopter.idle(), deadlineMs).then(
+        () => true,
+        () => false,
+      ),
+    ])
+    return own && others
   }
 
-  async close(): Promise<{ readonly unwritten: number }> {
-    if (this.#stopped) return { unwritten: this.#queue.length }
+  async close(): Promise<{ readonly waiting: number; readonly unwritten: number }> {
+    if (this.#stopped) return { waiting: this.#drain.backlog.rows, unwritten: 0 }
     const now = this.#options.clock.nowMs()
-    for (const call of this.#open.values()) this.#accept(toInterruptedRow(call, now, this.#rules))
-    this.#open.clear()
-    this.#declareGap()
-    this.#stopped = true
-    if (this.#days !== null) clearInterval(this.#days)
-    await this.#closeStore(await this.flush(this.#limits.closeDeadlineMs))
-    this.#setState('closed')
-    this.#wake?.()
-    this.#options.pool.off('error', this.#onPoolError)
-    const unwritten = this.#queue.length
-    this.#unwritten = unwritten
-    for (const waiting of this.#queue) waiting.settle?.(unavailable('the audit log is closed'))
-    if (unwritten > 0) {
-      const ids = this.#queue.slice(0, 50).map((waiting) => waiting.entry.row.id)
-      this.#options.log.error({ unwritten, ids }, 'audit rows could not be written before the end')
+    const { log, pool } = this.#options
+    for (const call of this.#open.values()) {
+      this.#accept(toInterruptedRow(call, now, this.#rules)).spooled.catch(() => undefined)
     }
-    return { unwritten }
+    this.#open.clear()
+    this.#declareMisses()
+    this.#stopped = true
+    this.#hourly.stop()
+    const adopted = this.#adopter.close()
+    const isFlushed = await this.#drain.flush(this.#seq, this.#limits.closeDeadlineMs)
+    this.#isClosed = true
+    this.#drain.end()
+    this.#tell()
+    pool.off('error', this.#onPoolError)
+    await adopted
+    await this.#closeStore(isFlushed)
+    const left = this.#drain.backlog.inMemory()
+    for (const waiting of left) waiting.settle?.(unavailable('the audit log is closed'))
+    await this.#spool.close()
+    await this.#folder?.release()
+    await this.#dead.close()
+    const unplaced = left.filter(({ place }) => place === null)
+    const waiting = this.#drain.backlog.rows - unplaced.length
+    this.#lost += unplaced.length
+    const ids = unplaced.slice(0, 50).map(({ entry }) => entry.row.id)
+    if (waiting > 0) log.warn({ waiting }, 'audit rows wait in the spool for the next start')
+    if (ids.length > 0) {
+      log.error({ unwritten: unplaced.length, ids }, 'audit rows could not be written before the end')
+    }
+    return { waiting, unwritten: unplaced.length }
   }
 
   async #closeStore(checkpoint: boolean): Promise<void> {
@@ -193,212 +274,140 @@ class BlockingWriter {
     }
   }
 
-  #refuseUnlessUp(): void {
-    if (this.state !== 'up') throw unavailable(`the audit log is ${this.state}`)
+  #parts(): GaugeParts {
+    return {
+      store: this.#store.counters,
+      adopted: this.#adopter.counts,
+      drained: this.#drain.counts,
+      backlog: this.#drain.backlog,
+      accepted: this.#seq,
+      late: this.#late,
+      missed: this.#misses.count,
+      lost: this.#lost,
+      open: this.#open.size,
+      deadLetters: this.#dead.count,
+      spoolBytes: this.#spool.bytes,
+      spoolMaxBytes: this.#options.spool.maxBytes,
+      isAccepting: this.state === 'up',
+      nowMs: this.#options.clock.nowMs(),
+    }
   }
 
-  #isFull(): boolean {
-    return this.#queue.length + this.#open.size >= this.#limits.maxRows
+  get #denies(): boolean {
+    return this.#options.onFailure === 'deny'
   }
 
-  #accept(row: AuditRow): Waiting {
+  /** Without a database `gap` goes on with what the spool promises. */
+  get #waitsForCommit(): boolean {
+    return this.#options.mode === 'blocking' && (this.#denies || this.#drain.isDatabaseUp)
+  }
+
+  /** Why calls cannot be recorded now; null when they can. */
+  #trouble(): string | null {
+    if (this.#spool.isFailing) return 'the spool cannot be written'
+    if (this.#wait.overdue > 0) return 'the spool does not answer'
+    if (this.#isFull) return 'the spool is full'
+    const waitsForDatabase = this.#options.mode === 'blocking' && this.#denies
+    return waitsForDatabase && !this.#drain.isDatabaseUp ? 'the database does not answer' : null
+  }
+
+  get #isFull(): boolean {
+    return this.#spool.bytes >= this.#options.spool.maxBytes
+  }
+
+  /** Why a row that nobody was promised is not taken in; null when there is room. */
+  #crowded(): string | null {
+    if (this.#isFull) return 'the spool is full'
+    const held = this.#spool.isFailing || this.#wait.overdue > 0 ? this.#drain.backlog.held.rows : 0
+    return held + this.#open.size >= this.#limits.maxRows ? 'too many rows wait to be stored' : null
+  }
+
+  #append(
+    kind: 'begin' | 'end' | 'gap',
+    id: string,
+    seq: number,
+    text: string,
+    until: 'written' | 'synced',
+    waiting?: Waiting,
+  ): Promise<void> {
+    const frame = { kind, id, seq, text, ms: this.#options.clock.nowMs() }
+    const onPlaced: NonNullable<Parameters<Spool['append']>[0]['onPlaced']> = (place) => {
+      if (waiting === undefined) return
+      waiting.place = place
+      this.#drain.backlog.spill()
+    }
+    return this.#spool.append({ frame, until, onPlaced })
+  }
+
+  #accept(row: AuditRow): { readonly waiting: Waiting; readonly spooled: Promise<void> } {
     this.#seq += 1
     let entry = this.#store.entry(row, this.#seq)
-    if (this.#length + entry.record.length > this.#limits.maxLength) {
+    if (this.#drain.backlog.held.length + entry.record.length > this.#limits.maxLength) {
       entry = this.#store.entry(withoutPayload(row, { why: 'memory was short' }), this.#seq)
     }
     const acceptedMs = this.#options.clock.nowMs()
-    const waiting: Waiting = { entry, length: entry.record.length, acceptedMs, settle: null }
-    this.#queue.push(waiting)
-    this.#length += waiting.length
+    const length = entry.record.length
+    const waiting: Waiting = { entry, length, acceptedMs, place: null, settle: null, isCommitted: false }
+    const until = this.#options.mode === 'durable' ? 'synced' : 'written'
+    const spooled = this.#append('end', row.id, this.#seq, entry.record, until, waiting)
     this.#options.onRow?.(Buffer.byteLength(entry.record))
-    this.#pump()
-    return waiting
+    this.#drain.add(waiting)
+    return { waiting, spooled }
   }
 
-  #committedInTime(waiting: Waiting): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        waiting.settle = null
-        this.#late += 1
-        // The database neither takes rows nor says so: for those who come next it is down.
-        this.#down(null)
-        reject(unavailable('the row was not committed in time; it will be stored later'))
-      }, this.#limits.endDeadlineMs)
-      waiting.settle = (error) => {
-        clearTimeout(timer)
-        if (error === null) resolve()
-        else reject(error)
-      }
-    })
-  }
-
-  /** Sends what waits, one statement at a time, for as long as there is anything to do. */
-  #pump(): void {
-    if (this.#pumping) return
-    this.#pumping = true
-    // One turn of the event loop later, so that calls which end together share the statement.
-    setImmediate(() => void this.#run())
-  }
-
-  async #run(): Promise<void> {
-    let delayMs = this.#limits.retryMinMs
-    while (this.state !== 'closed' && (this.#queue.length > 0 || this.state === 'down')) {
-      try {
-        await this.#sendBatch()
-        delayMs = this.#limits.retryMinMs
-        this.#up()
-      } catch (thrown) {
-        this.#retries += 1
-        this.#down(thrown)
-        await this.#pause(delayMs)
-        delayMs = Math.min(delayMs * 2, this.#limits.retryMaxMs)
-      }
-    }
-    this.#pumping = false
-  }
-
-  /** With nothing to send it only asks whether the database is back. */
-  async #sendBatch(): Promise<void> {
-    const batch = this.#nextBatch()
-    if (batch.length === 0) return await this.#store.ping()
-    const waitingOf = new Map(batch.map((waiting) => [waiting.entry, waiting]))
-    await this.#store.store([...waitingOf.keys()], (entries) => {
-      this.#up()
-      const stored = new Set(entries.map((entry) => waitingOf.get(entry)))
-      // Parts of a batch are stored in order, so this is nearly always the head of the queue.
-      this.#queue = this.#queue.filter((waiting) => !stored.has(waiting))
-      for (const waiting of stored) if (waiting !== undefined) this.#commit(waiting)
-      this.#endFlushes()
-    })
-  }
-
-  #nextBatch(): readonly Waiting[] {
-    const { batchRows, batchLength } = this.#limits
-    let length = 0
-    let count = 0
-    for (const waiting of this.#queue) {
-      length += waiting.length
-      if (count >= batchRows || (count > 0 && length > batchLength)) break
-      count += 1
-    }
-    return this.#queue.slice(0, count)
-  }
-
-  #commit(waiting: Waiting): void {
-    this.#committed += 1
-    this.#length -= waiting.length
-    this.#heardMs = this.#options.clock.nowMs()
-    waiting.settle?.(null)
-  }
-
-  #endFlushes(): void {
-    if (this.#flushes.length === 0) return
-    const next = this.#queue[0]?.entry.seq ?? Number.POSITIVE_INFINITY
-    const over = this.#flushes.filter((flush) => flush.seq < next)
-    this.#flushes = this.#flushes.filter((flush) => flush.seq >= next)
-    for (const flush of over) flush.done()
-  }
-
-  #pause(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms)
-      this.#wake = () => {
-        clearTimeout(timer)
-        resolve()
-      }
-    })
-  }
-
-  /** Asks the database whether it is there; callers share the question. */
-  #confirm(): Promise<void> {
-    this.#confirming ??= this.#ask().finally(() => {
-      this.#confirming = null
-    })
-    return this.#confirming
-  }
-
-  async #ask(): Promise<void> {
+  /** A row that the disk refuses may be taken by the database at once. */
+  async #whenSpooled(waiting: Waiting, spooled: Promise<void>): Promise<void> {
     try {
-      await withDeadline(this.#store.ping(), this.#limits.endDeadlineMs)
-      this.#heardMs = this.#options.clock.nowMs()
+      await this.#wait.wait(spooled)
+      if (this.#isFull) this.#tell()
     } catch (thrown) {
-      this.#down(thrown)
-      throw unavailable('the database does not answer')
+      if (!this.#denies || waiting.isCommitted) return
+      if (!this.#drain.isDatabaseUp) throw unavailable(`the spool cannot be written (${reasonOf(thrown)})`)
+      await this.#whenCommitted(waiting)
     }
   }
 
-  #up(): void {
-    this.#heardMs = this.#options.clock.nowMs()
-    if (this.state === 'down' && !this.#stopped) {
-      const downMs = this.#options.clock.nowMs() - this.#downSinceMs
-      this.#setState('up')
-      this.#options.log.info({ downMs, pending: this.#queue.length }, 'audit rows can be stored again')
+  async #whenCommitted(waiting: Waiting): Promise<void> {
+    try {
+      await this.#drain.whenCommitted(waiting)
+    } catch (thrown) {
+      if (thrown instanceof GatewayError) throw thrown
+      this.#late += 1
+      if (this.#denies || waiting.place === null) throw unavailable('the row was not committed in time')
     }
-    if (this.#queue.length < this.#limits.maxRows / 2) this.#declareGap()
   }
 
-  /** `thrown` null: no answer in time. */
-  #down(thrown: unknown): void {
-    if (this.state !== 'up') return
-    this.#downSinceMs = this.#options.clock.nowMs()
-    this.#setState('down')
-    const fields = { sqlstate: sqlState(thrown), error: reasonOf(thrown), pending: this.#queue.length }
-    this.#options.log.error(fields, 'audit rows cannot be stored: calls are refused until they can')
-    this.#pump()
+  #committed(seq: number): void {
+    void this.#spool.committed(seq).then(() => {
+      if (this.#spool.bytes < this.#options.spool.maxBytes * 0.9) this.#declareMisses()
+      this.#tell()
+    })
   }
 
-  #setState(state: AuditState): void {
-    this.state = state
+  #diskChanged(error: unknown): void {
+    const { log } = this.#options
+    if (error === null) log.info({}, 'the audit spool can be written again')
+    else log.error({ error: reasonOf(error) }, 'the audit spool cannot be written')
+    this.#tell()
+    if (error === null && !this.#isFull) this.#declareMisses()
+  }
+
+  #declareMisses(): void {
+    if (this.#stopped) return
+    const gap = this.#misses.take()
+    if (gap === null) return
+    const now = this.#options.clock.nowMs()
+    this.#accept(gapRow(this.#options.newId(now), now, gap)).spooled.catch(() => undefined)
+  }
+
+  #tell(): void {
+    const { state } = this
+    if (state === this.#told) return
+    this.#told = state
     this.#options.onState?.(state)
-  }
-
-  #overflow(): void {
-    const now = this.#options.clock.nowMs()
-    this.#overflowed += 1
-    this.#gap = {
-      count: (this.#gap?.count ?? 0) + 1,
-      fromMs: this.#gap?.fromMs ?? now,
-      toMs: now,
-    }
-    if (now - this.#loggedMs < this.#limits.logEveryMs) return
-    this.#loggedMs = now
-    this.#options.log.error(
-      { overflowed: this.#overflowed, pending: this.#queue.length },
-      'rows of refused calls do not fit into memory; a gap will be declared',
-    )
-  }
-
-  #declareGap(): void {
-    if (this.#gap === null || this.#stopped) return
-    const now = this.#options.clock.nowMs()
-    this.#accept(gapRow(this.#options.newId(now), now, this.#gap))
-    this.#gap = null
-  }
-
-  async #makeDays(): Promise<void> {
-    try {
-      await this.#store.createDays(this.#options.clock.nowMs(), this.#limits.daysAhead + 1)
-    } catch (thrown) {
-      // They are made on demand as well.
-      const fields = { sqlstate: sqlState(thrown), error: reasonOf(thrown) }
-      this.#options.log.warn(fields, 'the audit days ahead could not be made')
-    }
   }
 }
 
 function unavailable(detail: string): GatewayError {
   return new GatewayError('audit_unavailable', { detail })
-}
-
-async function withDeadline(promise: Promise<void>, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error('no answer in time')), ms)
-  })
-  try {
-    await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }

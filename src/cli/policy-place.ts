@@ -31,11 +31,14 @@ export interface PolicyPlace {
   readonly cacheDir: string | null
   /** The configured budgets, or the default ones. */
   readonly limits: PolicyLimits
+  /** The configuration whose policies these are; null for a folder that was named without one. */
+  readonly config: Config | null
 }
 
 /** The folder that is named, else the configured one. A folder that is named needs no configuration. Throws UsageError. */
 export function findPolicies(args: FolderArgs): PolicyPlace {
-  const config = args.dir === undefined || args.config !== undefined ? configOf(args) : configIfAny()
+  const isConfigured = args.dir === undefined || args.config !== undefined
+  const config = isConfigured ? configOf(args) : configIfAny()
   const folder = args.dir ?? config?.policies
   if (folder === undefined) throw new UsageError('usage', 'Name a policies folder.')
   if (folder === PUBLISHED_POLICIES || statSync(folder, { throwIfNoEntry: false })?.isFile() === true)
@@ -44,6 +47,7 @@ export function findPolicies(args: FolderArgs): PolicyPlace {
     folder,
     cacheDir: config === null ? null : cacheFolder(config),
     limits: { ...(config === null ? DEFAULT_POLICY_LIMITS : policyLimits(config)), trace: WHOLE_TRACE },
+    config: isConfigured ? config : null,
   }
 }
 

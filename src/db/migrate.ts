@@ -42,6 +42,7 @@ export interface SchemaStatus {
 /** Shared by every version of the gateway: never change it. */
 const MIGRATION_LOCK = '7235104427113200'
 const LOCK_POLL_MS = 100
+const MAX_TRIES = 10
 const DEFAULT_LOCK_WAIT_MS = 120_000
 
 /**
@@ -59,7 +60,7 @@ export async function migrate(options: MigrateOptions): Promise<MigrateReport> {
     if (before.pending.length === 0 && isOneRole) return { applied: [], version: before.applied.length }
     await waitForLock(client, options)
     const applied = await applyPending(client, migrations, options.onProgress)
-    if (!isOneRole) await giveRights(client, migrations, runtimeRole)
+    if (!isOneRole) await giveRightsAgain(client, migrations, runtimeRole)
     return { applied, version: migrations.length }
   })
 }
@@ -154,6 +155,23 @@ async function applyStep(client: Client, step: Migration): Promise<void> {
   } catch (error) {
     await client.query('rollback').catch(() => undefined)
     throw error
+  }
+}
+
+/** A day attached by a gateway that runs changes the same catalog rows; PostgreSQL then gives one of the two up (XX000). */
+async function giveRightsAgain(
+  client: Client,
+  migrations: readonly Migration[],
+  role: string,
+): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await giveRights(client, migrations, role)
+      return
+    } catch (error) {
+      await client.query('rollback').catch(() => undefined)
+      if ((error as { code?: unknown }).code !== 'XX000' || tries === MAX_TRIES) throw error
+    }
   }
 }
 

@@ -44,6 +44,8 @@ function event(call: Partial<Call> = {}, ending: Partial<Ending> = {}): AuditEve
         policy: { revision: 'r1' },
       } as unknown as Call['evaluation'],
       listed: null,
+      merged: null,
+      parts: null,
       upstream: null,
       hint: null,
       timingsUs: {},
@@ -170,6 +172,11 @@ describe('the observer of attempts', () => {
       mendedRows: 0,
       failedWrites: 1,
       lostRows: 0,
+      deadLetters: 2,
+      recoveredRows: 9,
+      spoolDiskBytes: 4096,
+      spoolMaxBytes: 8192,
+      accepting: 1,
     })
     const metrics = createMetrics({ version: '1', audit, process: false })
     expect(await metrics.text())

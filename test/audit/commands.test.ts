@@ -10,7 +10,16 @@ import { createAuditRoom } from '../../src/audit/writer.ts'
 import { run } from '../../src/cli/run.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
-import { allowed, DICTIONARY, denied, evaluation, newId, toolsCall } from './fixtures.ts'
+import {
+  allowed,
+  DICTIONARY,
+  denied,
+  evaluation,
+  newId,
+  removeSpools,
+  spooling,
+  toolsCall,
+} from './fixtures.ts'
 
 describe('gateway audit', () => {
   let database: TestDatabase
@@ -40,7 +49,9 @@ describe('gateway audit', () => {
       newId,
       clock: { nowMs: Date.now },
       log: { info: quiet, warn: quiet, error: quiet },
+      ...spooling(),
     })
+    await room.start()
     for (const event of [first, second]) await room.end(event)
     await room.close()
     const { policy } = evaluation()
@@ -55,6 +66,7 @@ describe('gateway audit', () => {
   after(async () => {
     for (const name of Object.keys(environment(database))) delete process.env[name]
     await database.drop()
+    removeSpools()
     await rm(home, { recursive: true, force: true })
   })
 

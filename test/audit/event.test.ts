@@ -4,7 +4,7 @@ import { expect } from 'chai'
 import { NO_LEAF } from '../../src/audit/chain.ts'
 import { toAuditRow, toInterruptedRow } from '../../src/audit/event.ts'
 import type { AuditRow } from '../../src/audit/row.ts'
-import { gapRow, placeholder, prepareRow, redated, toRecord, withoutPayload } from '../../src/audit/row.ts'
+import { gapRow, placeholder, prepareRow, redated, sealRecord, withoutPayload } from '../../src/audit/row.ts'
 import type { AuditEvent } from '../../src/gateway/types.ts'
 import { SECRET_VALUES } from '../support/secrets-corpus.ts'
 import {
@@ -36,7 +36,7 @@ interface Shown extends Omit<AuditRow, 'decision' | 'request_json' | 'response_j
 /** The row as the database will hold it; its decision has been checked against the schema. */
 function shown(row: AuditRow): Shown {
   const { core: _core, ...record } = row
-  const stored = JSON.parse(toRecord(prepareRow(row, newId(0), 1).record, NO_LEAF)) as Shown
+  const stored = JSON.parse(sealRecord(prepareRow(row, newId(0), 1).record, NO_LEAF)) as Shown
   expect(Object.keys(stored)).to.include.members(Object.keys(record))
   expect(matchesSchema(stored.decision), JSON.stringify(matchesSchema.errors)).to.equal(true)
   expect(matchesSchema(JSON.parse(row.core)), JSON.stringify(matchesSchema.errors)).to.equal(true)
@@ -354,7 +354,7 @@ describe('audit/event', () => {
         ),
       },
     })
-    const stored = toRecord(prepareRow(row, newId(0), 1).record, NO_LEAF)
+    const stored = sealRecord(prepareRow(row, newId(0), 1).record, NO_LEAF)
     for (const secret of [...all, 'swordfish-99', key, 'plain-old-key-1']) {
       expect(stored.includes(JSON.stringify(secret).slice(1, -1)), secret.slice(0, 12)).to.equal(false)
     }
@@ -477,8 +477,10 @@ describe('audit/event', () => {
     const moved = shown(redated(row, newId(NOW_MS + 5), NOW_MS + 5))
     expect(moved.ts).to.equal('2026-11-21T10:00:00.128Z')
     expect(moved.decision['moved']).to.deep.include({ id: row.id, ts: row.ts })
-    const gap = shown(gapRow(newId(NOW_MS), NOW_MS, { count: 3, fromMs: NOW_MS - 1000, toMs: NOW_MS }))
-    expect(gap).to.deep.include({ outcome: 'gap', reason: 'memory_full', status_code: 503 })
+    const gap = shown(
+      gapRow(newId(NOW_MS), NOW_MS, { why: 'spool_full', count: 3, fromMs: NOW_MS - 1000, toMs: NOW_MS }),
+    )
+    expect(gap).to.deep.include({ outcome: 'gap', reason: 'spool_full', status_code: 503 })
     const interrupted = shown(toInterruptedRow(call({ stage: 'upstream' }), NOW_MS + 250))
     expect(interrupted).to.deep.include({ outcome: 'interrupted', latency_ms: 250, tool_name: 'delete_repo' })
   })

@@ -229,9 +229,11 @@ describe('audit/explain', () => {
   })
 
   it('explains gaps, placeholders and rows that were not made safe', () => {
-    const gap = store(gapRow(ID, NOW_MS, { count: 12, fromMs: NOW_MS - 5000, toMs: NOW_MS }))
+    const gap = store(
+      gapRow(ID, NOW_MS, { why: 'spool_full', count: 12, fromMs: NOW_MS - 5000, toMs: NOW_MS }),
+    )
     expect(sentence(gap)).to.equal(
-      'Gap: 12 refused calls between 2026-11-21T09:59:55.123Z and 2026-11-21T10:00:00.123Z could not be recorded one by one (memory full).',
+      'Gap: 12 attempts between 2026-11-21T09:59:55.123Z and 2026-11-21T10:00:00.123Z could not be recorded one by one (spool full).',
     )
     const bare = store(
       placeholder(toAuditRow(denied()), { why: 'refused by the database', sqlstate: '22P05' }),

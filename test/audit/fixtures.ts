@@ -1,4 +1,8 @@
 /** Attempts as the spine hands them to the audit room, with every detail settable. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { AuditRoomOptions } from '../../src/audit/limits.ts'
 import type { EndingKind } from '../../src/errors.ts'
 import { ENDINGS, GatewayError } from '../../src/errors.ts'
 import { createRowIds } from '../../src/gateway/row-id.ts'
@@ -229,6 +233,8 @@ export function call(changes: Partial<Call> = {}): Call {
     rate: null,
     rateFields: {},
     listed: null,
+    merged: null,
+    parts: null,
     upstream: null,
     hint: null,
     timingsUs: { admit: 12, auth: 40, read: 210, authz: 160 },
@@ -301,4 +307,22 @@ export function allowed(
     }),
     ending: answered(response),
   }
+}
+
+/** What an audit room needs besides its database: a spool in a folder of its own. Call `removeSpools` in `after`. */
+export function spooling(changes: Partial<Pick<AuditRoomOptions, 'mode' | 'onFailure'>> = {}) {
+  const dir = mkdtempSync(join(tmpdir(), 'gateway-spool-'))
+  spools.push(dir)
+  return {
+    mode: 'blocking' as const,
+    onFailure: 'deny' as const,
+    spool: { dir, maxBytes: 64 * 1024 * 1024 },
+    ...changes,
+  }
+}
+
+const spools: string[] = []
+
+export function removeSpools(): void {
+  for (const dir of spools.splice(0)) rmSync(dir, { recursive: true, force: true })
 }

@@ -6,7 +6,7 @@ import type { RowSummary } from '../../src/audit/query.ts'
 import { createAuditRoom } from '../../src/audit/writer.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
-import { allowed, denied, newId } from './fixtures.ts'
+import { allowed, denied, newId, removeSpools, spooling } from './fixtures.ts'
 
 const DAY_MS = 86_400_000
 
@@ -15,21 +15,28 @@ describe('audit/follow', () => {
   before(async () => {
     database = await createTestDatabase()
   })
-  after(() => database.drop())
+  after(async () => {
+    await database.drop()
+    removeSpools()
+  })
 
   const quiet = () => undefined
-  const open = () =>
-    createAuditRoom({
+  const open = async () => {
+    const room = createAuditRoom({
       pool: database.pool,
       writerId: randomUUID(),
       newId,
       clock: { nowMs: Date.now },
       log: { info: quiet, warn: quiet, error: quiet },
+      ...spooling(),
     })
+    await room.start()
+    return room
+  }
   const idsOf = (rows: readonly RowSummary[]) => rows.map(({ id }) => id)
 
   it('shows every row once, whoever wrote it and whenever its call began', async () => {
-    const [one, two] = [open(), open()]
+    const [one, two] = await Promise.all([open(), open()])
     await one.end(denied({ startedMs: Date.now() }))
     let start = await startNow(database.pool)
     const seen: string[] = []
@@ -51,7 +58,7 @@ describe('audit/follow', () => {
 
   it('shows a writer that is new, from its first row on', async () => {
     const start = await startNow(database.pool)
-    const fresh = open()
+    const fresh = await open()
     const events = [denied({ startedMs: Date.now() }), allowed({ startedMs: Date.now() })]
     for (const event of events) await fresh.end(event)
     await fresh.close()
@@ -61,7 +68,7 @@ describe('audit/follow', () => {
   })
 
   it('looks past the day now and then: a row that waited for longer is not lost, old ones do not come back', async () => {
-    const old = open()
+    const old = await open()
     await old.end(denied({ startedMs: Date.now() - 3 * DAY_MS }))
     const start = await startNow(database.pool)
     const late = denied({ startedMs: Date.now() - 2 * DAY_MS })
@@ -72,7 +79,7 @@ describe('audit/follow', () => {
   })
 
   it('takes a flood in looks of bounded size', async () => {
-    const writer = open()
+    const writer = await open()
     let start = await startNow(database.pool)
     const events = Array.from({ length: 620 }, () => allowed({ startedMs: Date.now() }))
     await Promise.all(events.map((event) => writer.end(event)))
@@ -88,7 +95,7 @@ describe('audit/follow', () => {
   })
 
   it('goes on until it is told to end, sweeps, and waits for a database that is away', async () => {
-    const writer = open()
+    const writer = await open()
     const ended = new AbortController()
     const told: string[] = []
     let now = 0

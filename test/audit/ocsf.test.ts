@@ -130,7 +130,7 @@ describe('audit/ocsf', () => {
         stored(toAuditRow({ call: call({ stage: ENDINGS[kind].stage }), ending: refused(kind, 'why') })),
       ),
       stored(toInterruptedRow(call({ stage: 'upstream' }), NOW_MS + 5)),
-      stored(gapRow(ID, NOW_MS, { count: 3, fromMs: NOW_MS - 1, toMs: NOW_MS })),
+      stored(gapRow(ID, NOW_MS, { why: 'spool_full', count: 3, fromMs: NOW_MS - 1, toMs: NOW_MS })),
     ]
     for (const row of rows) expect(problemsOf(row), `${row.outcome} ${row.reason}`).to.deep.equal([])
   })

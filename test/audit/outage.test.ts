@@ -9,7 +9,7 @@ import { GatewayError } from '../../src/errors.ts'
 import type { AuditEvent } from '../../src/gateway/types.ts'
 import type { TestServer } from '../support/postgres.ts'
 import { startServer } from '../support/postgres.ts'
-import { allowed, call, denied, newId, refused } from './fixtures.ts'
+import { allowed, call, denied, newId, refused, removeSpools, spooling } from './fixtures.ts'
 
 describe('audit/writer while the server dies and comes back', function () {
   this.timeout(60_000)
@@ -30,6 +30,7 @@ describe('audit/writer while the server dies and comes back', function () {
       clock: { nowMs: Date.now },
       log: { info: quiet, warn: quiet, error: quiet },
       limits: { endDeadlineMs: 300 },
+      ...spooling(),
       onState: (state) => states.emit(state),
     })
     await room.start()
@@ -38,6 +39,7 @@ describe('audit/writer while the server dies and comes back', function () {
     await room.close()
     await pool.end()
     await server.dispose()
+    removeSpools()
   })
 
   const isUnavailable = (thrown: unknown) =>

@@ -110,7 +110,7 @@ describe('the queries of docs/audit/queries.md', () => {
         plan: { ...WHOLE_ROWS, payload: { level: 'metadata', upstreams: {} } },
       }),
       toInterruptedRow(call({ startedMs: at + 6 }), at + 100),
-      gapRow(newId(at), at, { count: 3, fromMs: at, toMs: at }),
+      gapRow(newId(at), at, { why: 'spool_full', count: 3, fromMs: at, toMs: at }),
       withoutPayload(toAuditRow(denied({ startedMs: at + 7 })), { why: 'memory was short' }),
     ]
   }

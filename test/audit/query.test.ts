@@ -6,7 +6,7 @@ import { createAuditRoom } from '../../src/audit/writer.ts'
 import type { AuditEvent } from '../../src/gateway/types.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
-import { ANNA, allowed, call, denied, newId, refused } from './fixtures.ts'
+import { ANNA, allowed, call, denied, newId, refused, removeSpools, spooling } from './fixtures.ts'
 
 describe('audit/query', () => {
   let database: TestDatabase
@@ -20,12 +20,14 @@ describe('audit/query', () => {
       newId,
       clock: { nowMs: Date.now },
       log: { info: quiet, warn: quiet, error: quiet },
+      ...spooling(),
     })
   }
 
   before(async () => {
     database = await createTestDatabase()
     const room = open()
+    await room.start()
     const at = Date.now() - 60_000
     events.push(denied({ startedMs: at }), allowed({ startedMs: at + 1000 }), {
       call: call({ startedMs: at + 2000, principal: { ...ANNA, id: 'bob', tenant: 'other' } }),
@@ -36,7 +38,10 @@ describe('audit/query', () => {
     for (const event of events) await room.end(event)
     await room.close()
   })
-  after(() => database.drop())
+  after(async () => {
+    await database.drop()
+    removeSpools()
+  })
 
   const idsOf = (rows: readonly { readonly id: string }[] | null) => rows?.map(({ id }) => id)
   const id = (index: number) => events[index]?.call.id ?? ''
@@ -94,6 +99,7 @@ describe('audit/query', () => {
     expect(await siblings(database.pool, { id: id(3), request_id: id(0) })).to.deep.equal([id(0)])
     const orphan = denied({ requestId: newId(Date.now() - 500_000) })
     const room = open()
+    await room.start()
     await room.end({ ...orphan, call: { ...orphan.call, startedMs: Date.now() } })
     await room.close()
     expect(idsOf(await findRows(database.pool, orphan.call.requestId))).to.deep.equal([orphan.call.id])
@@ -108,6 +114,7 @@ describe('audit/query', () => {
 
   it('follows all writers, also rows of calls that began long before they ended', async () => {
     const room = open()
+    await room.start()
     await room.end(denied({ startedMs: Date.now() }))
     const start = await startNow(database.pool)
     expect((await rowsSince(database.pool, start, {})).rows).to.deep.equal([])
@@ -115,6 +122,7 @@ describe('audit/query', () => {
     const long = allowed({ startedMs: Date.now() - 3_600_000 })
     await room.end(long)
     const other = open()
+    await other.start()
     const fresh = denied({ startedMs: Date.now() })
     const unwanted = allowed({ startedMs: Date.now(), principal: null })
     await other.end(fresh)

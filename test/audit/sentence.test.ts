@@ -85,7 +85,7 @@ describe('audit/sentence', () => {
         }),
       ],
       ['interrupted', toInterruptedRow(call({ stage: 'upstream' }), NOW_MS + 5)],
-      ['gap', gapRow(ID, NOW_MS, { count: 12, fromMs: NOW_MS - 5000, toMs: NOW_MS })],
+      ['gap', gapRow(ID, NOW_MS, { why: 'spool_full', count: 12, fromMs: NOW_MS - 5000, toMs: NOW_MS })],
     ]
     const lines = told.map(([kind, row]) => `${kind}\n    ${sentence(row)}`)
     expectGoldenText('audit/sentences', lines.join('\n'))

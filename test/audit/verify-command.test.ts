@@ -11,7 +11,7 @@ import type { CliResult } from '../support/cli.ts'
 import { runCli } from '../support/cli.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
-import { allowed, denied, newId } from './fixtures.ts'
+import { allowed, denied, newId, removeSpools, spooling } from './fixtures.ts'
 
 const quiet = () => undefined
 const log = { info: quiet, warn: quiet, error: quiet }
@@ -42,13 +42,16 @@ describe('gateway audit verify and erase', () => {
     const room = createAuditRoom({
       ...{ pool: database.pool, writerId: randomUUID(), newId, clock: { nowMs: Date.now }, log, signer },
       onCheckpoint: anchors.record,
+      ...spooling(),
     })
+    await room.start()
     for (const event of events) await room.end(event)
     await room.close()
     await anchors.close()
   })
   afterEach(async () => {
     await database.drop()
+    removeSpools()
     await rm(home, { recursive: true, force: true })
   })
 

@@ -11,7 +11,17 @@ import type { AuditEvent } from '../../src/gateway/types.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 import { SECRET_VALUES } from '../support/secrets-corpus.ts'
-import { allowed, call, denied, evaluation, newId, refused, toolsCall } from './fixtures.ts'
+import {
+  allowed,
+  call,
+  denied,
+  evaluation,
+  newId,
+  refused,
+  removeSpools,
+  spooling,
+  toolsCall,
+} from './fixtures.ts'
 
 const DAY_MS = 86_400_000
 
@@ -33,11 +43,18 @@ describe('audit/writer', () => {
   afterEach(async () => {
     for (const room of opened.splice(0)) await room.close()
   })
-  after(() => database.drop())
+  after(async () => {
+    await database.drop()
+    removeSpools()
+  })
 
-  function open(limits: Partial<AuditLimits> = {}, pool: unknown = database.pool): Opened {
+  async function open(
+    limits: Partial<AuditLimits> = {},
+    pool: unknown = database.pool,
+    startMs = Date.now(),
+  ): Promise<Opened> {
     const clock = {
-      ms: Date.now(),
+      ms: startMs,
       nowMs() {
         return this.ms
       },
@@ -54,8 +71,10 @@ describe('audit/writer', () => {
       log: { info: log, warn: log, error: log },
       limits,
       onState: (state) => states.push(state),
+      ...spooling(),
     })
     opened.push(room)
+    await room.start()
     return { room, clock, writerId, logged, states }
   }
 
@@ -72,14 +91,14 @@ describe('audit/writer', () => {
 
   const now = (changes = {}) => ({ startedMs: Date.now(), ...changes })
 
-  it('offers what the spine asks for', () => {
+  it('offers what the spine asks for', async () => {
     const room: Rooms['audit'] = createNoAudit()
-    const real: Rooms['audit'] = open().room
+    const real: Rooms['audit'] = (await open()).room
     expect([room, real]).to.have.lengthOf(2)
   })
 
   it('stores the row before `end` resolves', async () => {
-    const { room, writerId } = open()
+    const { room, writerId } = await open()
     const event = allowed(now())
     await room.begin(event.call)
     expect(room.counters().open).to.equal(1)
@@ -94,8 +113,10 @@ describe('audit/writer', () => {
     })
     expect(row?.['leaf']).to.have.lengthOf(32)
     expect(row?.['ts']).to.deep.equal(new Date(event.call.startedMs))
-    expect(room.counters()).to.include({ accepted: 1, open: 0, statements: 2, degraded: 0 })
-    expect(room.gauges()).to.deep.equal({
+    expect(room.counters()).to.include({ accepted: 1, open: 0, statements: 1, degraded: 0 })
+    const { spoolDiskBytes, ...gauges } = room.gauges()
+    expect(spoolDiskBytes).to.be.greaterThan(0)
+    expect(gauges).to.deep.equal({
       pendingRows: 0,
       pendingBytes: 0,
       lagMs: 0,
@@ -103,13 +124,15 @@ describe('audit/writer', () => {
       mendedRows: 0,
       failedWrites: 0,
       lostRows: 0,
+      deadLetters: 0,
+      recoveredRows: 0,
+      spoolMaxBytes: 64 * 1024 * 1024,
+      accepting: 1,
     })
   })
 
   it('makes the days ahead at the start', async () => {
-    const { room, clock } = open()
-    clock.ms += 30 * DAY_MS
-    await room.start()
+    const { clock } = await open({}, database.pool, Date.now() + 30 * DAY_MS)
     const { rows } = await database.ownerPool.query<{ name: string }>(
       `select relname as name from pg_class where relname like 'audit_events_%' and relkind = 'r' and relname > $1`,
       [`audit_events_${new Date(clock.ms - DAY_MS).toISOString().slice(0, 10).replaceAll('-', '')}`],
@@ -122,7 +145,7 @@ describe('audit/writer', () => {
   })
 
   it('stores rows of a clock that is ten days ahead, and of one that is years off', async () => {
-    const { room } = open()
+    const { room } = await open()
     const ahead = denied({ startedMs: Date.now() + 10 * DAY_MS })
     const behind = denied({ startedMs: Date.now() - 60 * DAY_MS })
     const lost = denied({ startedMs: Date.UTC(2004, 1, 29) })
@@ -140,7 +163,7 @@ describe('audit/writer', () => {
   })
 
   it('shares statements between callers and numbers rows without holes', async () => {
-    const { room, writerId } = open()
+    const { room, writerId } = await open()
     await room.end(denied(now()))
     const before = room.counters().statements
     await Promise.all(Array.from({ length: 200 }, () => room.end(denied(now()))))
@@ -153,7 +176,7 @@ describe('audit/writer', () => {
   })
 
   it('stores rows with hostile contents and their neighbours', async () => {
-    const { room } = open()
+    const { room } = await open()
     const nasty = 'a\\u0000b\\ud800c'
     const bodies = [
       `{"x":"${nasty}"}`,
@@ -182,7 +205,7 @@ describe('audit/writer', () => {
   })
 
   it('finds the rows the database refuses and stores them without what it refuses, neighbours untouched', async () => {
-    const { room } = open()
+    const { room } = await open()
     // The engine is trusted to give JSON; should it ever not, this is what happens.
     const bad = evaluation({ trace: `{"v":1,"rules":[${'['.repeat(30_000)}${']'.repeat(30_000)}]}` })
     const poisoned = denied(now({ evaluation: bad }))
@@ -227,7 +250,7 @@ describe('audit/writer', () => {
         return result
       },
     }
-    const { room, states } = open({ retryMinMs: 1 }, flaky)
+    const { room, states } = await open({ retryMinMs: 1 }, flaky)
     const event = allowed(now())
     await room.begin(event.call)
     await room.end(event)
@@ -267,7 +290,7 @@ describe('audit/writer', () => {
 
     it('lets no call begin, keeps rows of refused calls and stores them when it is back', async () => {
       const { pool, set } = broken()
-      const { room, states, logged } = open({ retryMinMs: 1, retryMaxMs: 5 }, pool)
+      const { room, states, logged } = await open({ retryMinMs: 1, retryMaxMs: 5 }, pool)
       const first = allowed(now())
       expect(await kindOf(room.begin(first.call))).to.equal('audit_unavailable')
       expect(room.state()).to.equal('down')
@@ -283,14 +306,18 @@ describe('audit/writer', () => {
         reason: 'audit_unavailable',
         seq: '1',
       })
-      expect(logged).to.have.lengthOf(2)
+      expect(logged).to.deep.equal([
+        'the audit days ahead could not be made',
+        'audit rows cannot be stored: calls are refused until they can',
+        'audit rows can be stored again',
+      ])
       await room.begin(call(now()))
     })
 
     it('answers a caller whose row does not come in time, and stores the row later', async () => {
       const { pool, set } = broken()
       set('work')
-      const { room, states } = open({ endDeadlineMs: 20 }, pool)
+      const { room, states } = await open({ endDeadlineMs: 20 }, pool)
       const event = allowed(now())
       await room.begin(event.call)
       set('hang')
@@ -303,39 +330,9 @@ describe('audit/writer', () => {
       expect(states).to.deep.equal(['down', 'up'])
     })
 
-    it('holds what it promised, counts what does not fit and declares the gap', async () => {
-      const { pool, set } = broken()
-      set('work')
-      const { room, logged, writerId } = open(
-        { maxRows: 4, retryMinMs: 1, retryMaxMs: 5, endDeadlineMs: 200 },
-        pool,
-      )
-      const begun = allowed(now())
-      await room.begin(begun.call)
-      set('refuse')
-      const outcomes = await Promise.all(Array.from({ length: 10 }, () => kindOf(room.end(denied(now())))))
-      expect(new Set(outcomes)).to.deep.equal(new Set(['audit_unavailable']))
-      const promised = kindOf(room.end(begun))
-      expect(room.counters()).to.include({ overflowed: 7, accepted: 4 })
-      expect(logged.filter((text) => text.includes('gap'))).to.have.lengthOf(1)
-      set('work')
-      expect(await promised).to.equal('none')
-      const late = denied(now())
-      await room.end(late)
-      const { rows } = await database.pool.query<{ outcome: string; decision: { gap?: { count: number } } }>(
-        'select outcome, decision from audit_events where writer = $1 order by seq',
-        [writerId],
-      )
-      expect(rows.filter((row) => row.outcome === 'gap').map((row) => row.decision.gap?.count)).to.deep.equal(
-        [7],
-      )
-      expect(rows).to.have.lengthOf(6)
-      expect(room.gauges().lostRows).to.equal(7)
-    })
-
     it('keeps rows without their payload when memory runs short', async () => {
       const { pool, set } = broken()
-      const { room } = open({ maxLength: 7000, retryMinMs: 1, retryMaxMs: 5, endDeadlineMs: 10 }, pool)
+      const { room } = await open({ maxLength: 7000, retryMinMs: 1, retryMaxMs: 5, endDeadlineMs: 10 }, pool)
       const events = Array.from({ length: 4 }, () =>
         denied(now({ message: toolsCall(`{"a":"${'x'.repeat(3000)}"}`) })),
       )
@@ -348,29 +345,29 @@ describe('audit/writer', () => {
       expect(kept).to.deep.equal([true, false, false, false])
     })
 
-    it('says at the end how many rows could not be written', async () => {
+    it('says at the end how many rows wait in the spool for the next start', async () => {
       const { pool } = broken()
-      const { room, logged } = open({ endDeadlineMs: 5, closeDeadlineMs: 5, retryMinMs: 1 }, pool)
+      const { room, logged } = await open({ endDeadlineMs: 5, closeDeadlineMs: 5, retryMinMs: 1 }, pool)
       await kindOf(room.end(denied(now())))
       await kindOf(room.end(denied(now())))
-      expect(await room.close()).to.deep.equal({ unwritten: 2 })
-      expect(room.gauges().lostRows).to.equal(2)
-      expect(logged.at(-1)).to.equal('audit rows could not be written before the end')
+      expect(await room.close()).to.deep.equal({ waiting: 2, unwritten: 0 })
+      expect(room.gauges().lostRows).to.equal(0)
+      expect(logged.at(-1)).to.equal('audit rows wait in the spool for the next start')
       expect(await kindOf(room.begin(call(now())))).to.equal('audit_unavailable')
       expect(await kindOf(room.end(denied(now())))).to.equal('audit_unavailable')
     })
   })
 
   it('records calls that are still open at the end as interrupted', async () => {
-    const { room } = open()
+    const { room } = await open()
     const event = allowed(now())
     await room.begin(event.call)
-    expect(await room.close()).to.deep.equal({ unwritten: 0 })
+    expect(await room.close()).to.deep.equal({ waiting: 0, unwritten: 0 })
     expect((await stored(event))[0]).to.deep.include({ outcome: 'interrupted', id: event.call.id })
   })
 
   it('has a database role that can add and read rows and nothing else', async () => {
-    const { room } = open()
+    const { room } = await open()
     const event = denied(now())
     await room.end(event)
     const [row] = await stored(event)
@@ -456,7 +453,7 @@ describe('audit/writer', () => {
   })
 
   it('leaves no secret in any column', async () => {
-    const { room, writerId } = open()
+    const { room, writerId } = await open()
     const all = Object.values(SECRET_VALUES)
     await Promise.all(
       all.map((secret) =>

@@ -4,10 +4,9 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
-import type { AuditWriter } from '../../src/audit/writer.ts'
 import { createAuditRoom } from '../../src/audit/writer.ts'
 import type { AuditEvent } from '../../src/gateway/types.ts'
-import { newId } from '../audit/fixtures.ts'
+import { newId, removeSpools, spooling } from '../audit/fixtures.ts'
 import type { CliResult } from '../support/cli.ts'
 import { runCli, withEnvironment } from '../support/cli.ts'
 import type { TestDatabase } from '../support/postgres.ts'
@@ -19,8 +18,6 @@ export interface AuditPlace {
   readonly home: string
   readonly configFile: string
   readonly environment: Readonly<Record<string, string>>
-  /** A writer of its own. */
-  openWriter(): AuditWriter
   /** Stores rows and waits until they are committed. */
   store(...events: readonly AuditEvent[]): Promise<void>
   /** Runs `gateway audit ARGS`. */
@@ -48,24 +45,29 @@ export async function createAuditPlace(): Promise<AuditPlace> {
     AUDIT_PLACE_SECRET: randomBytes(32).toString('base64'),
   }
   const quiet = () => undefined
-  const openWriter = () =>
-    createAuditRoom({
+  const openWriter = async () => {
+    const writer = createAuditRoom({
       pool: database.pool,
       writerId: randomUUID(),
       newId,
       clock: { nowMs: Date.now },
       log: { info: quiet, warn: quiet, error: quiet },
+      ...spooling(),
     })
+    await writer.start()
+    return writer
+  }
   return {
-    ...{ database, home, configFile, environment, openWriter },
+    ...{ database, home, configFile, environment },
     async store(...events) {
-      const writer = openWriter()
+      const writer = await openWriter()
       await Promise.all(events.map((event) => writer.end(event)))
       await writer.close()
     },
     run: (...args) => withEnvironment(environment, () => runCli(['audit', ...args, '--config', configFile])),
     async remove() {
       await database.drop()
+      removeSpools()
       await rm(home, { recursive: true, force: true })
     },
   }

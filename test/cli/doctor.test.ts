@@ -75,7 +75,7 @@ describe('gateway doctor', function () {
       admin: { listen: `127.0.0.1:${ports[1]}` },
       database: { url_file: './url', migrate_url_file: './migrate-url' },
       secret_file: './secret',
-      audit: { signing_key_file: './audit-key' },
+      audit: { signing_key_file: './audit-key', spool_dir: './spool' },
       upstreams: { desk: { url: upstream.url } },
       ...settings,
     }
@@ -383,7 +383,7 @@ describe('gateway doctor', function () {
       )
       for (const { name } of rows) await database.ownerPool.query(`drop table ${name}`)
       const idle = find(await report('audit', '-v'), 'audit')
-      expect(idle).to.include({ state: 'ok', summary: 'no row yet, 0 days ahead, mode blocking' })
+      expect(idle).to.include({ state: 'ok', summary: 'no row yet, 0 days ahead, mode batch' })
       expect(idle.details).to.include('no gateway is running on this database')
       await database.ownerPool.query(
         `insert into gateway_processes (id, name, applied_seq, seen_at) values ('a', 'host:1', 0, now() + interval '1 hour')`,
@@ -394,7 +394,7 @@ describe('gateway doctor', function () {
       )
       expect(find(await report('audit'), 'audit')).to.include({
         state: 'ok',
-        summary: 'no row yet, 3 days ahead, mode blocking',
+        summary: 'no row yet, 3 days ahead, mode batch',
       })
     })
 

@@ -12,7 +12,7 @@ import { buildPolicy } from '../../src/policy/build.ts'
 import { loadPolicySources } from '../../src/policy/build-sources.ts'
 import { createPolicyRoom } from '../../src/policy/engine.ts'
 import { deriveKey } from '../../src/secret.ts'
-import { call, newId, refused, toolsCall } from '../audit/fixtures.ts'
+import { call, newId, refused, removeSpools, spooling, toolsCall } from '../audit/fixtures.ts'
 import { closeFixture, fixtureCompiler } from '../policy/engine-fixture.ts'
 import { createFolders } from '../policy/testing/folder.ts'
 import type { TestDatabase } from '../support/postgres.ts'
@@ -189,7 +189,9 @@ describe('gateway policy eval', function () {
         newId,
         clock: { nowMs: Date.now },
         log: { info: quiet, warn: quiet, error: quiet },
+        ...spooling(),
       })
+      await room.start()
       const startedMs = Date.now() - 60_000
       const events = {
         whole: await decided(
@@ -215,7 +217,9 @@ describe('gateway policy eval', function () {
         clock: { nowMs: Date.now },
         log: { info: quiet, warn: quiet, error: quiet },
         redaction: { plan: { payload: { level: 'metadata', upstreams: {} }, compact: true } },
+        ...spooling(),
       })
+      await sparing.start()
       const withheld = await decided(
         call({ startedMs: startedMs + 3, message: toolsCall('{"repo":"kept-to-myself"}') }),
       )
@@ -226,6 +230,7 @@ describe('gateway policy eval', function () {
     after(async () => {
       for (const name of Object.keys(environment())) delete process.env[name]
       await database.drop()
+      removeSpools()
     })
 
     const environment = () => ({
@@ -253,6 +258,16 @@ describe('gateway policy eval', function () {
       }
       return { call: { ...made, evaluation: room.decide(made) }, ending: refused('policy_denied') }
     }
+
+    it('explains a recorded attempt by the policies of today, and says what was decided then', async () => {
+      const { code, stdout, stderr } = await gateway(['policy', 'explain', rows.whole, ...config()])
+      expect(code, stderr).to.equal(0)
+      expectGolden('explain-row', stdout.replace(rows.whole, 'ROW'), folder)
+      const unread = await gateway(['policy', 'explain', rows.unread, ...config()])
+      expect(unread.code).to.equal(1)
+      expect(unread.stderr).to.include('The policy was not asked')
+      expect((await gateway(['policy', 'explain', '00000000', ...config()])).code).to.equal(2)
+    })
 
     it('evaluates a recorded attempt once more, and says that it is the same one', async () => {
       const { code, stdout, stderr } = await gateway(['policy', 'eval', '--row', rows.whole, ...config()])

@@ -53,7 +53,12 @@ describe('configuration', () => {
       expect(config.secret).to.equal(null)
       expect(config.auth.anonymous).to.equal(false)
       expect(config.upstreams['github']).to.deep.include({ timeoutMs: 30_000, headers: {}, labels: {} })
-      expect(config.audit).to.deep.include({ enabled: true, mode: 'blocking', onFailure: 'deny' })
+      expect(config.audit).to.deep.include({
+        enabled: true,
+        mode: 'batch',
+        onFailure: 'deny',
+        spoolDir: null,
+      })
       const kept = { payload: 'full', traceEncoding: 'readable', retentionDays: 90, archiveDir: null }
       expect(config.audit).to.deep.include(kept)
     })
@@ -313,7 +318,12 @@ describe('configuration', () => {
       ['a wrong type', `audit:\n  enabled: yes\n${UPSTREAM}`, '2:12', /must be true or false/],
       ['a number out of range', `limits: { max_in_flight: 0 }\n${UPSTREAM}`, '1:26', />= 1/],
       ['a fraction', `limits: { max_in_flight: 1.5 }\n${UPSTREAM}`, '1:26', /whole number/],
-      ['an unknown choice', `audit: { mode: batch }\n${UPSTREAM}`, '1:16', /must be one of: blocking/],
+      [
+        'an unknown choice',
+        `audit: { mode: later }\n${UPSTREAM}`,
+        '1:16',
+        /must be one of: batch, durable, blocking/,
+      ],
       ['no upstreams', 'listen: 127.0.0.1:1\n', '1:1', /is missing/],
       ['an upstream without a url', 'upstreams:\n  a: { labels: { b: c } }\n', '2:6', /is missing/],
       ['a bad upstream name', 'upstreams:\n  A_b: { url: "http://x" }\n', '2:3', /Lower-case letters/],
@@ -324,10 +334,43 @@ describe('configuration', () => {
         /Lower-case/,
       ],
       [
-        'a stdio upstream',
-        'upstreams:\n  a: { command: [npx], args: [x], env: {} }\n',
-        '2:8',
-        /stdio upstreams are not supported/,
+        'arguments beside the command',
+        'upstreams:\n  a: { command: [npx], args: [x] }\n',
+        '2:24',
+        /Write them into command/,
+      ],
+      ['a command as text', 'upstreams:\n  a: { command: npx x }\n', '2:17', /must be a list/],
+      ['an empty command', 'upstreams:\n  a: { command: [] }\n', '2:17', /NOT have fewer than 1/],
+      ['a command of no program', 'upstreams:\n  a: { command: [""] }\n', '2:18', /names no program/],
+      [
+        'a command and a url',
+        'upstreams:\n  a: { url: "http://x/", command: [npx] }\n',
+        '2:26',
+        /given together with upstreams.a.url/,
+      ],
+      [
+        'headers of a stdio server',
+        'upstreams:\n  a: { command: [npx], headers: { x: "1" } }\n',
+        '2:24',
+        /only for servers at a url/,
+      ],
+      [
+        'an environment of an HTTP server',
+        'upstreams:\n  a: { url: "http://x/", env: { A: "1" } }\n',
+        '2:26',
+        /only for servers started by a command/,
+      ],
+      [
+        'a credential of a stdio server written into the file',
+        'upstreams:\n  a: { command: [x], env: { API_TOKEN: abc } }\n',
+        '2:40',
+        /a secret written into the file/,
+      ],
+      [
+        'a variable that is none',
+        'upstreams:\n  a: { command: [x], env: { "A=B": c } }\n',
+        '2:29',
+        /is not a name/,
       ],
       [
         'an upstream url of another scheme',

@@ -61,6 +61,7 @@ describe('three gateways on one database', function () {
       join(folder, 'gateway.yaml'),
       `listen: 127.0.0.1:0
 admin: { listen: 127.0.0.1:0 }
+audit: { mode: blocking, spool_dir: ./spool }
 policies: ./policies
 database: { url_file: ./url, migrate_url_file: ./migrate-url }
 secret_file: ./secret

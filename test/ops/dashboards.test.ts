@@ -44,6 +44,7 @@ async function readSeries(): Promise<ReadonlyMap<string, ReadonlyMap<string, Rea
     audit: () => ({
       ...{ pendingRows: 1, pendingBytes: 1, lagMs: 1 },
       ...{ writtenRows: 1, mendedRows: 1, failedWrites: 1, lostRows: 1 },
+      ...{ deadLetters: 1, recoveredRows: 1, spoolDiskBytes: 1, spoolMaxBytes: 1, accepting: 1 },
     }),
     kills: () => ({ tool: 1, server: 1 }),
     upstreams: () => [{ name: 'desk', status: 'up', breaker: 'closed', inFlight: 1, waiting: 1 }],

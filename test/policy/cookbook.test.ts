@@ -37,7 +37,12 @@ describe('the cookbook', function () {
       const files = filesOf(blocks)
       expect(Object.keys(files)).to.have.length(blocks.length)
       const folder = await folders.make(files)
-      const options = { folder, compiler: await fixtureCompiler(), cacheDir: await folders.make({}) }
+      const options = {
+        folder,
+        compiler: await fixtureCompiler(),
+        cacheDir: await folders.make({}),
+        offered: null,
+      }
       const { warnings } = await checkPolicies(options)
       expect(warnings).to.deep.equal([])
       const run = { limits: DEFAULT_POLICY_LIMITS, filter: null, monotonicMs: () => performance.now() }

@@ -61,7 +61,12 @@ describe('the examples in docs/policies', function () {
   it('contract.md: the policy holds its cases, the input is of the schema', async () => {
     const blocks = blocksOf(readFileSync(pathOf('contract.md'), 'utf8'))
     const folder = await folders.make(filesOf(blocks))
-    const options = { folder, compiler: await fixtureCompiler(), cacheDir: await folders.make({}) }
+    const options = {
+      folder,
+      compiler: await fixtureCompiler(),
+      cacheDir: await folders.make({}),
+      offered: null,
+    }
     expect((await checkPolicies(options)).warnings).to.deep.equal([])
     const run = { limits: DEFAULT_POLICY_LIMITS, filter: null, monotonicMs: () => performance.now() }
     const { results } = await runPolicyTests({ ...options, ...run })

@@ -118,6 +118,8 @@ async function start(
       secret: '${TEST_SECRET}',
       upstreams: Object.fromEntries(upstreams),
       ...options.settings,
+      // Tests read a call's row as soon as it has been answered.
+      audit: { mode: 'blocking', spool_dir: './spool', ...auditSettings(options) },
     }),
   )
   const environment = {
@@ -135,6 +137,11 @@ async function start(
   })
   const log = createLog({ level: 'info', stream })
   return await startGateway(config, { log, ...(options.nowMs && { nowMs: options.nowMs }) })
+}
+
+function auditSettings({ settings }: TestGatewayOptions): object {
+  const audit = settings?.['audit']
+  return typeof audit === 'object' && audit !== null ? audit : {}
 }
 
 async function writePolicies(folder: string, policies: Readonly<Record<string, string>>): Promise<void> {

@@ -1,0 +1,57 @@
+/** Waits for a disk with a deadline, and knows how many writes are overdue. */
+
+/** What {@link createSpoolWait} needs. `onChange` is told whenever a write becomes overdue or arrives after all. */
+export interface SpoolWaitOptions {
+  readonly deadlineMs: number
+  readonly onChange: () => void
+}
+
+export function createSpoolWait({ deadlineMs, onChange }: SpoolWaitOptions): {
+  /** Rejects as the write does, or when it takes too long. */
+  wait(written: Promise<void>): Promise<void>
+  /** Writes that are overdue now. */
+  readonly overdue: number
+} {
+  let overdue = 0
+
+  function count(written: Promise<void>): void {
+    overdue += 1
+    onChange()
+    const arrived = (): void => {
+      overdue -= 1
+      onChange()
+    }
+    written.then(arrived, arrived)
+  }
+
+  return {
+    async wait(written) {
+      let isDone = false
+      const done = written.finally(() => {
+        isDone = true
+      })
+      try {
+        await withDeadline(done, deadlineMs)
+      } catch (thrown) {
+        if (!isDone) count(done)
+        throw thrown
+      }
+    },
+    get overdue() {
+      return overdue
+    },
+  }
+}
+
+/** Rejects when the promise takes longer. */
+export async function withDeadline(promise: Promise<void>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error('no answer in time')), ms)
+  })
+  try {
+    await Promise.race([promise, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
