@@ -33,7 +33,7 @@ export function expectGolden(name: string, printed: string, folder: string): voi
   expect(text).to.equal(readFileSync(file, 'utf8'))
 }
 
-/** Text with stand-ins for folder, revision, digests and times. */
+/** Folder, revision, digests and times have stand-ins. */
 export function normalised(text: string, folder: string): string {
   return text
     .replaceAll(folder, 'policies')

@@ -2,7 +2,7 @@
 import type { Evaluation } from '../../gateway/types.ts'
 import { canonicalText } from './canonical.ts'
 import { asObject } from './fixtures.ts'
-import type { Expectation, ExpectedLimit } from './table.ts'
+import type { Choice, Expectation, ExpectedLimit } from './table.ts'
 import type { YamlDocument, YamlPath } from './yaml-document.ts'
 
 /** One expectation of a case and what it is for; null = for all. */
@@ -66,14 +66,6 @@ function readEntry(
       failure: value['failure'] === undefined ? null : String(value['failure']),
     },
   }
-}
-
-/** One combination of a case. */
-export interface Choice {
-  readonly principal: string
-  /** Name of tool or target. */
-  readonly what: string
-  readonly server: string
 }
 
 /** What is expected of a combination. `clash`: a second expectation that is for it, too. */
