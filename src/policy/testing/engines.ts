@@ -82,10 +82,12 @@ function compare({ test, got }: RanCase, opinion: Opinion): string | null {
   return `Wasm gives ${JSON.stringify(wasm)}, topdown gives ${JSON.stringify(topdown)}${because}`
 }
 
-function saidBy({ allow, allowedBy, deniedBy, limits, obligations, failure }: Verdict): Said {
+function saidBy({ failure, ...said }: Verdict): Said {
   if (failure !== null) return { failure: failure.kind }
+  const { allow, allowedBy, deniedBy, limits, obligations, masks, maskFailure } = said
   const verdict = { allow, allowedBy, deniedBy }
-  return limits === undefined || obligations === undefined ? verdict : { ...verdict, limits, obligations }
+  if (!limits || !obligations || !masks || maskFailure === undefined) return verdict
+  return { ...verdict, limits, obligations, masks, maskFailure }
 }
 
 /** As the gateway reads a decision: what it would refuse, it refuses of both engines. */

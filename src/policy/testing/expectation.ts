@@ -86,7 +86,7 @@ export function expectationFor(
 
 /** The members of an evaluation that tables speak of. In a list only the reasons are known. */
 export type Verdict = Pick<Evaluation, 'allow' | 'allowedBy' | 'deniedBy' | 'failure'> &
-  Partial<Pick<Evaluation, 'limits' | 'obligations'>>
+  Partial<Pick<Evaluation, 'limits' | 'obligations' | 'masks' | 'maskFailure'>>
 
 /** One member that is not as expected; JSON values. */
 export interface Mismatch {

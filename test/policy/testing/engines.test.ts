@@ -91,7 +91,7 @@ allow contains "order" if [x | some x in {"a", "b", "c", "d"}] != ["a", "b", "c"
     expect([told(alone), alone.queries]).to.deep.equal([['passed a'], []])
     const report = await both(policy, cases)
     expect(told(report)).to.deep.equal([
-      'failed a the engines differ: Wasm gives {"allow":true,"allowedBy":["order"],"deniedBy":[],"limits":[],"obligations":[]}, topdown gives {"allow":false,"allowedBy":[],"deniedBy":[],"limits":[],"obligations":[]}',
+      'failed a the engines differ: Wasm gives {"allow":true,"allowedBy":["order"],"deniedBy":[],"limits":[],"obligations":[],"masks":[],"maskFailure":null}, topdown gives {"allow":false,"allowedBy":[],"deniedBy":[],"limits":[],"obligations":[],"masks":[],"maskFailure":null}',
     ])
   })
 
