@@ -12,7 +12,7 @@ import { constantPath } from './testing/reference.ts'
 import { findDefaults } from './testing/rego-heads.ts'
 
 /** Folder of the upstreams' own policies, directly in the policies folder. */
-export const SERVER_FOLDER = 'server'
+const SERVER_FOLDER = 'server'
 
 /** Names an upstream may have in `gateway.yaml` (schemas/config.schema.json). */
 const UPSTREAM = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/
