@@ -252,10 +252,12 @@ function openTurnedAway({ options, own }: Building, rooms: Recording, metrics: M
 function openHttp(config: Config, secret: string): HttpRoom {
   return createHttpRoom({
     allowedHosts: allowedHosts(config),
-    allowedOrigins: config.allowedOrigins,
+    allowedOrigins: allowedOrigins(config),
     trustedProxies: config.trustedProxies,
+    denyAs: config.denyAs,
     maxBodyBytes: config.limits.maxBodyBytes,
     sessionKey: deriveKey(secret, 'session'),
+    taskKey: deriveKey(secret, 'task'),
   })
 }
 
@@ -264,6 +266,10 @@ function allowedHosts(config: Config): readonly string[] {
   const published = config.publicUrl === null ? [] : [new URL(config.publicUrl).host]
   const local = isLoopback(config.listen.host) ? ['localhost', '127.0.0.1', '[::1]'] : []
   return [...config.allowedHosts, ...published, ...local]
+}
+
+function allowedOrigins({ allowedOrigins: listed, publicUrl }: Config): readonly string[] {
+  return publicUrl === null ? listed : [...listed, new URL(publicUrl).origin]
 }
 
 type MetricSources = Pick<MetricsOptions, 'kills' | 'upstreams' | 'load'>
@@ -499,6 +505,7 @@ function openFrontDoor({ config, options, own }: Building, ground: Ground, parts
   const { spine, http, turns, turnedAway, drain } = parts
   const front = createFrontDoor({
     spine: spine.attempt,
+    preflight: http.preflight,
     tls: config.tls,
     doorman: {
       handsOn: () => turns.admits() || !turnedAway.isFlood(),

@@ -18,6 +18,7 @@ export interface SettingsTree {
   readonly allowed_hosts: readonly string[]
   readonly allowed_origins: readonly string[]
   readonly trusted_proxies: readonly string[]
+  readonly deny_as: 'http' | 'in_band'
   readonly tls: { readonly cert_file: string; readonly key_file: string } | null
   readonly admin: {
     readonly listen: string
@@ -123,6 +124,7 @@ export function toConfig(tree: SettingsTree, { file, dev, environment }: ConfigS
     allowedHosts: tree.allowed_hosts,
     allowedOrigins: tree.allowed_origins,
     trustedProxies: tree.trusted_proxies,
+    denyAs: tree.deny_as,
     tls: tree.tls === null ? null : { certFile: tree.tls.cert_file, keyFile: tree.tls.key_file },
     admin: {
       listen: tree.admin.listen === 'off' ? null : toListen(tree.admin.listen),

@@ -7,6 +7,8 @@ export interface Config {
   readonly allowedHosts: readonly string[]
   readonly allowedOrigins: readonly string[]
   readonly trustedProxies: readonly string[]
+  /** How a request is told that it was refused: by the HTTP status, or in the message alone. */
+  readonly denyAs: 'http' | 'in_band'
   readonly tls: { readonly certFile: string; readonly keyFile: string } | null
   /** `listen` null: no admin listener. */
   readonly admin: { readonly listen: Listen | null; readonly allowedHosts: readonly string[] }

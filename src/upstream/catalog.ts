@@ -37,6 +37,8 @@ export interface CatalogState {
 export interface Catalog {
   /** The tool's entry; null when it is unknown even after a shared refresh. Throws `upstream_failed` when nothing is known. */
   find(name: string): Promise<ToolEntry | null>
+  /** true when the list has been read and has no such name, not even as one that cannot be used. Reads nothing. */
+  lacks(name: string): boolean
   /** The entry after a refresh, if one is due (see `minIntervalMs`); never throws: without news, what was known. */
   refetch(name: string): Promise<ToolEntry | null>
   /** All of them; throws `upstream_failed` when nothing is known. */
@@ -97,6 +99,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
       await refresh()
       return known?.list.tools.get(name) ?? null
     },
+    lacks: (name) => known !== null && !known.list.names.has(name),
     async refetch(name) {
       await refresh()
       return known?.list.tools.get(name) ?? null

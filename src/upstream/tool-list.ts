@@ -6,6 +6,8 @@ import { asObject } from './response.ts'
 
 /** What became of one reading of the list. */
 export interface ToolList {
+  /** Every name in it, usable or not. */
+  readonly names: ReadonlySet<string>
   readonly tools: ReadonlyMap<string, ToolEntry>
   /** Names that were listed but cannot be used, with the reason; at most {@link MAX_REJECTED}. */
   readonly rejected: readonly { readonly name: string; readonly reason: string }[]
@@ -39,7 +41,7 @@ export function toToolList(listed: readonly unknown[]): ToolList {
     }
   }
   const reasons = [...rejected].slice(0, MAX_REJECTED).map(([name, reason]) => ({ name, reason }))
-  return { tools, rejected: reasons }
+  return { names: new Set([...tools.keys(), ...rejected.keys()]), tools, rejected: reasons }
 }
 
 function toEntry(name: string, tool: Readonly<Record<string, unknown>>): ToolEntry | null {
