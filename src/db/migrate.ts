@@ -159,7 +159,11 @@ async function applyStep(client: Client, step: Migration): Promise<void> {
 }
 
 /** A day attached by a gateway that runs changes the same catalog rows; PostgreSQL then gives one of the two up (XX000). */
-async function giveRightsAgain(client: Client, migrations: readonly Migration[], role: string): Promise<void> {
+async function giveRightsAgain(
+  client: Client,
+  migrations: readonly Migration[],
+  role: string,
+): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     try {
       await giveRights(client, migrations, role)
