@@ -14,7 +14,6 @@ import type { RawHandler, ScriptedTool, ScriptedUpstream } from '../support/upst
 import { startScriptedUpstream } from '../support/upstreams.ts'
 
 const MB = 1024 * 1024
-const TIMEOUT_MS = 600
 const MAX_ANSWER = 4 * MB
 const TOOL_CALL = '{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo","arguments":{}}}'
 
@@ -32,7 +31,7 @@ describe('bad peers', function () {
     good = await startScriptedUpstream()
     bad = await startScriptedUpstream({ sessions: true })
     const settings = {
-      timeout_ms: TIMEOUT_MS,
+      url: bad.url,
       max_answer_bytes: MAX_ANSWER,
       // What is looked at here is each failure, not what many of them in a row lead to.
       breaker: { failures: 1_000_000 },
@@ -40,8 +39,9 @@ describe('bad peers', function () {
     gateway = await startTestGateway({
       upstreams: {
         good: good.url,
-        bad: { url: bad.url, ...settings },
-        large: { url: bad.url, ...settings, timeout_ms: 30_000, max_answer_bytes: 64 * MB },
+        bad: settings,
+        impatient: { ...settings, timeout_ms: 300 },
+        large: { ...settings, max_answer_bytes: 64 * MB },
       },
       settings: { limits: { max_body_bytes: MB } },
     })
@@ -331,7 +331,8 @@ describe('bad peers', function () {
         })
         const asked = bad.calls()
         const [row] = await rowsOf(async () => {
-          const reply = await post(mount, TOOL_CALL, legacy({ key: stranger }))
+          const url = code === 1504 ? `${gateway.url}/mcp/impatient` : mount
+          const reply = await post(url, TOOL_CALL, legacy({ key: stranger }))
           expect(reply.json).to.deep.include({ id: 7 })
           expect(reply.json.error.code).to.equal(code)
           expect(reply.text + JSON.stringify([...reply.headers])).not.to.contain('secret')
