@@ -190,13 +190,13 @@ describe('streams through the gateway', function () {
     expect(await client.rest()).to.equal('')
     expect(await onlyRow(client.requestId)).to.include({ outcome: 'allowed', method: 'GET' })
 
-    const asked = upstream.requests.length
     const resume = (credential: string) =>
       fetch(mcp, { headers: headers(credential, session, { 'last-event-id': 'e42' }) })
     const other = await gateway.key({ name: 'bob' })
     const roleless = await gateway.key({ name: 'alice', roles: [] })
     const revoked = await gateway.key({ name: 'alice' })
     await revoke(revoked)
+    const asked = upstream.requests.length
     const statuses = [await resume(other), await resume(roleless), await resume(revoked)].map(
       (response) => response.status,
     )
