@@ -57,7 +57,9 @@ export async function closeStreams({ sockets, ended }: OpenedStreams): Promise<v
 }
 
 function bytesOf({ port, path, headers }: StreamTarget, request: BenchRequest): string {
-  const fields = { ...request.headers, ...headers, 'content-length': String(Buffer.byteLength(request.body)) }
+  const length = String(Buffer.byteLength(request.body))
+  // The end of the connection is the end of the stream.
+  const fields = { ...request.headers, ...headers, connection: 'close', 'content-length': length }
   const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`)
   return `POST ${path} HTTP/1.1\r\nhost: 127.0.0.1:${port}\r\n${lines.join('')}\r\n${request.body}`
 }
