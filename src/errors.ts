@@ -162,6 +162,13 @@ export const ENDINGS = {
   },
   policy_denied: { stage: 'authz', status: 403, code: 1403, outcome: 'denied_authz', message: 'Forbidden' },
   unknown_tool: { stage: 'authz', status: 403, code: 1403, outcome: 'denied_authz', message: 'Forbidden' },
+  unknown_upstream: {
+    stage: 'authz',
+    status: 403,
+    code: 1403,
+    outcome: 'denied_authz',
+    message: 'Forbidden',
+  },
   policy_error: { stage: 'authz', status: 403, code: 1403, outcome: 'denied_authz', message: 'Forbidden' },
   policy_budget: { stage: 'authz', status: 403, code: 1403, outcome: 'denied_authz', message: 'Forbidden' },
   policy_malformed: {

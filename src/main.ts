@@ -34,6 +34,7 @@ import { createPools } from './db/pools.ts'
 import { UsageError } from './errors.ts'
 import type { Rooms, Spine } from './gateway/call.ts'
 import { createSpine } from './gateway/call.ts'
+import type { FederationSettings } from './gateway/federation/federation.ts'
 import { createRowIds } from './gateway/row-id.ts'
 import { recordThrottledWindow } from './gateway/throttled.ts'
 import type { TurnedAwayRecord } from './gateway/turned-away.ts'
@@ -175,7 +176,7 @@ async function open(building: Building): Promise<Omit<RunningGateway, 'close'>> 
   await refuseWithoutCredentials(config, pools)
   const rate = openRate(building, ground, pools)
   const rooms = { ...recording, turns, auth, kills, policy, rate, upstreams }
-  const spine = createSpine(waitingElsewhere(rooms, turns))
+  const spine = createSpine(waitingElsewhere(rooms, turns), mergedMount(config, secret))
   for (const topic of [KEYS_TOPIC, KILLS_TOPIC]) feed.onChange(topic, spine.recheckStreams)
   const reload = openReload(building, { policies, feed, metrics, spine })
   const drain = { isDraining: false }
@@ -205,6 +206,14 @@ function openPools({ options, own }: Building, database: OpenedDatabase): Pools 
   const onIdleError = (use: string, error: Error): void =>
     options.log.warn({ pool: use, error: error.message }, 'database connection lost')
   return own(createPools({ runtime: database.runtime, onIdleError }), (pools) => pools.close())
+}
+
+/** null when it is switched off. */
+function mergedMount({ federation, limits }: Config, secret: string): FederationSettings | null {
+  if (!federation.enabled) return null
+  const { partTimeoutMs } = federation
+  const cursorKey = deriveKey(secret, 'cursor')
+  return { partTimeoutMs, maxStreamMs: limits.maxStreamS * 1000, cursorKey, version: VERSION }
 }
 
 /** Waiting for a body or for an upstream is not the gateway's own work. */

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
-const PROGRAMS = ['policy.ts', 'line.ts', 'rate.ts', 'start.ts']
+const PROGRAMS = ['policy.ts', 'policy-test.ts', 'line.ts', 'rate.ts', 'start.ts']
 
 for (const program of PROGRAMS) {
   console.log(`\n== ${program}`)

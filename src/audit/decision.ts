@@ -2,6 +2,7 @@
 import type {
   AuditEvent,
   Call,
+  CallPart,
   Ending,
   Evaluation,
   Mask,
@@ -65,12 +66,14 @@ export function decisionSections(
   const { call, ending } = event
   const before =
     `{"stage":"${call.stage}","outcome":"${ending.outcome}","timings_us":${JSON.stringify(call.timingsUs)}` +
+    member('mount', call.merged === null ? null : '"/mcp"') +
     member('auth', authSection(redactor, notes, call, ending))
   const after = `${
     member('rate', rateSection(redactor, notes, call, ending)) +
     member('validate', validateSection(call, ending)) +
     member('upstream', upstreamSection(redactor, call.upstream)) +
     listedSections(redactor, notes, call.listed) +
+    member('parts', partsSection(redactor, notes, call.parts)) +
     member('hint', hintSection(redactor, notes, call)) +
     member('counted', countedSection(call)) +
     member('error', errorSection(redactor, notes, event))
@@ -230,11 +233,16 @@ function upstreamSection(redactor: Redactor, report: UpstreamReport | null): str
 }
 
 /** The first of the verdicts that fit, and how many there are. */
-function listedSections(redactor: Redactor, notes: Notes, listed: readonly TargetVerdict[] | null): string {
+function listedSections(
+  redactor: Redactor,
+  notes: Notes,
+  listed: readonly TargetVerdict[] | null,
+  max = MAX_LISTED,
+): string {
   if (listed === null) return ''
   const targets: string[] = []
   let length = 0
-  for (const target of listed.slice(0, MAX_LISTED)) {
+  for (const target of listed.slice(0, max)) {
     const text = JSON.stringify({
       name: notes.column(redactor, target.name, MAX_NAME) ?? '',
       allow: target.allow,
@@ -246,6 +254,38 @@ function listedSections(redactor: Redactor, notes: Notes, listed: readonly Targe
     targets.push(text)
   }
   return member('listed', `[${targets.join(',')}]`) + member('listed_total', String(listed.length))
+}
+
+/**
+ * What became of a call to the merged mount at each upstream. The input of a part is that of the row with this server; the
+ * clock and the digest of its exact bytes stand beside its verdict.
+ */
+function partsSection(redactor: Redactor, notes: Notes, parts: readonly CallPart[] | null): string | null {
+  if (parts === null) return null
+  const sections = parts.map(({ call, refusal }) => {
+    const { server, evaluation, listed } = call
+    const detail = notes.column(redactor, refusal?.detail, MAX_DETAIL)
+    return (
+      `{"server":${JSON.stringify({ name: server?.name, labels: server?.labels })}` +
+      member('refused', refusal === null ? null : JSON.stringify(refusal.kind)) +
+      member('detail', detail === null ? null : JSON.stringify(detail)) +
+      member('authz', evaluation === null ? null : partVerdict(redactor, evaluation)) +
+      member('upstream', upstreamSection(redactor, call.upstream)) +
+      listedSections(redactor, notes, listed, Math.ceil(MAX_LISTED / parts.length)) +
+      '}'
+    )
+  })
+  return `[${sections.join(',')}]`
+}
+
+function partVerdict(redactor: Redactor, evaluation: Evaluation): string {
+  const { allow, allowedBy, deniedBy, failure, nowNs, inputMac } = evaluation
+  return (
+    `{"allow":${allow && failure === null},"allowed_by":${reasons(redactor, allowedBy)}` +
+    `,"denied_by":${reasons(redactor, deniedBy)}` +
+    member('failure', failure === null ? null : JSON.stringify(failure.kind)) +
+    `,"now_ns":"${nowNs}","input_mac":${JSON.stringify(inputMac)}}`
+  )
 }
 
 function hintSection(redactor: Redactor, notes: Notes, call: Readonly<Call>): string | null {

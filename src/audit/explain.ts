@@ -57,8 +57,30 @@ export interface ExplainOptions {
 }
 
 /** Explains a row. */
-export function explainRow(row: StoredRow, { policy, source, full }: ExplainOptions): Explanation {
+export function explainRow(row: StoredRow, options: ExplainOptions): Explanation {
   const facts = factsOf(row)
+  const { dropped, ...why } = explainTrace(facts, options)
+  return {
+    id: row.id,
+    request_id: row.request_id,
+    outcome: row.outcome,
+    sentence: sentenceOf(row, facts),
+    ...why,
+    notes: notesOf(row, facts, dropped, options.source && options.policy === null),
+  }
+}
+
+/** What a trace tells about a decision. */
+export interface TraceExplanation extends Pick<Explanation, 'rule' | 'line' | 'tree'> {
+  /** How many of its rules and lines were cut away; null = it is whole. */
+  readonly dropped: number | null
+}
+
+/** Explains a decision by its trace. */
+export function explainTrace(
+  facts: Pick<DecisionFacts, 'authz'>,
+  { policy, source, full }: ExplainOptions,
+): TraceExplanation {
   const trace = parseTrace(facts.authz?.trace)
   const verdict = { allow: facts.authz?.allow === true, failed: facts.authz?.failure !== undefined }
   const deciding = trace === null ? [] : decidingRules(trace.rules, verdict)
@@ -66,13 +88,9 @@ export function explainRow(row: StoredRow, { policy, source, full }: ExplainOpti
   const step = first === null ? null : decisiveStep(first)
   const known = trace?.truncated === true ? null : policy
   return {
-    id: row.id,
-    request_id: row.request_id,
-    outcome: row.outcome,
-    sentence: sentenceOf(row, facts),
     rule: first === null ? null : { name: first.rule, at: first.at, title: first.title, role: roleOf(first) },
     line: step === null ? null : toLine(step, policy, source),
-    notes: notesOf(row, facts, trace?.truncated === true ? trace.dropped : null, source && policy === null),
+    dropped: trace?.truncated === true ? trace.dropped : null,
     tree:
       trace === null
         ? []

@@ -1,5 +1,7 @@
 /** A row in one sentence: what became of the attempt, who made it, what it was, why. Pure; the text is not escaped. */
+
 import type { Outcome } from '../errors.ts'
+import { MERGED } from '../gateway/federation/names.ts'
 import type { StoredRow } from './query.ts'
 
 /** The members of `decision` that sentences speak of. Unchecked JSON of a row: everything may be absent. */
@@ -41,6 +43,23 @@ export interface DecisionFacts {
 /** One sentence about a row. */
 export function sentenceOf(row: StoredRow, facts: DecisionFacts): string {
   return SENTENCES[row.outcome](row, facts)
+}
+
+/** One sentence about a call that nobody has made: what a policy says about it. */
+export function askedSentence(row: StoredRow, facts: DecisionFacts): string {
+  if (facts.authz?.allow !== true || facts.authz.failure !== undefined) return deniedSentence(row, facts)
+  return `Allowed: ${who(row)} may ${may(row)}${because(facts.authz.allowed_by)}.`
+}
+
+/** One sentence about an element of a list: whether the caller gets to see it. */
+export function listedSentence(row: StoredRow, { authz }: DecisionFacts): string {
+  if (authz?.failure !== undefined)
+    return `Hidden: the policy gave no verdict on ${target(row)}${colon(authz.failure.message)}.`
+  if (authz?.allow === true)
+    return `Shown: ${who(row)} sees ${target(row)} in lists${because(authz.allowed_by)}.`
+  const reasons = authz?.denied_by ?? []
+  if (reasons.length === 0) return `Hidden: no rule lets ${who(row)} see ${target(row)} in lists.`
+  return `Hidden: ${who(row)} does not see ${target(row)} in lists${because(reasons)}.`
 }
 
 type Sentence = (row: StoredRow, facts: DecisionFacts) => string
@@ -120,6 +139,8 @@ function deniedSentence(row: StoredRow, facts: DecisionFacts): string {
     return `Denied: ${who(row)} used ${quoted(row.method)}, which is no method the gateway knows.`
   if (row.reason === 'unknown_tool')
     return `Denied: ${who(row)} asked for ${target(row)}, which the upstream does not offer.`
+  if (row.reason === 'unknown_upstream')
+    return `Denied: ${who(row)} asked for ${target(row)}; the name leads to no upstream.`
   if (authz?.failure !== undefined) {
     return `Denied: the policy gave no decision when ${who(row)} tried to ${may(row)}: ${FAILURES[authz.failure.kind ?? ''] ?? 'it failed'}${colon(authz.failure.message)}.`
   }
@@ -182,7 +203,7 @@ function did(row: StoredRow): string {
 }
 
 function target(row: StoredRow): string {
-  const on = row.server === null ? '' : ` on ${row.server}`
+  const on = row.server === null ? '' : ` on ${row.server === MERGED ? 'all upstreams (/mcp)' : row.server}`
   if (row.target_kind === null || row.target_kind === 'server') {
     return row.method === null ? `the gateway${on}` : `${row.method}${on}`
   }

@@ -30,11 +30,25 @@ export function layoutExplanation(
   out: Pick<Output, 'style'>,
   options: LayoutOptions,
 ): readonly string[] {
+  return layoutWhy(explanation, rowFacts(row, options.siblings), out, options)
+}
+
+/** A name and what stands beside it. */
+export type ShownFact = readonly [name: string, text: string]
+
+/** Sentence, cause, facts, notes and tree. */
+export function layoutWhy(
+  explanation: Pick<Explanation, 'sentence' | 'rule' | 'line' | 'notes' | 'tree'>,
+  facts: readonly ShownFact[],
+  out: Pick<Output, 'style'>,
+  options: Pick<LayoutOptions, 'full' | 'source'>,
+): readonly string[] {
   const page = new Page(out, options.full)
   page.wrapped(explanation.sentence, '', 'strong')
   showCause(page, explanation, options.full)
-  page.blank()
-  showFacts(page, row, explanation.notes, options.siblings)
+  if (facts.length + explanation.notes.length > 0) page.blank()
+  for (const [name, text] of facts) page.fact(name, text)
+  for (const note of explanation.notes) page.fact('note', note)
   if (explanation.tree.length > 0) page.tree(explanation.tree, options.source ? MAX_LINES : SCREEN_LINES)
   return page.lines
 }
@@ -47,7 +61,7 @@ const MEANINGS: Readonly<Record<RuleRole, string>> = {
 }
 
 /** The rule that decided and the line that made the difference. */
-function showCause(page: Page, { rule, line }: Explanation, full: boolean): void {
+function showCause(page: Page, { rule, line }: Pick<Explanation, 'rule' | 'line'>, full: boolean): void {
   if (rule === null) return
   page.fact('rule', `${rule.name}  ${rule.at}`)
   if (rule.title !== null) page.fact('', rule.title)
@@ -58,14 +72,15 @@ function showCause(page: Page, { rule, line }: Explanation, full: boolean): void
   for (const { row, text } of line.around) page.source(row, text, String(row) === rowOf(line))
 }
 
-function showFacts(page: Page, row: StoredRow, notes: readonly string[], siblings: readonly string[]): void {
-  page.fact('when', `${row.ts.toISOString()}   ${round(row.latency_ms)} ms   HTTP ${row.status_code}`)
-  page.fact('who', whoText(row))
-  page.fact('row', row.id)
-  if (row.request_id !== row.id) page.fact('request', row.request_id)
-  for (const id of siblings) page.fact('with', `${id} (same exchange)`)
-  if (row.policy_revision !== null) page.fact('policy', row.policy_revision)
-  for (const note of notes) page.fact('note', note)
+function rowFacts(row: StoredRow, siblings: readonly string[]): readonly ShownFact[] {
+  return [
+    ['when', `${row.ts.toISOString()}   ${round(row.latency_ms)} ms   HTTP ${row.status_code}`],
+    ['who', whoText(row)],
+    ['row', row.id],
+    ...(row.request_id === row.id ? [] : [['request', row.request_id] as const]),
+    ...siblings.map((id) => ['with', `${id} (same exchange)`] as const),
+    ...(row.policy_revision === null ? [] : [['policy', row.policy_revision] as const]),
+  ]
 }
 
 class Page {

@@ -19,6 +19,7 @@ import { escapeText } from './text.ts'
 interface ConnectArgs extends CommandArgs {
   readonly client: string
   readonly server?: string | undefined
+  readonly merged: boolean
   readonly as?: string | undefined
   readonly url?: string | undefined
   readonly folder: string
@@ -39,6 +40,11 @@ function options(command: Argv<CommandArgs>): Argv<ConnectArgs> {
       describe: 'Only this upstream (default: all)',
       requiresArg: true,
     })
+    .option('merged', {
+      type: 'boolean',
+      default: false,
+      describe: 'One entry for all upstreams, under /mcp',
+    })
     .option('as', { type: 'string', describe: 'What the client shall call it', requiresArg: true })
     .option('url', {
       type: 'string',
@@ -54,6 +60,7 @@ function options(command: Argv<CommandArgs>): Argv<ConnectArgs> {
     .option('write', { type: 'boolean', default: false, describe: 'Merge it into the file of the client' })
     .example('$0 connect claude-code', 'Show the entry for .mcp.json')
     .example('$0 connect vscode --server github --write', 'Add one upstream to .vscode/mcp.json')
+    .example('$0 connect cursor --merged --as company', 'All upstreams as one server')
     .example('$0 connect codex --url https://mcp.example.com --server github', 'Without a configuration')
 }
 
@@ -83,6 +90,7 @@ function parseClient(name: string): ClientName {
 }
 
 function toServers(args: ConnectArgs): readonly ClientServer[] {
+  if (args.merged) return [mergedServer(args)]
   const config =
     args.url !== undefined && args.server !== undefined ? null : loadConfig({ file: args.config }).config
   const names = args.server === undefined ? Object.keys(config?.upstreams ?? {}) : [args.server]
@@ -94,6 +102,19 @@ function toServers(args: ConnectArgs): readonly ClientServer[] {
     throw new UsageError('usage', '--as names one server: choose it with --server.')
   }
   return [{ name: parseName('as', args.as), url: `${base}/mcp/${only}` }]
+}
+
+/** What clients call the merged mount unless they are told otherwise. */
+const MERGED_NAME = 'gateway'
+
+function mergedServer(args: ConnectArgs): ClientServer {
+  if (args.server !== undefined)
+    throw new UsageError('usage', '--merged is all upstreams, --server is one: choose.')
+  const config = args.url === undefined ? loadConfig({ file: args.config }).config : null
+  if (config?.federation.enabled === false)
+    throw new UsageError('usage', '--merged: there is no /mcp here; federation.enabled is false.')
+  const base = args.url === undefined ? addressOf(config) : parseBase(args.url)
+  return { name: args.as === undefined ? MERGED_NAME : parseName('as', args.as), url: `${base}/mcp` }
 }
 
 function refuseUnknown(names: readonly string[], config: Config | null): void {

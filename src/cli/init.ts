@@ -61,6 +61,7 @@ async function init(args: InitArgs, streams?: Streams): Promise<void> {
 const OVERVIEW: readonly (readonly [name: string, about: string])[] = [
   ['gateway.yaml', 'where it listens, and which MCP servers stand behind it'],
   ['policies/', 'who may do what; tests in policies/cases/'],
+  ['schemas/', 'what editors check against while you type; .vscode/ and .regal/ tell them so'],
   ['secret', 'readable for you only; not for version control'],
   ['compose.yaml', 'the same gateway with a PostgreSQL in containers; its secrets in database/'],
   ['README.md', 'what to do with all this'],

@@ -48,7 +48,7 @@ const MAX_TREE = 150
 
 /** The lines to print. Foreign text in them is escaped. */
 export function layoutEvaluation(evaluated: Evaluated, layout: EvaluationLayout): readonly string[] {
-  const { answered, policy, recorded } = evaluated
+  const { answered, policy } = evaluated
   const lines = answered.phase === 'call' ? callLines(answered, layout) : []
   if (answered.phase === 'list' && answered.failure !== null) lines.push(...fact('failure', answered.failure))
   lines.push(...fact('asked', subjectText(evaluated.question)))
@@ -58,7 +58,7 @@ export function layoutEvaluation(evaluated: Evaluated, layout: EvaluationLayout)
       `${policy.revision}  ${policy.digest.slice(0, 15)}…${policy.digest.slice(-4)}  opa ${policy.opa}`,
     ),
   )
-  if (recorded !== null) lines.push(...recordedLines(recorded, evaluated))
+  for (const [name, text] of recordedFacts(evaluated)) lines.push(...fact(name, text))
   if (answered.phase === 'call') {
     const { allow, failure } = answered.evaluation
     lines.push(...treeLines(answered.traceText, policy, { allow, failed: failure !== null }, layout))
@@ -119,7 +119,13 @@ const REPLAYS = {
   unchecked: 'not confirmed: the gateway’s secret is not here, so the digest of that time cannot be compared',
 } as const
 
-function recordedLines(recorded: Recorded, { policy, answered }: Evaluated): readonly string[] {
+/** What the row says about the same question, and how exactly it could be asked again; empty without a row. */
+export function recordedFacts({
+  policy,
+  answered,
+  recorded,
+}: Evaluated): readonly (readonly [name: string, text: string])[] {
+  if (recorded === null) return []
   const { allow, deniedBy, allowedBy, failure, revision, replay, losses } = recorded
   const reasons = failure ?? (deniedBy.length > 0 ? deniedBy : allowedBy).join(', ')
   const then = `${allow ? 'allowed' : 'denied'}${reasons === '' ? '' : ` (${reasons})`} by ${revision ?? 'an unknown policy'}`
@@ -127,8 +133,8 @@ function recordedLines(recorded: Recorded, { policy, answered }: Evaluated): rea
   const now = answered.phase === 'call' ? answered.evaluation.allow : null
   const changed = now === null || now === allow ? '' : '; today it is the other way'
   return [
-    ...fact('recorded', `${recorded.id}: ${then}${same}${changed}`),
-    ...fact('replayed', `${REPLAYS[replay]}${replay === 'incomplete' ? losses.join('; ') : ''}`),
+    ['recorded', `${recorded.id}: ${then}${same}${changed}`],
+    ['replayed', `${REPLAYS[replay]}${replay === 'incomplete' ? losses.join('; ') : ''}`],
   ]
 }
 

@@ -7,7 +7,7 @@ import type { Config } from '../config/types.ts'
 import { PUBLISHED_POLICIES } from '../config/types.ts'
 import { UsageError } from '../errors.ts'
 import { policyLimits } from '../policies.ts'
-import type { Compiler } from '../policy/compiler.ts'
+import type { Compiler, CompilerOptions } from '../policy/compiler.ts'
 import { createCompiler } from '../policy/compiler.ts'
 import { loadCompilerArtifact } from '../policy/compiler-artifact.ts'
 import type { PolicyLimits } from '../policy/engine.ts'
@@ -31,11 +31,14 @@ export interface PolicyPlace {
   readonly cacheDir: string | null
   /** The configured budgets, or the default ones. */
   readonly limits: PolicyLimits
+  /** The configuration whose policies these are; null for a folder that was named without one. */
+  readonly config: Config | null
 }
 
 /** The folder that is named, else the configured one. A folder that is named needs no configuration. Throws UsageError. */
 export function findPolicies(args: FolderArgs): PolicyPlace {
-  const config = args.dir === undefined || args.config !== undefined ? configOf(args) : configIfAny()
+  const isConfigured = args.dir === undefined || args.config !== undefined
+  const config = isConfigured ? configOf(args) : configIfAny()
   const folder = args.dir ?? config?.policies
   if (folder === undefined) throw new UsageError('usage', 'Name a policies folder.')
   if (folder === PUBLISHED_POLICIES || statSync(folder, { throwIfNoEntry: false })?.isFile() === true)
@@ -44,6 +47,7 @@ export function findPolicies(args: FolderArgs): PolicyPlace {
     folder,
     cacheDir: config === null ? null : cacheFolder(config),
     limits: { ...(config === null ? DEFAULT_POLICY_LIMITS : policyLimits(config)), trace: WHOLE_TRACE },
+    config: isConfigured ? config : null,
   }
 }
 
@@ -65,9 +69,11 @@ function configIfAny(): Config | null {
 export async function withCompiler<T>(
   place: PolicyPlace,
   use: (compiler: Compiler) => Promise<T>,
+  options: Pick<CompilerOptions, 'lasting' | 'idleMs'> = {},
 ): Promise<T> {
   const compiler = createCompiler({
     artifact: await loadCompilerArtifact(place.cacheDir ?? temporaryFolder()),
+    ...options,
   })
   try {
     return await use(compiler)

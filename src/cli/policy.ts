@@ -1,9 +1,13 @@
-/** `gateway policy check|test|eval|build|verify|publish|history|rollback|diff`: what authors of policies work with. */
+/** `gateway policy new|fmt|deps|explain|check|test|eval|build|verify|publish|history|rollback|diff`: what authors of policies work with. */
 import type { CommandGroup } from './context.ts'
 import { build, buildOptions } from './policy-build.ts'
 import { check, checkOptions } from './policy-check.ts'
+import { deps, depsOptions } from './policy-deps.ts'
 import { diff, diffOptions } from './policy-diff.ts'
 import { evalOptions, evaluate } from './policy-eval.ts'
+import { explain, explainOptions } from './policy-explain.ts'
+import { fmt, fmtOptions } from './policy-fmt.ts'
+import { newOptions, newPolicy } from './policy-new.ts'
 import {
   history,
   historyOptions,
@@ -12,13 +16,36 @@ import {
   rollback,
   rollbackOptions,
 } from './policy-publish.ts'
-import { test, testOptions } from './policy-test.ts'
+import { test } from './policy-test.ts'
+import { testOptions } from './policy-test-plan.ts'
 import { verify, verifyOptions } from './policy-verify.ts'
+
+/** What authors do before they check and test. */
+const writing: CommandGroup = (group, streams) =>
+  group
+    .command('new <name>', 'Write a policy and its test from a template', newOptions, (args) =>
+      newPolicy(args, streams),
+    )
+    .command(
+      'fmt [dir]',
+      'Format the Rego files of a folder; with --check, exit code 1 when one is not formatted',
+      fmtOptions,
+      (args) => fmt(args, streams),
+    )
+    .command('deps [subject]', 'What rules read, and which rules read a field', depsOptions, (args) =>
+      deps(args, streams),
+    )
+    .command(
+      'explain <subject>',
+      'Say why the policies allow or deny a call, as `audit explain` does for what has happened',
+      explainOptions,
+      (args) => explain(args, streams),
+    )
 
 /** Adds the commands. */
 export const policyCommands: CommandGroup = (parser, streams) =>
   parser.command('policy', 'Write and test policies', (group) =>
-    group
+    writing(group, streams)
       .command(
         'check [dir]',
         'Check policies as the gateway does before it serves them; exit code 1 when they are wrong',
@@ -67,6 +94,6 @@ export const policyCommands: CommandGroup = (parser, streams) =>
       )
       .demandCommand(
         1,
-        'Name a command: check, test, eval, build, verify, publish, history, rollback or diff.',
+        'Name a command: new, fmt, deps, explain, check, test, eval, build, verify, publish, history, rollback or diff.',
       ),
   )

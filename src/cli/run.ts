@@ -6,6 +6,7 @@ import { VERSION } from '../version.ts'
 import type { CommandArgs, CommandGroup } from './context.ts'
 import type { Streams } from './output.ts'
 import { createOutput, EXIT } from './output.ts'
+import { spellOutHelp } from './spell-out-help.ts'
 
 /** Commands by their first words. Each is loaded when it is asked for: loading everything takes longer than most commands. */
 const GROUPS: readonly { readonly words: readonly string[]; load(): Promise<CommandGroup> }[] = [
@@ -20,6 +21,7 @@ const GROUPS: readonly { readonly words: readonly string[]; load(): Promise<Comm
   { words: ['policy'], load: async () => (await import('./policy.ts')).policyCommands },
   { words: ['config'], load: async () => (await import('./config.ts')).configCommands },
   { words: ['db'], load: async () => (await import('./db.ts')).dbCommands },
+  { words: ['help'], load: async () => (await import('./help.ts')).helpCommands },
   { words: ['demo-keys'], load: async () => (await import('./demo.ts')).demoCommands },
 ]
 
@@ -36,7 +38,7 @@ export async function run(args: readonly string[], streams: Streams = process): 
     const groups = await loadGroups(args)
     const parser = groups.reduce((built, add) => add(built, streams), createParser())
     // What the parser itself says (help, version, completion) goes where everything else goes.
-    await parser.parseAsync([...args], {}, (_error, _argv, text) => {
+    await parser.parseAsync(spellOutHelp(args), {}, (_error, _argv, text) => {
       if (text !== '') streams.stdout.write(`${text}\n`)
     })
     return EXIT.ok

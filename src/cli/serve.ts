@@ -95,6 +95,7 @@ function tellAddresses(out: Output, config: Config, gateway: Gateway): void {
   const front = `${scheme}://${listenText(gateway.address)}`
   const admin = gateway.adminAddress === null ? null : `http://${listenText(gateway.adminAddress)}`
   const mounts = Object.keys(config.upstreams).map((name) => `${front}/mcp/${name}`)
+  if (config.federation.enabled) mounts.push(`${front}/mcp`)
   if (out.isJson) {
     out.ndjson({
       event: 'listening',

@@ -187,7 +187,8 @@ async function readServed(
   return await withDatabase(args, ({ pools }) => readPublishedPolicies(config, pools.general))
 }
 
-function openUpstreams(config: Config, servers: readonly string[]): Upstreams {
+/** The named upstreams, to be asked once: nothing probes them. */
+export function openUpstreams(config: Config, servers: readonly string[]): Upstreams {
   const asked = servers.flatMap((name) => {
     const settings = config.upstreams[name]
     return settings === undefined ? [] : [[name, { ...settings, probeIntervalMs: null }] as const]

@@ -1,6 +1,15 @@
 import { dirname, resolve } from 'node:path'
+import type { Environment } from './interpolate.ts'
 import { isLoopback, parseListen } from './listen.ts'
-import type { AnchorConfig, AuditPayload, Config, Listen, LogLevel, UpstreamConfig } from './types.ts'
+import type {
+  AnchorConfig,
+  AuditPayload,
+  Config,
+  Listen,
+  LogLevel,
+  StdioConfig,
+  UpstreamConfig,
+} from './types.ts'
 
 /** The settings under their names in gateway.yaml, once they have the shape of the schema. */
 export interface SettingsTree {
@@ -30,6 +39,7 @@ export interface SettingsTree {
     readonly throttle: { readonly max_failures: number; readonly window_s: number }
   }
   readonly upstreams: Readonly<Record<string, UpstreamSettings>>
+  readonly federation: { readonly enabled: boolean; readonly part_timeout_ms: number }
   readonly limits: {
     readonly max_body_bytes: number
     readonly max_input_bytes: number
@@ -63,7 +73,14 @@ export interface SettingsTree {
 
 /** One upstream under its names in gateway.yaml. */
 export interface UpstreamSettings {
-  readonly url: string
+  readonly url: string | null
+  readonly command: readonly string[] | null
+  readonly env: Readonly<Record<string, string>>
+  readonly cwd: string | null
+  readonly sessions: 'per_session' | 'shared'
+  readonly max_children: number
+  readonly session_idle_ms: number
+  readonly start_timeout_ms: number
   readonly headers: Readonly<Record<string, string>>
   readonly labels: Readonly<Record<string, string>>
   readonly timeout_ms: number
@@ -88,8 +105,16 @@ export interface UpstreamSettings {
   readonly max_input_bytes: number | null
 }
 
+/** What a configuration is made of besides its settings. */
+export interface ConfigSurroundings {
+  /** Absolute path of the file. */
+  readonly file: string
+  readonly dev: boolean
+  readonly environment: Environment
+}
+
 /** Checked settings -> the frozen configuration the rooms get. */
-export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config {
+export function toConfig(tree: SettingsTree, { file, dev, environment }: ConfigSurroundings): Config {
   const { database, auth, limits, audit } = tree
   return deepFreeze({
     file,
@@ -118,9 +143,11 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
       maxStaleS: auth.max_stale_s,
       throttle: { maxFailures: auth.throttle.max_failures, windowS: auth.throttle.window_s },
     },
-    upstreams: Object.fromEntries(
-      Object.entries(tree.upstreams).map(([name, settings]) => [name, toUpstream(settings)]),
-    ),
+    upstreams: toUpstreams(tree, dirname(file), environment),
+    federation: {
+      enabled: tree.federation.enabled,
+      partTimeoutMs: tree.federation.part_timeout_ms,
+    },
     limits: {
       maxBodyBytes: limits.max_body_bytes,
       maxInputBytes: limits.max_input_bytes,
@@ -153,9 +180,21 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
   })
 }
 
-function toUpstream(settings: UpstreamSettings): UpstreamConfig {
+function toUpstreams(
+  { upstreams }: SettingsTree,
+  folder: string,
+  environment: Environment,
+): Config['upstreams'] {
+  const entries = Object.entries(upstreams).map(([name, settings]) => {
+    return [name, toUpstream(settings, toStdio(settings, folder, environment))] as const
+  })
+  return Object.fromEntries(entries)
+}
+
+function toUpstream(settings: UpstreamSettings, stdio: StdioConfig | null): UpstreamConfig {
   return {
     url: settings.url,
+    stdio,
     headers: Object.fromEntries(
       Object.entries(settings.headers).map(([name, value]) => [name.toLowerCase(), value]),
     ),
@@ -176,6 +215,30 @@ function toUpstream(settings: UpstreamSettings): UpstreamConfig {
     auditPayload: settings.audit_payload,
     maxAnswerBytes: settings.max_answer_bytes,
     maxInputBytes: settings.max_input_bytes,
+  }
+}
+
+/**
+ * What programs cannot do without, or people cannot read the output without. Everything else of the gateway's environment
+ * (its secret, its database, credentials of other upstreams) stays with the gateway.
+ */
+const INHERITED = ['PATH', 'HOME', 'USER', 'LOGNAME', 'SHELL', 'TMPDIR', 'LANG', 'LC_ALL', 'LC_CTYPE', 'TZ']
+
+function toStdio(settings: UpstreamSettings, folder: string, environment: Environment): StdioConfig | null {
+  if (settings.command === null) return null
+  const inherited = INHERITED.flatMap((name) => {
+    const value = environment[name]
+    return value === undefined ? [] : [[name, value] as const]
+  })
+  return {
+    command: settings.command,
+    env: { ...Object.fromEntries(inherited), ...settings.env },
+    secrets: Object.values(settings.env),
+    cwd: resolve(folder, settings.cwd ?? '.'),
+    sessions: settings.sessions,
+    maxChildren: settings.max_children,
+    sessionIdleMs: settings.session_idle_ms,
+    startTimeoutMs: settings.start_timeout_ms,
   }
 }
 

@@ -19,6 +19,7 @@ export interface Config {
   readonly secret: string | null
   readonly auth: AuthConfig
   readonly upstreams: Readonly<Record<string, UpstreamConfig>>
+  readonly federation: FederationConfig
   readonly limits: LimitsConfig
   readonly audit: AuditConfig
   readonly log: { readonly level: LogLevel }
@@ -56,7 +57,10 @@ export interface AuthConfig {
 }
 
 export interface UpstreamConfig {
-  readonly url: string
+  /** null = a stdio server. */
+  readonly url: string | null
+  /** null = an HTTP server. */
+  readonly stdio: StdioConfig | null
   /** Sent with every request; values may be secrets. Names in lower case. */
   readonly headers: Readonly<Record<string, string>>
   readonly labels: Readonly<Record<string, string>>
@@ -78,6 +82,22 @@ export interface UpstreamConfig {
   readonly maxInputBytes: number | null
 }
 
+/** How a stdio server is started and shared. */
+export interface StdioConfig {
+  /** Program and arguments; not empty. May hold secrets. */
+  readonly command: readonly string[]
+  /** Its whole environment: what every process needs, and what is configured. May hold secrets. */
+  readonly env: Readonly<Record<string, string>>
+  /** Values that were configured for it. */
+  readonly secrets: readonly string[]
+  /** Absolute path of its working folder. */
+  readonly cwd: string
+  readonly sessions: 'per_session' | 'shared'
+  readonly maxChildren: number
+  readonly sessionIdleMs: number
+  readonly startTimeoutMs: number
+}
+
 export interface ToolConfig {
   /** null = as for the upstream. */
   readonly timeoutMs: number | null
@@ -85,6 +105,12 @@ export interface ToolConfig {
   readonly redact: readonly string[]
   /** Overrides that of the upstream; null = not. */
   readonly auditPayload: AuditPayload | null
+}
+
+/** The merged mount `/mcp`. */
+export interface FederationConfig {
+  readonly enabled: boolean
+  readonly partTimeoutMs: number
 }
 
 export interface LimitsConfig {

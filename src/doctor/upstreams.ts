@@ -6,6 +6,8 @@ import type { UpstreamConfig } from '../config/types.ts'
 import { toCatalogError } from '../upstream/catalog.ts'
 import { listTools } from '../upstream/catalog-client.ts'
 import { parseStaticHeaders } from '../upstream/headers.ts'
+import { createGuard } from '../upstream/stdio/guard.ts'
+import { addressOf as addressOfStdio, openStdio, STDIO_TARGET } from '../upstream/stdio/settings.ts'
 import type { ToolList } from '../upstream/tool-list.ts'
 import { toToolList } from '../upstream/tool-list.ts'
 import { VERSION } from '../version.ts'
@@ -65,7 +67,7 @@ async function checkUpstream(loaded: LoadedConfig, name: string): Promise<Findin
       : [],
     troubles: isGood ? listTroubles(list) : [failure(loaded, name, upstream, answer)],
     details: [
-      `${addressOf(upstream)} (${loaded.origins.get(`upstreams.${name}.url`) ?? 'default'})`,
+      `${addressOf(upstream)} (${placeOf(loaded, name) ?? 'default'})`,
       ...(list === null ? [] : [...list.tools.keys()].map((tool) => `tool ${tool}`)),
       ...(list === null
         ? []
@@ -76,10 +78,11 @@ async function checkUpstream(loaded: LoadedConfig, name: string): Promise<Findin
 
 async function ask(name: string, upstream: UpstreamConfig): Promise<Answer> {
   const statuses: number[] = []
-  const url = new URL(upstream.url)
-  const pool = new Pool(url.origin, { connect: { timeout: upstream.connectTimeoutMs }, connections: 2 })
+  const { url, dispatcher, close } = reach(name, upstream)
   const started = performance.now()
-  const common = () => ({ status: statuses.at(-1) ?? null, ms: performance.now() - started })
+  // The statuses of a stdio server are the bridge's own.
+  const status = (): number | null => (upstream.stdio === null ? (statuses.at(-1) ?? null) : null)
+  const common = () => ({ status: status(), ms: performance.now() - started })
   try {
     const { tools, protocolVersion } = await listTools(
       {
@@ -89,7 +92,7 @@ async function ask(name: string, upstream: UpstreamConfig): Promise<Answer> {
           userAgent: `mcp-policy-gateway/${VERSION}`,
         },
         version: VERSION,
-        dispatcher: pool.compose(
+        dispatcher: dispatcher.compose(
           (dispatch) => (options, handler) => dispatch(options, new StatusHandler(handler, statuses)),
         ),
         bounds: BOUNDS,
@@ -102,9 +105,40 @@ async function ask(name: string, upstream: UpstreamConfig): Promise<Answer> {
     const { detail, message } = toCatalogError(thrown)
     return { list: null, protocolVersion: null, error: detail ?? message, ...common() }
   } finally {
-    await pool.destroy()
+    await close()
   }
 }
+
+interface Reached {
+  readonly url: URL
+  readonly dispatcher: Dispatcher
+  close(): Promise<void>
+}
+
+/** Connections to it; or the server itself, started for this one asking. */
+function reach(name: string, upstream: UpstreamConfig): Reached {
+  const { stdio, maxAnswerBytes, connectTimeoutMs } = upstream
+  if (stdio === null) {
+    const url = new URL(upstream.url ?? '')
+    const pool = new Pool(url.origin, { connect: { timeout: connectTimeoutMs }, connections: 2 })
+    return { url, dispatcher: pool, close: () => pool.destroy() }
+  }
+  const guard = createGuard()
+  const { transport } = openStdio({
+    ...{ name, stdio, guard, version: VERSION, log: SILENT, random: Math.random },
+    settings: { maxAnswerBytes },
+    limits: { stopGraceMs: STOP_GRACE_MS },
+    clock: { monotonicMs: () => performance.now() },
+  })
+  const close = async (): Promise<void> => {
+    await transport.close()
+    guard.close()
+  }
+  return { url: STDIO_TARGET.url, dispatcher: transport.own, close }
+}
+
+const STOP_GRACE_MS = 1000
+const SILENT = { info: () => undefined, warn: () => undefined }
 
 /** Notes the status of every answer: the client's own errors do not always say it. */
 class StatusHandler extends DecoratorHandler {
@@ -141,8 +175,8 @@ function failure(loaded: LoadedConfig, name: string, upstream: UpstreamConfig, a
   if (answer.status === 401 || answer.status === 403) {
     return { state: 'fail', text: `${answer.status} from ${address}`, fix: credentialFix(loaded, name) }
   }
-  const at = loaded.origins.get(`upstreams.${name}.url`)
-  const fix = `Check upstreams.${name}.url${at === undefined ? '' : ` (${at})`}`
+  const at = placeOf(loaded, name)
+  const fix = `Check upstreams.${name}.${upstream.stdio === null ? 'url' : 'command'}${at === undefined ? '' : ` (${at})`}`
   return { state: 'fail', text: whyText(address, answer), fix }
 }
 
@@ -164,7 +198,7 @@ function credentialFix({ config, origins, templates }: LoadedConfig, name: strin
     (setting) => setting.startsWith(prefix) && CREDENTIAL.test(setting.slice(prefix.length)),
   )
   if (headers.length === 0 || path === undefined) {
-    const at = origins.get(`upstreams.${name}.url`)
+    const at = placeOf({ config, origins }, name)
     return `Give it a credential: upstreams.${name}.headers${at === undefined ? '' : ` (${at})`}`
   }
   const variables = [...(templates.get(path) ?? '').matchAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)/g)].map(
@@ -176,6 +210,15 @@ function credentialFix({ config, origins, templates }: LoadedConfig, name: strin
 
 /** Without query, which may hold a secret. */
 function addressOf(upstream: UpstreamConfig): string {
-  const { origin, pathname } = new URL(upstream.url)
+  if (upstream.stdio !== null) return addressOfStdio(upstream.stdio)
+  const { origin, pathname } = new URL(upstream.url ?? '')
   return `${origin}${pathname}`
+}
+
+/** Where it is configured how to reach it. */
+function placeOf(
+  { config, origins }: Pick<LoadedConfig, 'config' | 'origins'>,
+  name: string,
+): string | undefined {
+  return origins.get(`upstreams.${name}.${config.upstreams[name]?.stdio == null ? 'url' : 'command'}`)
 }

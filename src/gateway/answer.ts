@@ -13,7 +13,8 @@ import { serverRequestOf } from './server-request.ts'
 import { normalisedUri, target } from './targets.ts'
 import type { Call, SseEvent, Target, TargetKind, UpstreamAnswer } from './types.ts'
 
-interface ListRule {
+/** What a list's answer looks like. */
+export interface ListRule {
   /** Member of `result` that holds the elements. */
   readonly member: string
   readonly kind: TargetKind
@@ -21,7 +22,8 @@ interface ListRule {
   readonly name: string
 }
 
-const LISTS: ReadonlyMap<string, ListRule> = new Map([
+/** Method -> its list. */
+export const LISTS: ReadonlyMap<string, ListRule> = new Map([
   ['tools/list', { member: 'tools', kind: 'tool', name: 'name' }],
   ['resources/list', { member: 'resources', kind: 'resource', name: 'uri' }],
   [
@@ -171,8 +173,11 @@ async function admitInputRequests(gate: ServerRequestGate, call: Call, message: 
   }
 }
 
-/** What decides here must be what the client reads: no duplicate keys, no second meaning. */
-function strictly(message: Buffer): { text: string; parsed: unknown } {
+/**
+ * What decides here must be what the client reads: no duplicate keys, no second meaning.
+ * @throws GatewayError `upstream_failed`
+ */
+export function strictly(message: Buffer): { text: string; parsed: unknown } {
   try {
     const { text } = scanJson(message, { maxDepth: MAX_ANSWER_DEPTH, watch: ANSWER_WATCH })
     return { text, parsed: JSON.parse(text) }

@@ -9,10 +9,11 @@
 import type { GatewayError, Stage } from '../errors.ts'
 import { ENDINGS, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
+import type { FederationSettings } from './federation/federation.ts'
 import type { KillSwitches } from './killed.ts'
 import { openCall } from './open-call.ts'
 import { createStages } from './stages.ts'
-import { createOpenStreams, isLongLived } from './streams.ts'
+import { isLongLived } from './streams.ts'
 import type { Turn, Turns } from './turns.ts'
 import type {
   Admission,
@@ -92,6 +93,10 @@ export interface Rooms {
   readonly upstreams: {
     /** null when no upstream of that name is configured. */
     facts(mount: string): ServerFacts | null
+    /** All that are configured, by name. */
+    all(): readonly ServerFacts[]
+    /** false while it is known to be down. */
+    isUp(name: string): boolean
     /** The tool's catalogue entry; null when unknown even after one shared refresh; `upstream_failed` when unreadable. */
     findTool(mount: string, name: string): Promise<ToolEntry | null>
     /** Throws `invalid_arguments`. */
@@ -115,7 +120,7 @@ export interface Rooms {
 }
 
 export interface Spine {
-  /** Everything that `/mcp/<upstream>` does with one exchange. Never rejects. */
+  /** Everything that `/mcp/<upstream>`, or `/mcp`, does with one exchange. Never rejects. */
   attempt(exchange: Exchange): Promise<void>
   /**
    * Ends open streams that would not be allowed any more. Call it after a change of keys, policy or kill switches, and
@@ -126,11 +131,11 @@ export interface Spine {
   endStreams(): void
 }
 
-export function createSpine(rooms: Rooms): Spine {
-  const streams = createOpenStreams(rooms)
-  const stages = createStages(rooms, streams)
+/** `merged` null: there is no merged mount. */
+export function createSpine(rooms: Rooms, merged: FederationSettings | null): Spine {
+  const stages = createStages(rooms, merged)
 
-  return { attempt, recheckStreams: streams.recheck, endStreams: streams.endAll }
+  return { attempt, recheckStreams: stages.recheckStreams, endStreams: stages.endStreams }
 
   async function attempt(exchange: Exchange): Promise<void> {
     const call = openCall(rooms, exchange.head)

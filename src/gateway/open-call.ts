@@ -22,6 +22,8 @@ export function openCall(rooms: Pick<Rooms, 'clock' | 'newId'>, head: RequestHea
     rateFields: {},
     listed: null,
     upstream: null,
+    merged: null,
+    parts: null,
     hint: null,
     timingsUs: {},
   }

@@ -116,6 +116,8 @@ function childCall(rooms: Rooms, call: Call, request: ServerRequest): Call {
     rateFields: {},
     listed: null,
     upstream: null,
+    merged: null,
+    parts: null,
     timingsUs: {},
   }
 }

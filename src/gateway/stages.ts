@@ -2,10 +2,14 @@
 import { GatewayError } from '../errors.ts'
 import { reviewAnswer, reviewEvent } from './answer.ts'
 import type { AnswerSink, Rooms } from './call.ts'
+import type { Federation, FederationSettings } from './federation/federation.ts'
+import { createFederation } from './federation/federation.ts'
+import { MERGED } from './federation/names.ts'
 import { refuseKilled, targetOfKilled } from './killed.ts'
 import type { ServerRequestGate } from './server-request.ts'
 import { createServerRequestGate } from './server-request.ts'
 import type { OpenStreams } from './streams.ts'
+import { createOpenStreams } from './streams.ts'
 import { authorizeSubscriptions } from './subscriptions.ts'
 import { target, targetOf } from './targets.ts'
 import type {
@@ -30,10 +34,25 @@ export interface Stages {
   chargeLimits(call: Call): Promise<void>
   validate(call: Call, tool: ToolEntry | null): Promise<void>
   forward(call: Call, exchange: Exchange): Promise<UpstreamAnswer>
+  /** See `Spine`. */
+  recheckStreams(): void
+  endStreams(): void
 }
 
-export function createStages(rooms: Rooms, streams: OpenStreams): Stages {
+/** What the stages work with; `federation` null = there is no merged mount. */
+interface StageParts {
+  readonly rooms: Rooms
+  readonly gate: ServerRequestGate
+  readonly streams: OpenStreams
+  readonly federation: Federation | null
+}
+
+/** `merged` null: there is no merged mount. */
+export function createStages(rooms: Rooms, merged: FederationSettings | null): Stages {
+  const streams = createOpenStreams(rooms)
   const gate = createServerRequestGate(rooms)
+  const federation = merged === null ? null : createFederation({ rooms, gate, streams }, merged)
+  const parts: StageParts = { rooms, gate, streams, federation }
   return {
     admit(call) {
       call.clientIp = rooms.http.clientIp(call.head)
@@ -51,54 +70,75 @@ export function createStages(rooms: Rooms, streams: OpenStreams): Stages {
     },
 
     async read(call, exchange) {
-      call.server = rooms.upstreams.facts(call.head.mount)
-      if (call.server === null) throw new GatewayError('mount_unknown')
-      return await rooms.http.read(exchange, call.principal as Principal)
+      const isMerged = call.head.mount === MERGED && federation !== null
+      call.server = isMerged ? null : rooms.upstreams.facts(call.head.mount)
+      if (call.server === null && !isMerged) throw new GatewayError('mount_unknown')
+      const message = await rooms.http.read(exchange, call.principal as Principal)
+      if (isMerged) federation.route(call, message)
+      return call.message ?? message
     },
 
     async authorize(call) {
-      const message = call.message as Message
-      const kills = await rooms.kills.current()
-      const killed = kills.ofServer(call.head.mount)
-      if (killed !== null) call.target = targetOfKilled(message, call.head.mount)
-      refuseKilled(killed)
-      call.target = messageTarget(gate, call, message)
-      if (call.target.kind === 'tool') refuseKilled(kills.ofTool(call.head.mount, call.target.name))
-      const found = call.target.kind === 'tool' ? await lookUp(rooms, call) : null
-      if (found?.kind === 'unknown') throw new GatewayError('unknown_tool')
-      if (found?.kind === 'known') call.target = toolTarget(found.tool)
-      call.evaluation = rooms.policy.decide(call)
-      refuseUnlessAllowed(call.evaluation)
-      refuseUnaskedAnswer(call)
-      await authorizeSubscriptions(rooms, call)
-      // A tool whose catalogue cannot be read is never called, but a caller who may not use it learns nothing of that.
-      if (found?.kind === 'unreadable') throw found.error
-      return found?.kind === 'known' ? found.tool : null
+      if (call.merged === null || call.merged === 'one') return await authorize(parts, call)
+      await federation?.authorize(call)
+      return null
     },
 
-    chargeLimits: (call) => chargeLimits(rooms.rate, call),
+    async chargeLimits(call) {
+      if (federation === null || call.merged !== 'all') await chargeLimits(rooms.rate, call)
+      else await federation.charge(call)
+    },
 
     async validate(call, tool) {
       if (tool === null) return
       await rooms.upstreams.validateArguments(call.head.mount, tool, call.message?.argumentsText ?? '{}')
     },
 
-    forward: (call, exchange) => forward({ rooms, gate, streams }, call, exchange),
+    async forward(call, exchange) {
+      if (federation === null || call.merged === null) return await forward(parts, call, exchange)
+      if (call.merged === 'all') return await federation.answer(call, exchange)
+      return federation.outwardAnswer(call, await forward(parts, call, exchange))
+    },
+
+    recheckStreams() {
+      streams.recheck()
+      federation?.tick()
+    },
+
+    endStreams() {
+      streams.endAll()
+      federation?.endStreams()
+    },
   }
 }
 
-interface Forwarding {
-  readonly rooms: Rooms
-  readonly gate: ServerRequestGate
-  readonly streams: OpenStreams
+async function authorize({ rooms, gate }: StageParts, call: Call): Promise<ToolEntry | null> {
+  const message = call.message as Message
+  const kills = await rooms.kills.current()
+  const killed = kills.ofServer(call.head.mount)
+  if (killed !== null) call.target = targetOfKilled(message, call.head.mount)
+  refuseKilled(killed)
+  call.target = messageTarget(gate, call, message)
+  if (call.target.kind === 'tool') refuseKilled(kills.ofTool(call.head.mount, call.target.name))
+  const found = call.target.kind === 'tool' ? await lookUp(rooms, call) : null
+  if (found?.kind === 'unknown') throw new GatewayError('unknown_tool')
+  if (found?.kind === 'known') call.target = toolTarget(found.tool)
+  call.evaluation = rooms.policy.decide(call)
+  refuseUnlessAllowed(call.evaluation)
+  refuseUnaskedAnswer(call)
+  await authorizeSubscriptions(rooms, call)
+  // A tool whose catalogue cannot be read is never called, but a caller who may not use it learns nothing of that.
+  if (found?.kind === 'unreadable') throw found.error
+  return found?.kind === 'known' ? found.tool : null
 }
 
 async function forward(
-  { rooms, gate, streams }: Forwarding,
+  { rooms, gate, streams, federation }: StageParts,
   call: Call,
   exchange: Exchange,
 ): Promise<UpstreamAnswer> {
   const watched = streams.watch(call, exchange.signal)
+  const merged = call.merged === null ? null : federation
   const sink: AnswerSink = {
     open(head) {
       watched.opened()
@@ -106,11 +146,12 @@ async function forward(
     },
     async event(event) {
       const relayed = await reviewEvent(rooms, gate, call, event)
-      if (relayed !== null) await exchange.write(relayed)
+      if (relayed !== null) await exchange.write(merged?.outwardEvent(call, relayed) ?? relayed)
     },
   }
   try {
-    const answer = await rooms.upstreams.forward(call, sink, watched.signal)
+    const ask = merged?.ask ?? rooms.upstreams.forward
+    const answer = await ask(call, sink, watched.signal)
     call.upstream = answer.report
     const ended = watched.ended()
     if (ended !== null) throw ended

@@ -4,7 +4,8 @@ import type { Rooms } from './call.ts'
 import { normalisedUri, target } from './targets.ts'
 import type { Call, Target } from './types.ts'
 
-const MAX_SUBSCRIPTIONS = 1000
+/** Of one `subscriptions/listen`. */
+export const MAX_SUBSCRIPTIONS = 1000
 
 /**
  * Asks the policy about each resource and notes the verdicts in `call.listed`; nothing to do for other methods.

@@ -4,7 +4,8 @@
  * - attempt    one try to use something of an upstream; leaves exactly one audit row
  * - call       the typed scope of one attempt: each stage adds what it learnt, the audit event is made from it
  * - exchange   one HTTP request and the reply to it, as the spine sees them
- * - mount      `/mcp/<upstream>`: the front door of one upstream
+ * - mount      `/mcp/<upstream>`: the front door of one upstream; `/mcp`, the merged mount: of all that a caller may see
+ * - part       what a call to the merged mount that concerns every upstream is at one of them
  * - principal  who is calling, once the credential has been verified
  * - message    what the body says: one JSON-RPC message, or the GET / DELETE of a session
  * - target     what the call wants to use (tool, resource, prompt, ..): DESIGN table "methods -> target"
@@ -22,7 +23,10 @@ export type Era = 'legacy' | 'modern'
 /** The head of an HTTP request. `headers` has lower-case names; `rawHeaders` is name, value, name, value as received. */
 export interface RequestHead {
   readonly httpMethod: string
-  /** Name of the upstream in the URL, percent-decoded; not yet known to exist. */
+  /**
+   * Name of the upstream in the URL, percent-decoded; not yet known to exist. `*` = the merged mount, until the call has been
+   * given to one upstream.
+   */
   readonly mount: string
   readonly rawHeaders: readonly string[]
   readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>
@@ -94,8 +98,8 @@ export interface Principal {
 
 /** An upstream session as the client named it, already verified to belong to this principal and mount. */
 export interface Session {
-  /** The upstream's own session id. */
-  readonly upstreamId: string
+  /** The upstream's own session id; null = it gave none. On the merged mount, until one upstream is meant: see `federation/opening.ts`. */
+  readonly upstreamId: string | null
   /** What policies and rows see: a hash. */
   readonly hash: string
 }
@@ -322,7 +326,8 @@ export interface Call {
   readonly startedMs: number
   /** Monotonic clock at the start, ms. */
   readonly startedAt: number
-  readonly head: RequestHead
+  /** On the merged mount it becomes that of the upstream which the call is given to. */
+  head: RequestHead
   stage: Stage
   clientIp: string | null
   principal: Principal | null
@@ -337,6 +342,10 @@ export interface Call {
   /** Verdicts on the elements of a list answer. */
   listed: readonly TargetVerdict[] | null
   upstream: UpstreamReport | null
+  /** How a call to the merged mount goes on; null = it came to the mount of one upstream. See `federation/inward.ts`. */
+  merged: 'one' | 'all' | 'nobody' | null
+  /** Of a call that concerns all upstreams: one for each that there is. */
+  parts: readonly CallPart[] | null
   /** What a refused call tried to use, read from a body that was already there (401 only). */
   hint: { readonly method: string | null; readonly name: string | null } | null
   /** Microseconds spent in each stage; `queue` = waiting for its turn, before all of them. */
@@ -354,6 +363,14 @@ export interface Counted {
   readonly addresses: Readonly<Record<string, number>>
   /** How many came from addresses that are not named. */
   readonly others: number
+}
+
+/** A call to the merged mount, as it is at one upstream. */
+export interface CallPart {
+  /** Its own server, target, evaluation, verdicts and upstream report; the rest is the whole call's. */
+  readonly call: Call
+  /** Why the upstream has no share in the answer; null = it has. */
+  refusal: GatewayError | null
 }
 
 /** How an attempt ended; with the {@link Call} all that the audit row needs. */

@@ -8,6 +8,7 @@ import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { NextFunction, Request, Response } from 'express'
 import express from 'express'
+import { MERGED } from '../gateway/federation/names.ts'
 import type { Exchange } from '../gateway/types.ts'
 import { announcesBody } from './body.ts'
 import { HttpExchange } from './exchange.ts'
@@ -63,7 +64,7 @@ export const DEFAULT_FRONT_DOOR_LIMITS: FrontDoorLimits = {
 
 /** What the front door is made from. */
 export interface FrontDoorOptions {
-  /** Takes every exchange of `/mcp/<upstream>`; never rejects. */
+  /** Takes every exchange of `/mcp/<upstream>` and of `/mcp`; never rejects. */
   readonly spine: (exchange: Exchange) => Promise<void>
   readonly limits?: Partial<FrontDoorLimits>
   /** PEM files; null = plain HTTP. */
@@ -97,7 +98,7 @@ const MOUNT = /^[A-Za-z0-9._~-]{1,128}$/
 /** The URL of a mount in its plain form; others are decoded by Express. */
 const PLAIN_PATH = /^\/mcp\/([A-Za-z0-9._~-]{1,128})(?:\?|$)/
 
-/** Makes the front door. Paths other than `/mcp/<upstream>` are answered 404 here and leave no audit row. */
+/** Makes the front door. Paths other than `/mcp/<upstream>` and `/mcp` are answered 404 here and leave no audit row. */
 export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
   const limits = { ...DEFAULT_FRONT_DOOR_LIMITS, ...options.limits }
   const connections = new Map<Duplex, Set<HttpExchange>>()
@@ -217,6 +218,11 @@ function createApp(options: FrontDoorOptions, limits: FrontDoorLimits, serve: Se
     refuseOutside(request, response, status, options.newRequestId())
 
   // Not `app.all`: that registers one handler for each HTTP method there is, and every request walks along them.
+  app.route('/mcp').all((request, response, next) => {
+    if (request.rawHeaders.length > limits.maxHeaders * 2) refuse(request, response, 431)
+    else if (!request.url.startsWith('/')) next()
+    else serve(request, response, MERGED)
+  })
   app.route('/mcp/:upstream').all((request, response, next) => {
     const { upstream } = request.params
     if (request.rawHeaders.length > limits.maxHeaders * 2) refuse(request, response, 431)

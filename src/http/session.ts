@@ -18,14 +18,15 @@ export interface SessionOwner {
 
 /** Binds and checks session ids. */
 export interface SessionBinder {
-  /** The id to hand to the client. Throws `upstream_failed` when the upstream's id is not 1..512 visible ASCII characters. */
+  /** The id to hand to the client. Throws `upstream_failed` when the upstream's id is not 1..4096 visible ASCII characters. */
   wrap(owner: SessionOwner, upstreamId: string): string
   /** The session of an id that a client presented; null when it is forged, unknown or someone else's. */
   unwrap(owner: SessionOwner, presented: string): Session | null
 }
 
-const MAX_UPSTREAM_ID = 512
-const PRESENTED = /^gws1\.([A-Za-z0-9_-]{2,700})\.([A-Za-z0-9_-]{43})$/
+/** That of the merged mount holds what the client said in its `initialize`. */
+const MAX_UPSTREAM_ID = 4096
+const PRESENTED = /^gws1\.([A-Za-z0-9_-]{2,5462})\.([A-Za-z0-9_-]{43})$/
 
 /** Makes a binder from a secret key of at least 32 bytes. */
 export function createSessionBinder(key: Uint8Array): SessionBinder {

@@ -43,6 +43,8 @@ export function toAskedCall(facts: CallFacts): Call {
     rateFields: {},
     listed: null,
     upstream: null,
+    merged: null,
+    parts: null,
     hint: null,
     timingsUs: {},
   }

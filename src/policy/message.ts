@@ -34,6 +34,12 @@ const KINDS: readonly KindRule[] = [
   },
   { id: 'P103', title: 'unknown function', code: 'rego_type_error', message: /^undefined function/ },
   { id: 'P110', title: 'deprecated builtin', code: 'rego_type_error', message: /^deprecated built-in/ },
+  {
+    id: 'P112',
+    title: 'compile error',
+    code: 'rego_type_error',
+    message: /^(?:multiple default|conflicting) rules\b/,
+  },
   { id: 'P108', title: 'types do not fit', code: 'rego_type_error' },
   { id: 'P104', title: 'variable without a value', code: 'rego_unsafe_var_error' },
   { id: 'P105', title: 'syntax error', code: 'rego_parse_error' },
@@ -47,6 +53,9 @@ const KINDS: readonly KindRule[] = [
   { id: 'P121', title: 'file', code: 'source_error' },
   { id: 'P201', title: 'true without arguments', code: 'list_phase' },
   { id: 'P202', title: 'malformed mask', code: 'malformed_mask' },
+  { id: 'P203', title: 'rule without effect', code: 'unreachable_rule' },
+  { id: 'P204', title: 'lists and calls disagree', code: 'list_contradiction' },
+  { id: 'P205', title: 'tool not offered', code: 'unknown_tool' },
   { id: 'P301', title: 'YAML', code: 'yaml_error' },
   { id: 'P302', title: 'unknown key', code: 'unknown_key' },
   { id: 'P303', title: 'wrong value', code: 'wrong_value' },
@@ -63,9 +72,17 @@ export function messageKind({ code, message }: PolicyError): MessageKind {
       (one.message?.test(message) ?? true) &&
       (one.ofBuiltin === undefined || OMITTED_BUILTINS.has(message.split(' ').at(-1) ?? '')),
   )
-  if (rule === undefined) return OTHER
-  return { id: rule.id, title: rule.title, severity: rule.id.startsWith('P2') ? 'warning' : 'error' }
+  return rule === undefined ? OTHER : toKind(rule)
 }
+
+function toKind({ id, title }: KindRule): MessageKind {
+  return { id, title, severity: id.startsWith('P2') ? 'warning' : 'error' }
+}
+
+/** All kinds of messages, by their ids. */
+export const MESSAGE_KINDS: readonly MessageKind[] = [
+  ...new Map([OTHER, ...KINDS.map(toKind)].map((kind) => [kind.id, kind])).values(),
+].sort((a, b) => (a.id < b.id ? -1 : 1))
 
 /** How parts of a message are painted; no paint without a terminal. */
 export type Paint = (look: 'bad' | 'warn' | 'dim' | 'strong', text: string) => string

@@ -24,6 +24,7 @@ export interface WorkingFolderOptions {
 /** Both stand above `src/setup` and `dist/setup` alike. */
 const TEMPLATES = fileURLToPath(new URL('../../templates/init/', import.meta.url))
 const SHIPPED_POLICIES = fileURLToPath(new URL('../../policies/', import.meta.url))
+const SCHEMAS = fileURLToPath(new URL('../../schemas/', import.meta.url))
 
 /** User of the container image, for when whoever runs this is root: the gateway's containers never are. */
 const IMAGE_USER = 65532
@@ -46,6 +47,7 @@ export async function createWorkingFolder(options: WorkingFolderOptions): Promis
   const owner = ownerOfSecrets()
   const files = [
     ...(await shippedPolicies()),
+    ...(await editorSchemas()),
     ...(await fromTemplates(replacements(options, owner))),
     ...secrets(),
   ]
@@ -63,6 +65,18 @@ async function shippedPolicies(): Promise<FileToWrite[]> {
   return found.map(({ name, text }) => ({ name: `policies/${name}`, text, kind: 'plain' }))
 }
 
+/** What editors check against while people type. */
+async function editorSchemas(): Promise<FileToWrite[]> {
+  const names = ['config.schema.json', 'policy-case.schema.json', 'policy-input.schema.json']
+  return await Promise.all(
+    names.map(async (name) => ({
+      name: `schemas/${name}`,
+      text: await readFile(join(SCHEMAS, name), 'utf8'),
+      kind: 'plain' as const,
+    })),
+  )
+}
+
 async function fromTemplates(values: Readonly<Record<string, string>>): Promise<FileToWrite[]> {
   const server = values['SERVER'] ?? ''
   const places: readonly (readonly [template: string, name: string, kind: FileToWrite['kind']])[] = [
@@ -72,6 +86,9 @@ async function fromTemplates(values: Readonly<Record<string, string>>): Promise<
     ['env.example', '.env.example', 'plain'],
     ['env.example', '.env', 'plain'],
     ['gitignore', '.gitignore', 'plain'],
+    ['vscode/settings.json', '.vscode/settings.json', 'plain'],
+    ['vscode/extensions.json', '.vscode/extensions.json', 'plain'],
+    ['regal.yaml', '.regal/config.yaml', 'plain'],
     ['database/roles.sh', 'database/roles.sh', 'program'],
     ['policies/server/data.yaml', `policies/servers/${server}/data.yaml`, 'plain'],
     ['policies/cases/first.yaml', `policies/${CASES_FOLDER}/first.yaml`, 'plain'],

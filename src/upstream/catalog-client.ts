@@ -78,7 +78,7 @@ export async function listTools(options: CatalogClientOptions, signal: AbortSign
  * Servers offer some tools only to clients that can be asked for something. Our callers may be such clients, so all of these
  * are claimed; a request that comes of it meets no handler here, and is answered so.
  */
-const EVERY_CAPABILITY: ClientCapabilities = {
+export const EVERY_CAPABILITY: ClientCapabilities = {
   sampling: { context: {}, tools: {} },
   elicitation: { form: {}, url: {} },
   roots: { listChanged: true },

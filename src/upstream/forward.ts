@@ -40,6 +40,17 @@ export interface ForwarderOptions {
   readonly connectTimeoutMs: number
   /** Connections at a time for requests, and as many again for long-lived streams. */
   readonly maxConnections: number
+  /** What stands in the place of connections; absent = they are made to the target's address. */
+  readonly transport?: Transport
+}
+
+/** Where requests go. */
+export interface Transport {
+  /** For callers' requests and streams. */
+  readonly calls: Dispatcher
+  /** For what the gateway itself asks. */
+  readonly own: Dispatcher
+  close(): Promise<void>
 }
 
 /** Talks to one upstream. */
@@ -61,9 +72,7 @@ const KEEP_ALIVE_MS = 4000
 
 export function createForwarder(options: ForwarderOptions): Forwarder {
   const { target, clock } = options
-  const calls = createPool(options)
-  // A pool looks through its busy connections for a free one: thousands of open streams must not stand in that line.
-  const streams = createPool(options)
+  const { calls, streams, own, close } = openTransport(options)
   const order = createSessionOrder(MAX_STREAM_OPENING_MS)
 
   async function forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer> {
@@ -130,11 +139,21 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
   return {
     forward,
     refuseServerRequest,
-    dispatcher: calls,
-    close: async () => {
-      await Promise.all([calls.destroy(), streams.destroy()])
-    },
+    dispatcher: own,
+    close,
   }
+}
+
+function openTransport(options: ForwarderOptions): Transport & { readonly streams: Dispatcher } {
+  const { transport } = options
+  if (transport !== undefined) return { ...transport, streams: transport.calls }
+  const calls = createPool(options)
+  // A pool looks through its busy connections for a free one: thousands of open streams must not stand in that line.
+  const streams = createPool(options)
+  const close = async (): Promise<void> => {
+    await Promise.all([calls.destroy(), streams.destroy()])
+  }
+  return { calls, streams, own: calls, close }
 }
 
 function createPool(options: ForwarderOptions): Pool {

@@ -72,7 +72,8 @@ export function requestHeaders(head: RequestHead, message: Message, own: OwnHead
     headers['accept'] = 'application/json, text/event-stream'
     headers['content-type'] = 'application/json'
   }
-  if (message.session !== null) headers['mcp-session-id'] = message.session.upstreamId
+  const session = message.session?.upstreamId ?? null
+  if (session !== null) headers['mcp-session-id'] = session
   copy(head, headers, ['mcp-protocol-version', ...TRACE])
   if (message.kind === 'stream') copy(head, headers, ['last-event-id'])
   if (message.era === 'modern') {

@@ -9,6 +9,9 @@ import type { CatalogBounds } from './catalog-client.ts'
 import type { ForwardTarget } from './forward.ts'
 import { parseStaticHeaders } from './headers.ts'
 import { createProbeTimer } from './probe-timer.ts'
+import { createGuard } from './stdio/guard.ts'
+import type { StdioSettings } from './stdio/settings.ts'
+import { openStdio, STDIO_TARGET } from './stdio/settings.ts'
 import { createStreamWatch } from './stream-watch.ts'
 import type { ToolList } from './tool-list.ts'
 import type { Upstream, UpstreamFacts, UpstreamGate, UpstreamLog } from './upstream.ts'
@@ -16,8 +19,10 @@ import { createUpstream } from './upstream.ts'
 
 /** One upstream as configured. */
 export interface UpstreamSettings {
-  /** Address of its MCP endpoint, http or https. */
-  readonly url: string
+  /** Address of its MCP endpoint, http or https; null = a stdio server. */
+  readonly url: string | null
+  /** How to start it; null = an HTTP server. */
+  readonly stdio: StdioSettings | null
   /** Sent with every request; values may be secrets. */
   readonly headers: Readonly<Record<string, string>>
   /** What policies see as `input.server.labels`. */
@@ -44,6 +49,8 @@ export interface UpstreamLimits {
   readonly maxConnections: number
   /** Time between two looks at the age of streams, and so the precision of their limits. Default 250 ms. */
   readonly sweepMs: number
+  /** Each step of ending a stdio server may take so long: end of input, SIGTERM, SIGKILL. Default 2 s. */
+  readonly stopGraceMs: number
   /** Age up to which a list of tools counts as current. Default 60 s. */
   readonly catalogTtlMs: number
   /** Least time between two readings of one upstream's list. Default 1 s. */
@@ -56,6 +63,7 @@ const DEFAULTS: UpstreamLimits = {
   maxStreamMs: 60 * 60_000,
   maxConnections: 4096,
   sweepMs: 250,
+  stopGraceMs: 2000,
   catalogTtlMs: 60_000,
   catalogMinIntervalMs: 1000,
   catalog: { maxPages: 100, maxTools: 10_000, maxBytes: 16 * 1024 * 1024, timeoutMs: 15_000 },
@@ -79,7 +87,7 @@ export interface UpstreamsOptions {
 /** What an operator may know of one upstream. Texts in it are ours; names of tools are the upstream's. */
 export interface UpstreamState extends UpstreamFacts {
   readonly name: string
-  /** Without credentials and query. */
+  /** Without credentials and query; of a stdio server `stdio:` and its program. */
   readonly url: string
   readonly schemaProblems: readonly SchemaProblem[]
 }
@@ -109,12 +117,18 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   const limits = { ...DEFAULTS, ...options.limits }
   const watch = createStreamWatch({ clock: options.clock, sweepMs: limits.sweepMs })
   const timer = createProbeTimer({ clock: options.clock, random: options.random })
+  const guard = createGuard()
   const upstreams = new Map<string, Upstream>()
   for (const [name, settings] of Object.entries(options.upstreams)) {
     const target = targetOf(name, settings, options.version)
     const own = ownOptions(name, settings, limits, options)
     const { clock, log, version } = options
-    upstreams.set(name, createUpstream({ target, ...own, clock, log, version, watch, timer }))
+    const { stdio } = settings
+    const where =
+      stdio === null
+        ? { address: `${target.url.origin}${target.url.pathname}`, transport: null }
+        : openStdio({ ...options, name, settings, stdio, guard, limits })
+    upstreams.set(name, createUpstream({ target, ...where, ...own, clock, log, version, watch, timer }))
   }
   const check = createArgumentCheck({
     clock: options.clock,
@@ -122,6 +136,8 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     onProblem: (problem) =>
       options.log.warn({ problem }, 'a tool has an input schema that cannot be used: policy decides alone'),
   })
+
+  const all = [...upstreams.values()].map(({ facts }) => facts).sort((a, b) => (a.name < b.name ? -1 : 1))
 
   function upstream(name: string): Upstream {
     const found = upstreams.get(name)
@@ -131,6 +147,8 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
 
   return {
     facts: (mount) => upstreams.get(mount)?.facts ?? null,
+    all: () => all,
+    isUp: (name) => upstream(name).state().status !== 'down',
     findTool: (mount, name) => upstream(mount).find(name),
     validateArguments: check.validate,
     forward: (call, sink, signal) => upstream(call.head.mount).forward(call, sink, signal),
@@ -152,6 +170,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
       timer.close()
       await Promise.all([...upstreams.values()].map((one) => one.close()))
       watch.close()
+      guard.close()
     },
   }
 }
@@ -175,6 +194,7 @@ function ownOptions(
 
 function targetOf(name: string, settings: UpstreamSettings, version: string): ForwardTarget {
   const at = `upstreams.${name}.url`
+  if (settings.url === null) return { ...STDIO_TARGET, ...boundsOf(settings), name }
   if (!URL.canParse(settings.url)) throw new UsageError('config', `${at}: not a URL`)
   const url = new URL(settings.url)
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
@@ -191,6 +211,12 @@ function targetOf(name: string, settings: UpstreamSettings, version: string): Fo
       configured: parseStaticHeaders(name, settings.headers),
       userAgent: `mcp-policy-gateway/${version}`,
     },
+    ...boundsOf(settings),
+  }
+}
+
+function boundsOf(settings: UpstreamSettings) {
+  return {
     timeoutMs: settings.timeoutMs,
     toolTimeoutsMs: toolTimeoutsOf(settings),
     maxAnswerBytes: settings.maxAnswerBytes,

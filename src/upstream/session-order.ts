@@ -46,8 +46,8 @@ export function createSessionOrder(maxWaitMs: number): SessionOrder {
 
   return {
     async enter({ session, kind }) {
-      if (session === null) return PASSAGE
-      const id = session.upstreamId
+      const id = session?.upstreamId ?? null
+      if (id === null) return PASSAGE
       // Requests that arrive in one turn are read in the order of their sockets, not in the order they were sent in.
       if (kind === 'request' && !streams.has(id)) await nextTurn()
       const stream = streams.get(id)

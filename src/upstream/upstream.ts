@@ -7,7 +7,7 @@ import type { Catalog, CatalogState } from './catalog.ts'
 import { createCatalog, toCatalogError } from './catalog.ts'
 import type { CatalogBounds, ListedTools } from './catalog-client.ts'
 import { listTools } from './catalog-client.ts'
-import type { Forwarder, ForwardTarget } from './forward.ts'
+import type { Forwarder, ForwardTarget, Transport } from './forward.ts'
 import { createForwarder, isLasting } from './forward.ts'
 import { failed } from './head-plan.ts'
 import type { Health, HealthState } from './health.ts'
@@ -37,6 +37,10 @@ export interface UpstreamLog {
 
 export interface UpstreamOptions {
   readonly target: ForwardTarget
+  /** What operators read where it is: no credentials and no query. */
+  readonly address: string
+  /** null = HTTP connections to the target. */
+  readonly transport: Transport | null
   readonly labels: Readonly<Record<string, string>>
   readonly connectTimeoutMs: number
   readonly idleTimeoutMs: number
@@ -67,7 +71,7 @@ export interface UpstreamFacts extends HealthState, CatalogState {
 
 export interface Upstream {
   readonly facts: ServerFacts
-  /** Without credentials and query. */
+  /** Of {@link UpstreamOptions}. */
   readonly address: string
   find(tool: string): Promise<ToolEntry | null>
   /** The entry after a refresh, if one is due; never throws. */
@@ -108,10 +112,11 @@ class OneUpstream implements Upstream {
     const { target, clock, watch, version, maxStreamMs, connectTimeoutMs, maxConnections } = options
     this.#options = options
     this.facts = { name: target.name, labels: options.labels }
-    this.address = `${target.url.origin}${target.url.pathname}`
+    this.address = options.address
     const streamLimits = { idleMs: options.idleTimeoutMs, maxMs: maxStreamMs }
     const bounds = { streamLimits, maxStreamMs, connectTimeoutMs, maxConnections }
-    this.#forwarder = createForwarder({ target, clock, watch, ...bounds })
+    const transport = options.transport === null ? {} : { transport: options.transport }
+    this.#forwarder = createForwarder({ target, clock, watch, ...bounds, ...transport })
     this.#health = createHealth({ clock, onChange: (state) => this.#tellHealth(state) })
     this.#breaker = createBreaker({ ...options.breaker, clock, onChange: (state) => this.#onBreaker(state) })
     this.#catalog = createCatalog({

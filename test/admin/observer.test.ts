@@ -44,6 +44,8 @@ function event(call: Partial<Call> = {}, ending: Partial<Ending> = {}): AuditEve
         policy: { revision: 'r1' },
       } as unknown as Call['evaluation'],
       listed: null,
+      merged: null,
+      parts: null,
       upstream: null,
       hint: null,
       timingsUs: {},

@@ -233,6 +233,8 @@ export function call(changes: Partial<Call> = {}): Call {
     rate: null,
     rateFields: {},
     listed: null,
+    merged: null,
+    parts: null,
     upstream: null,
     hint: null,
     timingsUs: { admit: 12, auth: 40, read: 210, authz: 160 },

@@ -47,6 +47,20 @@ describe('gateway connect', () => {
   const read = (name: string): string => readFileSync(join(folder, name), 'utf8')
   const headers = (value: string) => ({ headers: { Authorization: value } })
 
+  it('points a client at all upstreams as one server', async () => {
+    const entry = async (...more: string[]) =>
+      JSON.parse((await connect('claude-code', '--merged', ...more)).out).mcpServers
+    expect((await entry()).gateway.url).to.equal('https://mcp.example.com/gw/mcp')
+    expect((await entry('--as', 'company')).company.url).to.equal('https://mcp.example.com/gw/mcp')
+    expect((await entry('--url', 'https://other.example')).gateway.url).to.equal('https://other.example/mcp')
+    expect((await connect('claude-code', '--merged', '--server', 'github')).code).to.equal(2)
+    put('gateway.yaml', `${CONFIG}federation: { enabled: false }\n`)
+    const refused = await connect('claude-code', '--merged')
+    expect([refused.code, refused.err]).to.satisfy(
+      ([code, err]: any) => code === 2 && /federation.enabled/.test(err),
+    )
+  })
+
   it('shows what claude-code takes, and writes nothing', async () => {
     const { code, out, err } = await connect('claude-code', '--server', 'github')
     expect(code).to.equal(0)

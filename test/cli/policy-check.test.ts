@@ -1,5 +1,7 @@
+import { join } from 'node:path'
 import { expect } from 'chai'
 import { createFolders } from '../policy/testing/folder.ts'
+import { startScriptedUpstream } from '../support/upstreams.ts'
 import { expectGolden, gateway } from './policy-fixture.ts'
 
 const ALLOW = 'package gateway.authz\n\nallow contains "all" if input.principal.id\n'
@@ -97,6 +99,75 @@ describe('gateway policy check', function () {
     const { code, stdout } = await gateway(['policy', 'check', folder])
     expect(code).to.equal(1)
     expectGolden('check-tests', stdout, folder)
+  })
+
+  it('warns of rules without effect and of lists that contradict calls, in the order of their places', async () => {
+    const folder = await folders.make({
+      'authz/a.rego': `${ALLOW}\ndenied contains "x" if input.target.name == "a"\n`,
+      'authz/b.rego':
+        'package gateway.authz\n\nallow contains "b" if input.phase == "list"\n\ndeny contains "hidden" if input.phase == "list"\n',
+    })
+    const { code, stdout, stderr } = await gateway(['policy', 'check', folder])
+    expect([code, stderr.includes('error:')]).to.deep.equal([0, false])
+    expectGolden('check-warnings', stdout, folder)
+  })
+
+  it('finds test files that change the policy', async () => {
+    const folder = await folders.make({
+      'a.rego': ALLOW,
+      'a_test.rego': 'package gateway.authz\n\nallow contains "x" if 1 == 1\n\ntest_a if "x" in allow\n',
+    })
+    const { code, stdout, stderr } = await gateway(['policy', 'check', folder])
+    expect([code, stdout.startsWith('P401 test rule')]).to.deep.equal([1, true])
+    expect(stderr).to.include('What it means: gateway help P401')
+  })
+
+  describe('with configured upstreams', () => {
+    const RULE = `${ALLOW}\ndeny contains "frozen" if input.target.name == "delete_repos"\n`
+
+    async function configured(upstreams: string): Promise<readonly string[]> {
+      const folder = await folders.make({
+        'policies/a.rego': RULE,
+        'gateway.yaml': `policies: ./policies\nupstreams: { ${upstreams} }\n`,
+      })
+      return ['policy', 'check', '--config', join(folder, 'gateway.yaml')]
+    }
+
+    it('warns of tools that none of them offers, unless it is told to ask nobody', async () => {
+      const github = await startScriptedUpstream({
+        tools: [{ name: 'delete_repo', inputSchema: { type: 'object' } }],
+      })
+      try {
+        const command = await configured(`github: { url: "${github.url}" }`)
+        const { code, stdout, stderr } = await gateway([...command, '--json'])
+        expect(code, stderr).to.equal(0)
+        expect(JSON.parse(stdout)).to.have.length(1)
+        expect(JSON.parse(stdout)[0]).to.include({
+          ...{ id: 'P205', severity: 'warning', row: 5, col: 48 },
+          ...{ message: 'github offers no tool delete_repos', hint: 'did you mean delete_repo?' },
+        })
+        const asked = github.requests.length
+        const offline = await gateway([...command, '--json', '--offline'])
+        expect([offline.code, JSON.parse(offline.stdout)]).to.deep.equal([0, []])
+        expect(github.requests.length).to.equal(asked)
+      } finally {
+        await github.close()
+      }
+    })
+
+    it('says on stderr which one could not be asked, and takes nothing for missing then', async () => {
+      const command = await configured('github: { url: "http://127.0.0.1:9/mcp" }')
+      const { code, stdout, stderr } = await gateway(command)
+      expect(code).to.equal(0)
+      expect(stderr).to.match(/^github could not be asked, so its tools were not compared: .*ECONNREFUSED/m)
+      expect(stdout).to.match(/^ok {2}/)
+    })
+
+    it('asks nobody about a folder that is named without a configuration', async () => {
+      const folder = await folders.make({ 'a.rego': RULE })
+      const { code, stdout, stderr } = await gateway(['policy', 'check', folder, '--json'])
+      expect([code, JSON.parse(stdout), stderr]).to.deep.equal([0, [], ''])
+    })
   })
 
   it('is exit code 1 for a folder without policies, and one that is not there', async () => {

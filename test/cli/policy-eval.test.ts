@@ -259,6 +259,16 @@ describe('gateway policy eval', function () {
       return { call: { ...made, evaluation: room.decide(made) }, ending: refused('policy_denied') }
     }
 
+    it('explains a recorded attempt by the policies of today, and says what was decided then', async () => {
+      const { code, stdout, stderr } = await gateway(['policy', 'explain', rows.whole, ...config()])
+      expect(code, stderr).to.equal(0)
+      expectGolden('explain-row', stdout.replace(rows.whole, 'ROW'), folder)
+      const unread = await gateway(['policy', 'explain', rows.unread, ...config()])
+      expect(unread.code).to.equal(1)
+      expect(unread.stderr).to.include('The policy was not asked')
+      expect((await gateway(['policy', 'explain', '00000000', ...config()])).code).to.equal(2)
+    })
+
     it('evaluates a recorded attempt once more, and says that it is the same one', async () => {
       const { code, stdout, stderr } = await gateway(['policy', 'eval', '--row', rows.whole, ...config()])
       expect(code, stderr).to.equal(0)

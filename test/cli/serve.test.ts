@@ -112,7 +112,7 @@ describe('gateway serve', function () {
       dev: boolean
     }
     expect(told).to.include({ event: 'listening', dev: false })
-    expect(told.mounts).to.deep.equal([`${told.front}/mcp/desk`])
+    expect(told.mounts).to.deep.equal([`${told.front}/mcp/desk`, `${told.front}/mcp`])
     expect((await fetch(`${told.admin}/livez`)).status).to.equal(200)
     expect((await fetch(told.mounts[0] ?? '', { method: 'POST' })).status).to.equal(401)
     expect(await stop(child, 'SIGTERM')).to.equal(0)

@@ -78,6 +78,8 @@ export function callOf(message: Partial<Message> | null, head = headOf('POST', {
     rate: null,
     rateFields: {},
     listed: null,
+    merged: null,
+    parts: null,
     upstream: null,
     hint: null,
     timingsUs: {},

@@ -44,11 +44,22 @@ describe('the front door', () => {
     expect(heads[0]?.rawHeaders).to.include('X-Thing')
   })
 
+  it('hands /mcp to the spine as the mount of all upstreams', async () => {
+    const mounts: string[] = []
+    const { url } = await openDoor(async (exchange) => {
+      mounts.push(exchange.head.mount)
+      await exchange.finish(jsonReply({ ok: true }))
+    })
+    expect((await fetch(`${url}/mcp`)).status).to.equal(200)
+    expect((await fetch(`${url}/mcp?x=1`, { method: 'POST' })).status).to.equal(200)
+    expect(mounts).to.deep.equal(['*', '*'])
+  })
+
   describe('paths that are no mount', () => {
     const paths = [
       '/',
-      '/mcp',
       '/mcp/',
+      '/mcp/*',
       '/mcp/a/b',
       '/mcp/a/',
       '/MCP/a',

@@ -113,6 +113,8 @@ export function callOf(parts: CallParts = {}): Call {
     rate: null,
     rateFields: {},
     listed: null,
+    merged: null,
+    parts: null,
     upstream: null,
     hint: null,
     timingsUs: {},

@@ -1,6 +1,9 @@
 /** Root hooks of every test run. Costs nothing when no test has asked for a database. */
 import { stopSharedServer } from './postgres.ts'
 
+// Commands print as anywhere else, also where the tests themselves run in GitHub Actions.
+delete process.env['GITHUB_ACTIONS']
+
 export const mochaHooks = {
   async afterAll(): Promise<void> {
     await stopSharedServer()

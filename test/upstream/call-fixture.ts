@@ -46,6 +46,8 @@ export function callOf({ message = {}, headers = {}, httpMethod = 'POST' }: Call
     rate: null,
     rateFields: {},
     listed: null,
+    merged: null,
+    parts: null,
     upstream: null,
     hint: null,
     timingsUs: {},
@@ -119,6 +121,7 @@ export type ForwarderParts = Partial<Omit<ForwarderOptions, 'target'>> & Partial
 export function settingsOf(settings: Partial<UpstreamSettings>): UpstreamSettings {
   return {
     url: 'http://127.0.0.1:1/mcp',
+    stdio: null,
     headers: {},
     labels: {},
     timeoutMs: 2000,

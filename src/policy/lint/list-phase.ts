@@ -23,10 +23,12 @@ export function lintListPhase(
   )
 }
 
-const DECIDES = /^data\.gateway\.(authz|server\.\w+)\.(allow|deny)$/
+/** Rules that open or close, of the organisation or of an upstream's owners. */
+export const DECIDES = /^data\.gateway\.(authz|server\.\w+)\.(allow|deny)$/
 const CALL_ONLY =
   /^(?:input\.phase\s*={1,2}\s*"call"|"call"\s*={1,2}\s*input\.phase|input\.phase\s*!=\s*"list"|"list"\s*!=\s*input\.phase|not\s+input\.phase\s*={1,2}\s*"list")$/
-const LIST_ONLY = /^(?:input\.phase\s*={1,2}\s*"list"|"list"\s*={1,2}\s*input\.phase)$/
+/** An expression that holds in lists alone. */
+export const LIST_ONLY = /^(?:input\.phase\s*={1,2}\s*"list"|"list"\s*={1,2}\s*input\.phase)$/
 const COUNT = String.raw`count\((.*)\)`
 const IS_NONE = new RegExp(
   String.raw`^(?:${COUNT}\s*(?:==|<=)\s*0|${COUNT}\s*<\s*1|0\s*(?:==|>=)\s*${COUNT}|(.*)\s==\s(?:set\(\)|\[\]|\{\}))$`,
@@ -35,11 +37,12 @@ const IS_NONE = new RegExp(
 const MAX_DEPTH = 32
 
 /** Why something cannot hold in a list. `reads`: the expression that needs the arguments; null: for its phase alone. */
-interface Gone {
+export interface Gone {
   readonly reads: ExprProbe | null
 }
 
-class ListPhase {
+/** What is certain about the list phase of a policy. */
+export class ListPhase {
   readonly #graph: RuleGraph
   readonly #sources: Readonly<Record<string, string>>
   readonly #known = new Map<string, Gone | null>()
@@ -47,6 +50,11 @@ class ListPhase {
   constructor(graph: RuleGraph, sources: Readonly<Record<string, string>>) {
     this.#graph = graph
     this.#sources = sources
+  }
+
+  /** Why a definition cannot hold in a list; null = it can, or it is not certain. */
+  goneFromLists(rule: RuleProbe): Gone | null {
+    return this.#definitionGone(rule, 0)
   }
 
   *warnings(): Generator<PolicyError> {
