@@ -145,6 +145,7 @@ async function forward(
       exchange.open(rooms.http.openHead(call, head))
     },
     async event(event) {
+      if (watched.ended() !== null) return
       const relayed = await reviewEvent(rooms, gate, call, event)
       if (relayed !== null) await exchange.write(merged?.outwardEvent(call, relayed) ?? relayed)
     },

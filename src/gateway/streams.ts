@@ -43,7 +43,7 @@ interface Entry {
   ended: GatewayError | null
 }
 
-/** A new policy is evaluated for all of them: after so many, other calls have their turn. */
+/** Judging one anew, and the row of one that ends, are work: after so many, other calls have their turn. */
 const STREAMS_AT_ONCE = 32
 
 export function createOpenStreams(rooms: StreamRooms): OpenStreams {
@@ -90,31 +90,38 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
 /** One round at a time; what changes during a round is asked about in the next one. */
 function createRecheck(rooms: StreamRooms, watched: Set<Entry>): () => void {
   let isRechecking = false
-  let isDue = false
+  const isDue = false
 
-  /** Asks again for one; null when that was done at once, which costs thousands of quiet streams next to nothing. */
-  function recheckOne(entry: Entry): Promise<void> | null {
-    const settle = (reason: GatewayError | null): void => {
-      if (reason === null || !watched.delete(entry)) return
-      entry.ended = reason
-      entry.controller.abort(reason)
-    }
-    try {
-      const reason = refusalNow(rooms, entry)
-      if (reason !== null || isOfPolicyInForce(rooms, entry)) settle(reason)
-      else return refusalOfNewPolicy(rooms, entry).then(settle, (thrown) => settle(toGatewayError(thrown)))
-    } catch (thrown) {
-      settle(toGatewayError(thrown))
-    }
-    return null
+  function refuse(entry: Entry, reason: GatewayError | null): void {
+    if (reason !== null && watched.delete(entry)) entry.ended = reason
   }
 
+  /** Costs thousands of quiet streams next to nothing. */
+  function lookAt(entry: Entry): void {
+    try {
+      refuse(entry, refusalNow(rooms, entry))
+    } catch (thrown) {
+      refuse(entry, toGatewayError(thrown))
+    }
+  }
+
+  function isDue(entry: Entry): boolean {
+    return entry.ended !== null || (watched.has(entry) && !isOfPolicyInForce(rooms, entry))
+  }
+
+  async function settle(entry: Entry): Promise<void> {
+    if (entry.ended === null) refuse(entry, await refusalOfNewPolicy(rooms, entry).catch(toGatewayError))
+    if (entry.ended !== null) entry.controller.abort(entry.ended)
+  }
+
+  /** From the first look on nothing passes on those that must end; they are closed, and others judged anew, a few at a time. */
   async function recheckEach(): Promise<void> {
+    const open = [...watched].filter(({ isOpen }) => isOpen)
+    for (const entry of open) lookAt(entry)
     let count = 0
-    for (const entry of [...watched]) {
-      const evaluated = entry.isOpen && watched.has(entry) ? recheckOne(entry) : null
-      if (evaluated === null) continue
-      await evaluated
+    for (const entry of open) {
+      if (!isDue(entry)) continue
+      await settle(entry)
       count += 1
       if (count % STREAMS_AT_ONCE === 0) await setImmediate()
     }
