@@ -105,7 +105,7 @@ function createRecheck(rooms: StreamRooms, watched: Set<Entry>): () => void {
     }
   }
 
-  function isDue(entry: Entry): boolean {
+  function mustSettle(entry: Entry): boolean {
     return entry.ended !== null || (watched.has(entry) && !isOfPolicyInForce(rooms, entry))
   }
 
@@ -120,7 +120,7 @@ function createRecheck(rooms: StreamRooms, watched: Set<Entry>): () => void {
     for (const entry of open) lookAt(entry)
     let count = 0
     for (const entry of open) {
-      if (!isDue(entry)) continue
+      if (!mustSettle(entry)) continue
       await settle(entry)
       count += 1
       if (count % STREAMS_AT_ONCE === 0) await setImmediate()
