@@ -90,7 +90,7 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
 /** One round at a time; what changes during a round is asked about in the next one. */
 function createRecheck(rooms: StreamRooms, watched: Set<Entry>): () => void {
   let isRechecking = false
-  const isDue = false
+  let isDue = false
 
   function refuse(entry: Entry, reason: GatewayError | null): void {
     if (reason !== null && watched.delete(entry)) entry.ended = reason
