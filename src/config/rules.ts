@@ -8,6 +8,7 @@ import type { SettingPath } from './document.ts'
 import { isLoopback, isWildcard, parseListen } from './listen.ts'
 import { pathText } from './problems.ts'
 import type { SettingsTree } from './to-config.ts'
+import { checkCredential, checkUpstreamTls } from './upstream-credential.ts'
 
 interface Subject {
   readonly tree: SettingsTree
@@ -181,7 +182,7 @@ const SECRET_HEADER =
 /** Names of variables of a stdio server that hold its credentials. */
 const SECRET_VARIABLE = /TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|PRIVATE_KEY/i
 const STDIO_ONLY = ['env', 'cwd', 'sessions', 'max_children', 'session_idle_ms', 'start_timeout_ms']
-const HTTP_ONLY = ['headers', 'connect_timeout_ms']
+const HTTP_ONLY = ['headers', 'credential', 'tls', 'connect_timeout_ms']
 
 /** An upstream is at a url or started by a command, and has the settings of one kind. */
 function checkTransport({ tree, templates, origins }: Subject, name: string, complain: Complain): void {
@@ -220,12 +221,29 @@ function checkUpstreams(subject: Subject, complain: Complain): void {
       const header = written.toLowerCase()
       if (seen.has(header)) complain(path, 'key', 'the same header twice', 'Header names ignore case')
       seen.add(header)
-      if (RESERVED_HEADERS.has(header) || header.startsWith('mcp-')) {
-        complain(path, 'key', 'the gateway sets this header itself', 'Remove it')
-      }
+      if (isReserved(header)) complain(path, 'key', 'the gateway sets this header itself', 'Remove it')
       if (SECRET_HEADER.test(header)) refuseLiteral(subject, path, value, complain)
     }
+    checkOwnProof(subject, name, complain)
   }
+}
+
+function isReserved(header: string): boolean {
+  return RESERVED_HEADERS.has(header) || header.startsWith('mcp-')
+}
+
+/** What the gateway shows this upstream besides headers. */
+function checkOwnProof(subject: Subject, name: string, complain: Complain): void {
+  const upstream = subject.tree.upstreams[name]
+  if (upstream === undefined) return
+  const inside: Complain = (path, ...rest) => complain(['upstreams', name, ...path], ...rest)
+  checkCredential(upstream, inside)
+  checkUpstreamTls(upstream, inside)
+  const header = upstream.credential?.header.toLowerCase() ?? ''
+  if (isReserved(header))
+    inside(['credential', 'header'], 'value', 'the gateway sets this header itself', 'Name another')
+  const secret = upstream.credential?.oauth?.client_secret ?? null
+  refuseLiteral(subject, ['upstreams', name, 'credential', 'oauth', 'client_secret'], secret, complain)
 }
 
 function checkTls({ tree }: Subject, complain: Complain): void {

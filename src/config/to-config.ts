@@ -10,6 +10,8 @@ import type {
   StdioConfig,
   UpstreamConfig,
 } from './types.ts'
+import type { CredentialSettings, UpstreamTlsSettings } from './upstream-credential.ts'
+import { toCredential, toUpstreamTls } from './upstream-credential.ts'
 
 /** The settings under their names in gateway.yaml, once they have the shape of the schema. */
 export interface SettingsTree {
@@ -18,6 +20,7 @@ export interface SettingsTree {
   readonly allowed_hosts: readonly string[]
   readonly allowed_origins: readonly string[]
   readonly trusted_proxies: readonly string[]
+  readonly deny_as: 'http' | 'in_band'
   readonly tls: { readonly cert_file: string; readonly key_file: string } | null
   readonly admin: {
     readonly listen: string
@@ -82,6 +85,8 @@ export interface UpstreamSettings {
   readonly session_idle_ms: number
   readonly start_timeout_ms: number
   readonly headers: Readonly<Record<string, string>>
+  readonly credential: CredentialSettings | null
+  readonly tls: UpstreamTlsSettings | null
   readonly labels: Readonly<Record<string, string>>
   readonly timeout_ms: number
   readonly connect_timeout_ms: number
@@ -123,6 +128,7 @@ export function toConfig(tree: SettingsTree, { file, dev, environment }: ConfigS
     allowedHosts: tree.allowed_hosts,
     allowedOrigins: tree.allowed_origins,
     trustedProxies: tree.trusted_proxies,
+    denyAs: tree.deny_as,
     tls: tree.tls === null ? null : { certFile: tree.tls.cert_file, keyFile: tree.tls.key_file },
     admin: {
       listen: tree.admin.listen === 'off' ? null : toListen(tree.admin.listen),
@@ -198,6 +204,8 @@ function toUpstream(settings: UpstreamSettings, stdio: StdioConfig | null): Upst
     headers: Object.fromEntries(
       Object.entries(settings.headers).map(([name, value]) => [name.toLowerCase(), value]),
     ),
+    credential: settings.credential === null ? null : toCredential(settings.credential),
+    tls: settings.tls === null ? null : toUpstreamTls(settings.tls),
     labels: settings.labels,
     timeoutMs: settings.timeout_ms,
     connectTimeoutMs: settings.connect_timeout_ms,

@@ -29,7 +29,10 @@ const FORMATS: Readonly<Record<string, { check(text: string): boolean; hint: str
   },
   'postgres-url': { check: isPostgresUrl, hint: 'Write postgres://user:password@host:5432/database' },
   'host-name': { check: isHostName, hint: 'Write a host name or address, optionally with :port' },
-  origin: { check: isOrigin, hint: 'Write scheme://host or scheme://host:port, without a path' },
+  origin: {
+    check: isOrigin,
+    hint: 'Write scheme://host or scheme://host:port (port * = any), without a path',
+  },
   network: { check: isNetwork, hint: 'Write an address or a network such as 10.0.0.0/8' },
   'header-name': { check: (text) => HEADER_NAME.test(text), hint: 'Write an HTTP header name' },
   'header-value': {
@@ -174,10 +177,13 @@ function isHostName(text: string): boolean {
   return true
 }
 
+/** Any port is written `:*`; the rest must be what a browser sends. */
 function isOrigin(text: string): boolean {
-  if (!URL.canParse(text)) return false
-  const { protocol, host } = new URL(text)
-  return host !== '' && text.toLowerCase() === `${protocol}//${host}`
+  const origin = text.replace(/:\*$/, '')
+  if (!URL.canParse(origin)) return false
+  const { protocol, host, port } = new URL(origin)
+  const isDoubled = origin !== text && port !== ''
+  return host !== '' && !isDoubled && origin.toLowerCase() === `${protocol}//${host}`
 }
 
 function isNetwork(text: string): boolean {

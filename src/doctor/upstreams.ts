@@ -1,10 +1,13 @@
 /** Each upstream: does it answer, does it let us in, which tools does it offer. */
 import type { Dispatcher } from 'undici'
-import { DecoratorHandler, Pool } from 'undici'
+import { DecoratorHandler } from 'undici'
 import type { LoadedConfig } from '../config/load.ts'
-import type { UpstreamConfig } from '../config/types.ts'
+import type { UpstreamConfig, UpstreamCredentialConfig } from '../config/types.ts'
 import { toCatalogError } from '../upstream/catalog.ts'
 import { listTools } from '../upstream/catalog-client.ts'
+import { openConnections } from '../upstream/connections.ts'
+import type { Credential } from '../upstream/credential.ts'
+import { createCredential } from '../upstream/credential.ts'
 import { parseStaticHeaders } from '../upstream/headers.ts'
 import { createGuard } from '../upstream/stdio/guard.ts'
 import { addressOf as addressOfStdio, openStdio, STDIO_TARGET } from '../upstream/stdio/settings.ts'
@@ -16,7 +19,13 @@ import { countText, toFinding } from './finding.ts'
 
 /** Asked at the same time. */
 const AT_ONCE = 8
-const BOUNDS = { maxPages: 100, maxTools: 10_000, maxBytes: 16 * 1024 * 1024, timeoutMs: 10_000 }
+const BOUNDS = {
+  maxPages: 100,
+  maxTools: 10_000,
+  maxBytes: 16 * 1024 * 1024,
+  maxPageBytes: 4 * 1024 * 1024,
+  timeoutMs: 10_000,
+}
 
 /** Asks the upstreams that are wanted, all when `only` is null, as the gateway asks them. */
 export async function checkUpstreams(
@@ -120,15 +129,23 @@ function reach(name: string, upstream: UpstreamConfig): Reached {
   const { stdio, maxAnswerBytes, connectTimeoutMs } = upstream
   if (stdio === null) {
     const url = new URL(upstream.url ?? '')
-    const pool = new Pool(url.origin, { connect: { timeout: connectTimeoutMs }, connections: 2 })
-    return { url, dispatcher: pool, close: () => pool.destroy() }
+    const credential =
+      upstream.credential === null ? null : createOwnCredential(name, upstream.credential, url)
+    const { tls } = upstream
+    const bounds = { connectTimeoutMs, maxConnections: 2, clock: CLOCK }
+    const connections = openConnections({ origin: url.origin, tls, credential, ...bounds })
+    const close = async (): Promise<void> => {
+      await connections.close()
+      await credential?.close()
+    }
+    return { url, dispatcher: connections.dispatcher, close }
   }
   const guard = createGuard()
   const { transport } = openStdio({
     ...{ name, stdio, guard, version: VERSION, log: SILENT, random: Math.random },
     settings: { maxAnswerBytes },
     limits: { stopGraceMs: STOP_GRACE_MS },
-    clock: { monotonicMs: () => performance.now() },
+    clock: CLOCK,
   })
   const close = async (): Promise<void> => {
     await transport.close()
@@ -137,6 +154,14 @@ function reach(name: string, upstream: UpstreamConfig): Reached {
   return { url: STDIO_TARGET.url, dispatcher: transport.own, close }
 }
 
+/** Asks for a token of its own: the one the gateway has is in the gateway's memory alone. */
+function createOwnCredential(upstream: string, settings: UpstreamCredentialConfig, url: URL): Credential {
+  const { timeoutMs } = BOUNDS
+  const surroundings = { clock: CLOCK, random: Math.random, log: SILENT }
+  return createCredential({ upstream, settings, url, timeoutMs, ...surroundings })
+}
+
+const CLOCK = { nowMs: Date.now, monotonicMs: () => performance.now() }
 const STOP_GRACE_MS = 1000
 const SILENT = { info: () => undefined, warn: () => undefined }
 
@@ -191,6 +216,9 @@ const CREDENTIAL = /authorization|cookie|token|secret|key|credential/i
 
 /** Names the variable that holds the credential, never its value. */
 function credentialFix({ config, origins, templates }: LoadedConfig, name: string): string {
+  const own = originBelow(origins, `upstreams.${name}.credential.`)
+  if (config.upstreams[name]?.credential != null)
+    return `Check upstreams.${name}.credential${own === undefined ? '' : ` (${own})`}`
   const headers = Object.keys(config.upstreams[name]?.headers ?? {})
   const prefix = `upstreams.${name}.headers.`
   // Names are kept as written there, and in lower case here.
@@ -206,6 +234,11 @@ function credentialFix({ config, origins, templates }: LoadedConfig, name: strin
   )
   const what = variables.length === 0 ? path : variables.join(', ')
   return `Set ${what} to a credential that it accepts (${origins.get(path) ?? path})`
+}
+
+/** Where the first setting below a path stands. */
+function originBelow(origins: LoadedConfig['origins'], prefix: string): string | undefined {
+  return [...origins].find(([setting]) => setting.startsWith(prefix))?.[1]
 }
 
 /** Without query, which may hold a secret. */

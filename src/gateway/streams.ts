@@ -7,7 +7,7 @@ import { setImmediate } from 'node:timers/promises'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Rooms } from './call.ts'
 import { killedError } from './killed.ts'
-import { authorizeSubscriptions } from './subscriptions.ts'
+import { recheckSubscriptions } from './subscriptions.ts'
 import type { Call, PolicyRevision, Principal } from './types.ts'
 
 /** One watched call. */
@@ -182,6 +182,6 @@ async function refusalOfNewPolicy(rooms: StreamRooms, entry: Entry): Promise<Gat
       detail: 'a new policy does not allow the stream that was open',
     })
   }
-  await authorizeSubscriptions(rooms, call)
+  await recheckSubscriptions(rooms, call)
   return null
 }

@@ -15,6 +15,8 @@ import { createHealth } from './health.ts'
 import type { Probe } from './probe.ts'
 import { createProbe } from './probe.ts'
 import type { ProbeJob, ProbeTimer } from './probe-timer.ts'
+import type { ShownTool } from './seen-tools.ts'
+import { createSeenTools } from './seen-tools.ts'
 import type { StreamWatch } from './stream-watch.ts'
 import type { ToolList } from './tool-list.ts'
 import { verdictOn } from './verdict.ts'
@@ -73,7 +75,10 @@ export interface Upstream {
   readonly facts: ServerFacts
   /** Of {@link UpstreamOptions}. */
   readonly address: string
-  find(tool: string): Promise<ToolEntry | null>
+  /** `client` null = only what everybody is shown. */
+  find(tool: string, client: string | null): Promise<ToolEntry | null>
+  /** Remembers what of a list only this client has been shown. */
+  learn(client: string, shown: readonly ShownTool[]): void
   /** The entry after a refresh, if one is due; never throws. */
   refetch(tool: string): Promise<ToolEntry | null>
   /** Its tools, read if that is due. Throws `upstream_failed`. */
@@ -102,6 +107,7 @@ class OneUpstream implements Upstream {
   readonly #health: Health
   readonly #breaker: Breaker
   readonly #catalog: Catalog
+  readonly #seen = createSeenTools()
   readonly #probe: Probe
   readonly #closing = new AbortController()
   readonly #job: ProbeJob | null
@@ -133,12 +139,19 @@ class OneUpstream implements Upstream {
     this.#job = probeIntervalMs === null ? null : timer.add(probeIntervalMs, () => this.#lookIfDue())
   }
 
-  async find(tool: string): Promise<ToolEntry | null> {
+  async find(tool: string, client: string | null): Promise<ToolEntry | null> {
+    const seen = client !== null && this.#catalog.lacks(tool) ? this.#seen.find(client, tool) : null
+    if (seen !== null) return seen
     try {
       return await this.#catalog.find(tool)
     } catch (thrown) {
       throw this.#breaker.refusal() ?? thrown
     }
+  }
+
+  learn(client: string, shown: readonly ShownTool[]): void {
+    const own = shown.filter(({ name }) => this.#catalog.lacks(name))
+    if (own.length > 0) this.#seen.learn(client, own)
   }
 
   refetch(tool: string): Promise<ToolEntry | null> {

@@ -8,6 +8,7 @@ import { loadConfig } from '../../src/config/load.ts'
 import type { Problem } from '../../src/config/problems.ts'
 import { ConfigError } from '../../src/config/problems.ts'
 import { listSettings } from '../../src/config/show.ts'
+import { createOriginList } from '../../src/http/site.ts'
 
 const SECRET = 'kq8m2Xw0vQe7Tz4RbN1yLs6Ud9Jh3Gf5PaCoKiMeWxYz'
 const UPSTREAM = 'upstreams:\n  github:\n    url: https://mcp.example.com/\n'
@@ -82,6 +83,20 @@ describe('configuration', () => {
         auditPayload: 'request',
       })
       expect(config.limits.maxDelayMs).to.equal(500)
+    })
+
+    it('takes origins with any port, and tells refusals by the status unless asked otherwise', () => {
+      const origins = [
+        'http://localhost:*',
+        'https://app.example.com',
+        'http://[::1]:*',
+        'https://a.example:8443',
+      ]
+      const { config } = load(`allowed_origins: ${JSON.stringify(origins)}\n${UPSTREAM}`)
+      expect(config.allowedOrigins).to.deep.equal(origins)
+      expect(() => createOriginList(config.allowedOrigins)).not.to.throw()
+      expect(config.denyAs).to.equal('http')
+      expect(load(`deny_as: in_band\n${UPSTREAM}`).config.denyAs).to.equal('in_band')
     })
 
     it('takes pointers to what no row may hold, into arguments and results alone', () => {
@@ -425,6 +440,19 @@ describe('configuration', () => {
         '1:19',
         /without a path/,
       ],
+      [
+        'an origin with a wildcard for a host',
+        `allowed_origins: ["http://*:80"]\n${UPSTREAM}`,
+        '1:19',
+        /without a path/,
+      ],
+      [
+        'an origin with two ports',
+        `allowed_origins: ["http://a.example:81:*"]\n${UPSTREAM}`,
+        '1:19',
+        /without a path/,
+      ],
+      ['a way to refuse that nobody knows', `deny_as: quietly\n${UPSTREAM}`, '1:10', /in_band/],
       ['no kind of credential', `auth: { api_keys: false }\n${UPSTREAM}`, '1:19', /no kind of credential/],
       [
         'a migrate_url alone',

@@ -5,6 +5,7 @@ import { PolicyBuildError } from '../build-error.ts'
 import { loadPolicySources, readFolder } from '../build-sources.ts'
 import type { BuildRequest, Compiler } from '../compiler.ts'
 import type { PolicyLimits } from '../engine.ts'
+import { ownershipErrors } from '../ownership.ts'
 import type { Benchmark } from './benchmark.ts'
 import type { CaseRunOptions } from './case-run.ts'
 import { benchmarkCases, runCases } from './case-run.ts'
@@ -101,6 +102,8 @@ async function build(options: TestRunOptions): Promise<Built> {
   const sources = await loadPolicySources(folder)
   const inputSchema = await loadInputSchema()
   const files = await loadTestFiles(folder)
+  const foreign = ownershipErrors(files.rego)
+  if (foreign.length > 0) throw new PolicyBuildError(foreign)
   const request = toBuildRequest(sources, inputSchema)
   const building = Promise.all([
     buildPolicy(sources, { compiler, cacheDir, inputSchema }),

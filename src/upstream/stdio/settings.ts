@@ -36,9 +36,11 @@ export interface StdioParts {
 }
 
 /** A stdio server has no address and no headers; no connection is ever made to this one (RFC 2606). */
-export const STDIO_TARGET: Pick<ForwardTarget, 'url' | 'own'> = {
+export const STDIO_TARGET: Pick<ForwardTarget, 'url' | 'own' | 'credential' | 'tls'> = {
   url: new URL('http://stdio.invalid/'),
   own: { configured: {}, userAgent: 'mcp-policy-gateway' },
+  credential: null,
+  tls: null,
 }
 
 /** Throws a UsageError where processes cannot be started and ended as they must. Starts nothing yet. */
