@@ -1,8 +1,8 @@
 /** What commands share: their common options, the configuration, and a database opened for the length of one command. */
 import type { Argv } from 'yargs'
+import { openMigratedDatabase } from '../compose/database.ts'
 import { loadConfig } from '../config/load.ts'
 import type { Config } from '../config/types.ts'
-import { openMigratedDatabase } from '../database.ts'
 import type { Connection } from '../db/connection.ts'
 import type { Pools } from '../db/pools.ts'
 import { createPools } from '../db/pools.ts'

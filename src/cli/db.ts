@@ -1,8 +1,8 @@
 /** `gateway db migrate|status`. */
 import pg from 'pg'
+import type { OpenedDatabase } from '../compose/database.ts'
+import { openDatabase } from '../compose/database.ts'
 import { loadConfig } from '../config/load.ts'
-import type { OpenedDatabase } from '../database.ts'
-import { openDatabase } from '../database.ts'
 import { toClientConfig } from '../db/connection.ts'
 import { migrate, readSchema } from '../db/migrate.ts'
 import { toDatabaseUsageError } from '../db/usage-error.ts'

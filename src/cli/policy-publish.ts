@@ -1,12 +1,12 @@
 /** `gateway policy publish|history|rollback`: policies for all gateways on one database. */
 import { readFile } from 'node:fs/promises'
 import type { Argv } from 'yargs'
+import { policyKeys } from '../compose/policy-source.ts'
 import type { Config } from '../config/types.ts'
 import { servesOtherPolicies, waitUntilApplied } from '../db/applied.ts'
 import { UsageError } from '../errors.ts'
 import type { PolicyBundle } from '../policy/bundle.ts'
 import { makeBundle, parseBundle, readBundleFile, resequenceBundle } from '../policy/bundle.ts'
-import { policyKeys } from '../policy-source.ts'
 import { createReleaseGate } from '../releases/gate.ts'
 import type { PublishedRelease } from '../releases/store.ts'
 import {

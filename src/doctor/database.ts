@@ -1,7 +1,7 @@
 /** The database: reachable, the right version and schema, clocks, and what the gateway's role may do. */
 import type { ClientBase } from 'pg'
 import pg from 'pg'
-import type { OpenedDatabase } from '../database.ts'
+import type { OpenedDatabase } from '../compose/database.ts'
 import type { Connection } from '../db/connection.ts'
 import { toClientConfig } from '../db/connection.ts'
 import { readSchema } from '../db/migrate.ts'

@@ -4,10 +4,10 @@
  */
 import { lstat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import type { OpenedDatabase } from '../compose/database.ts'
+import { openDatabase } from '../compose/database.ts'
 import type { LoadedConfig, LoadOptions } from '../config/load.ts'
 import type { Config } from '../config/types.ts'
-import type { OpenedDatabase } from '../database.ts'
-import { openDatabase } from '../database.ts'
 import { defaultDataHome } from '../db/embedded/home.ts'
 import { createPools } from '../db/pools.ts'
 import { checkDatabase, toDatabaseFailure } from './database.ts'

@@ -1,6 +1,7 @@
 /** What needs nobody else: Node, the configuration, the policies. */
 import { statSync } from 'node:fs'
 import { relative } from 'node:path'
+import { policySourceKind, readPolicies } from '../compose/policy-source.ts'
 import type { LoadedConfig, LoadOptions } from '../config/load.ts'
 import { loadConfig } from '../config/load.ts'
 import { ConfigError } from '../config/problems.ts'
@@ -9,7 +10,6 @@ import { UsageError } from '../errors.ts'
 import { PolicyBuildError } from '../policy/build-error.ts'
 import { BundleRefused } from '../policy/bundle-error.ts'
 import { PRODUCT_FILE_PREFIX } from '../policy/dictionary.ts'
-import { policySourceKind, readPolicies } from '../policy-source.ts'
 import type { Finding, Trouble } from './finding.ts'
 import { countText, toFinding } from './finding.ts'
 

@@ -1,11 +1,11 @@
-/** Opening the audit room: where its spool lies. Part of the composition, like `main.ts`. */
+/** Opening the audit room: where its spool lies. */
 import { dirname, join } from 'node:path'
-import type { AuditRoomOptions } from './audit/limits.ts'
-import type { AuditWriter } from './audit/writer.ts'
-import { createAuditRoom } from './audit/writer.ts'
-import type { Config } from './config/types.ts'
+import type { AuditRoomOptions } from '../audit/limits.ts'
+import type { AuditWriter } from '../audit/writer.ts'
+import { createAuditRoom } from '../audit/writer.ts'
+import type { Config } from '../config/types.ts'
+import { defaultDataHome } from '../db/embedded/home.ts'
 import type { OpenedDatabase } from './database.ts'
-import { defaultDataHome } from './db/embedded/home.ts'
 
 /** What the room gets besides the configuration. */
 export interface AuditRoomParts

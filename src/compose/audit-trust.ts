@@ -1,11 +1,11 @@
-/** What makes the audit log provable: the key that signs, the places outside the database. Part of the composition, like `main.ts`. */
+/** What makes the audit log provable: the key that signs, the places outside the database. */
 import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
 import { join } from 'node:path'
-import type { Signer } from './audit/signing.ts'
-import { createSigner } from './audit/signing.ts'
-import { loadOrMakeFile } from './config/own-secret.ts'
-import type { Config } from './config/types.ts'
-import { UsageError } from './errors.ts'
+import type { Signer } from '../audit/signing.ts'
+import { createSigner } from '../audit/signing.ts'
+import { loadOrMakeFile } from '../config/own-secret.ts'
+import type { Config } from '../config/types.ts'
+import { UsageError } from '../errors.ts'
 
 /** Where the key of an embedded database stands. */
 export function signingKeyFile(home: string): string {

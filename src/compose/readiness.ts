@@ -1,12 +1,12 @@
-/** Readiness: what must work for a call to be served, and what is only told. Part of the composition, like `main.ts`. */
-import type { Check } from './admin/admin.ts'
-import type { AuditWriter } from './audit/writer.ts'
-import type { ChangeFeed } from './db/change-feed.ts'
-import type { KillRoom } from './kill/room.ts'
+/** Readiness: what must work for a call to be served, and what is only told. */
+import type { Check } from '../admin/admin.ts'
+import type { AuditWriter } from '../audit/writer.ts'
+import type { ChangeFeed } from '../db/change-feed.ts'
+import type { KillRoom } from '../kill/room.ts'
+import type { PolicyRoom } from '../policy/engine.ts'
+import type { PolicyReload } from '../policy/reload.ts'
+import type { Upstreams } from '../upstream/room.ts'
 import type { OpenedPolicies } from './policies.ts'
-import type { PolicyRoom } from './policy/engine.ts'
-import type { PolicyReload } from './policy/reload.ts'
-import type { Upstreams } from './upstream/room.ts'
 
 /** What is asked how it is. `audit` null = switched off. */
 export interface ReadinessParts {

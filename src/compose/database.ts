@@ -1,11 +1,11 @@
-/** Opening the configured database: the one way for the gateway and for commands. Part of the composition, like `main.ts`. */
+/** Opening the configured database: the one way for the gateway and for commands. */
 import { dirname } from 'node:path'
-import { processEnvironment } from './config/load.ts'
-import type { Config } from './config/types.ts'
-import type { Connection } from './db/connection.ts'
-import { defaultDataHome } from './db/embedded/home.ts'
-import { startEmbeddedPostgres } from './db/embedded.ts'
-import { migrate } from './db/migrate.ts'
+import { processEnvironment } from '../config/load.ts'
+import type { Config } from '../config/types.ts'
+import type { Connection } from '../db/connection.ts'
+import { defaultDataHome } from '../db/embedded/home.ts'
+import { startEmbeddedPostgres } from '../db/embedded.ts'
+import { migrate } from '../db/migrate.ts'
 
 /** The two roles of a database, and how to let go of it. */
 export interface OpenedDatabase {

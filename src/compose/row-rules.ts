@@ -1,10 +1,10 @@
 /** What the audit room has to keep out of rows, and how it keeps the rest: from the configuration, the gateway's secret and the policy in force. */
-import { hashMasks } from './audit/mask.ts'
-import type { RowRules } from './audit/rules.ts'
-import type { Config } from './config/types.ts'
-import type { PolicyRoom } from './policy/engine.ts'
+import { hashMasks } from '../audit/mask.ts'
+import type { RowRules } from '../audit/rules.ts'
+import type { Config } from '../config/types.ts'
+import type { PolicyRoom } from '../policy/engine.ts'
+import { deriveKey } from '../secret.ts'
 import { toRowPlan } from './row-plan.ts'
-import { deriveKey } from './secret.ts'
 
 /** The rules of the gateway's rows. */
 export function openRowRules(

@@ -1,6 +1,6 @@
-/** The configuration as the audit room wants it. Part of the composition, like `main.ts`. */
-import type { RowPlan } from './audit/payload.ts'
-import type { Config } from './config/types.ts'
+/** The configuration as the audit room wants it. */
+import type { RowPlan } from '../audit/payload.ts'
+import type { Config } from '../config/types.ts'
 
 /** How rows are kept. */
 export function toRowPlan({ audit, upstreams }: Pick<Config, 'audit' | 'upstreams'>): RowPlan {

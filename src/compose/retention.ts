@@ -1,13 +1,13 @@
-/** Retention of audit rows, as a command and while a gateway runs. Part of the composition, like `main.ts`. */
+/** Retention of audit rows, as a command and while a gateway runs. */
 import pg from 'pg'
-import type { RetiredDay } from './audit/retention.ts'
-import { mayRetire, oldDays, retireDays } from './audit/retention.ts'
-import { createRetirementRecord } from './audit/retirement.ts'
-import type { Signer } from './audit/signing.ts'
-import { reasonOf } from './audit/store.ts'
-import type { Connection } from './db/connection.ts'
-import { toClientConfig } from './db/connection.ts'
-import type { Log } from './log.ts'
+import type { RetiredDay } from '../audit/retention.ts'
+import { mayRetire, oldDays, retireDays } from '../audit/retention.ts'
+import { createRetirementRecord } from '../audit/retirement.ts'
+import type { Signer } from '../audit/signing.ts'
+import { reasonOf } from '../audit/store.ts'
+import type { Connection } from '../db/connection.ts'
+import { toClientConfig } from '../db/connection.ts'
+import type { Log } from '../log.ts'
 
 const HOUR_MS = 3_600_000
 /** Days may be large: no statement has to be fast. Whoever holds a day is waited for, but not for ever. */
