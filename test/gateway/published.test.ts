@@ -18,6 +18,9 @@ import { until } from '../support/until.ts'
 import type { ScriptedUpstream } from '../support/upstreams.ts'
 import { startScriptedUpstream } from '../support/upstreams.ts'
 
+/** Schemas of tools are compiled in processes of their own; this is about policies. */
+const COMPILER_STARTED = /STARTED A CHILD .*runner\.mjs/
+
 describe('policies published for three gateways', function () {
   this.timeout(60_000)
   const keys = makeKeys()
@@ -143,7 +146,7 @@ upstreams: { up: { url: ${upstream.url} } }
     expect(await reasons()).to.deep.equal(['one', 'one', 'one'])
     for (const member of members) {
       expect(await readiness(member)).to.deep.include({ state: 'ok', sequence: 1, pending: null })
-      expect(member.log()).to.not.include('STARTED A CHILD')
+      expect(member.log()).to.not.match(COMPILER_STARTED)
     }
   })
 
@@ -160,7 +163,7 @@ upstreams: { up: { url: ${upstream.url} } }
        where a.sequence = 2 and b.sequence = 2`,
     )
     expect(Number(rows[0].ms), `${tookMs} ms in all`).to.be.lessThan(1000)
-    for (const member of members) expect(member.log()).to.not.include('STARTED A CHILD')
+    for (const member of members) expect(member.log()).to.not.match(COMPILER_STARTED)
   })
 
   it('what somebody with the database puts there is refused: unsigned, altered, of another key', async () => {
