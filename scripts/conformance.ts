@@ -26,6 +26,8 @@ async function main(): Promise<void> {
   const upstream = await startConformanceServer()
   const gateway = await startTestGateway({
     upstreams: { fixture: upstream.url },
+    // As the scenario about DNS rebinding wants it: pages of this machine may call, others may not.
+    settings: { allowed_origins: ['http://127.0.0.1:*'] },
   })
   try {
     const key = await gateway.key()

@@ -392,6 +392,12 @@ describe('configuration', () => {
         '1:19',
         /without a path/,
       ],
+      [
+        'an origin with a port and any port',
+        `allowed_origins: ["http://localhost:80:*"]\n${UPSTREAM}`,
+        '1:19',
+        /any port/,
+      ],
       ['no kind of credential', `auth: { api_keys: false }\n${UPSTREAM}`, '1:19', /no kind of credential/],
       [
         'a migrate_url alone',

@@ -4,9 +4,13 @@
  */
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { localhostHostValidation, localhostOriginValidation, toNodeHandler } from '@modelcontextprotocol/node'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import type { ReadableStream } from 'node:stream/web'
+import { localhostHostValidation, localhostOriginValidation, toWebRequest } from '@modelcontextprotocol/node'
 import type { EventStore, ServerContext, ServerNotifier } from '@modelcontextprotocol/server'
 import {
   createMcpHandler,
@@ -37,14 +41,13 @@ export async function startConformanceServer(): Promise<ConformanceServer> {
     keepAliveMs: 0,
   })
   const sessions = createSessions(() => createServerOf(() => null, states))
-  const handle = toNodeHandler({
-    fetch: async (request) =>
-      (await isLegacyRequest(request)) ? await sessions.fetch(request) : await modern.fetch(request),
-  })
   const [isKnownHost, isKnownOrigin] = [localhostHostValidation(), localhostOriginValidation()]
   const server = createServer((request, response) => {
     if (!(isKnownHost(request, response) && isKnownOrigin(request, response))) return
-    void handle(request as Parameters<typeof handle>[0], response as unknown as Parameters<typeof handle>[1])
+    const answer = async (asked: Request): Promise<Response> =>
+      (await isLegacyRequest(asked)) ? await sessions.fetch(asked) : await modern.fetch(asked)
+    // Left by its client, or a body that could not be read.
+    relay(request, response, answer).catch(() => response.destroy())
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -58,6 +61,24 @@ export async function startConformanceServer(): Promise<ConformanceServer> {
       await once(server, 'close')
     },
   }
+}
+
+/** As the SDK's own adapter does, but a stream is open before its first event. */
+async function relay(
+  request: IncomingMessage,
+  response: ServerResponse,
+  answer: (asked: Request) => Promise<Response>,
+): Promise<void> {
+  const left = new AbortController()
+  response.once('close', () => left.abort())
+  const asked = await toWebRequest(request as Parameters<typeof toWebRequest>[0], undefined, {
+    signal: left.signal,
+  })
+  const { status, headers, body } = await answer(asked)
+  response.writeHead(status, Object.fromEntries(headers))
+  response.flushHeaders()
+  if (body === null) response.end()
+  else await pipeline(Readable.fromWeb(body as ReadableStream), response)
 }
 
 /** Signs what a client has to hand back, and checks it. */
