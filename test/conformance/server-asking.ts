@@ -40,7 +40,7 @@ function titled(value: string, title: string): { const: string; title: string }[
   return [1, 2, 3].map((n) => ({ const: `${value}${n}`, title: `${title} ${n}` }))
 }
 
-/** Adds them. */
+/** Adds them. They ask on the stream of the call: `elicitInput` would use the session's, which may not be open yet. */
 export function addAsking(server: McpServer): void {
   const prompt = fromJsonSchema<{ prompt: string }>(texts('prompt'))
   server.registerTool(
@@ -48,7 +48,10 @@ export function addAsking(server: McpServer): void {
     { description: 'Asks the model', inputSchema: prompt },
     async (args, context) => {
       const asked = { role: 'user' as const, content: { type: 'text' as const, text: args.prompt } }
-      const { content } = await context.mcpReq.requestSampling({ messages: [asked], maxTokens: 100 })
+      const { content } = await context.mcpReq.send({
+        method: 'sampling/createMessage',
+        params: { messages: [asked], maxTokens: 100 },
+      })
       return text(`LLM response: ${'text' in content ? content.text : JSON.stringify(content)}`)
     },
   )
@@ -58,7 +61,7 @@ export function addAsking(server: McpServer): void {
     { description: 'Asks the user', inputSchema: message },
     async (args, context) => {
       const params = { mode: 'form' as const, message: args.message, requestedSchema: USER }
-      const { action, content } = await context.mcpReq.elicitInput(params)
+      const { action, content } = await context.mcpReq.send({ method: 'elicitation/create', params })
       return text(`User response: ${JSON.stringify({ action, content })}`)
     },
   )
@@ -66,7 +69,7 @@ export function addAsking(server: McpServer): void {
   for (const [name, requestedSchema] of Object.entries(forms)) {
     server.registerTool(name, { description: name }, async (context) => {
       const params = { mode: 'form' as const, message: 'Please look it over', requestedSchema }
-      const { action, content } = await context.mcpReq.elicitInput(params)
+      const { action, content } = await context.mcpReq.send({ method: 'elicitation/create', params })
       return text(`Elicitation completed: action=${action}, content=${JSON.stringify(content ?? {})}`)
     })
   }
