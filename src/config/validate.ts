@@ -29,7 +29,10 @@ const FORMATS: Readonly<Record<string, { check(text: string): boolean; hint: str
   },
   'postgres-url': { check: isPostgresUrl, hint: 'Write postgres://user:password@host:5432/database' },
   'host-name': { check: isHostName, hint: 'Write a host name or address, optionally with :port' },
-  origin: { check: isOrigin, hint: 'Write scheme://host, scheme://host:port or scheme://host:* (any port), without a path' },
+  origin: {
+    check: isOrigin,
+    hint: 'Write scheme://host, scheme://host:port or scheme://host:* (any port), without a path',
+  },
   network: { check: isNetwork, hint: 'Write an address or a network such as 10.0.0.0/8' },
   'header-name': { check: (text) => HEADER_NAME.test(text), hint: 'Write an HTTP header name' },
   'header-value': {
