@@ -9,9 +9,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const FOLDER = fileURLToPath(new URL('./suite/', import.meta.url))
-const NODE = join(FOLDER, 'node_modules/node/bin/node')
-const PROGRAM = join(FOLDER, 'node_modules/@modelcontextprotocol/conformance/dist/index.js')
+/** With packages of its own. */
+export const SUITE_FOLDER = fileURLToPath(new URL('./suite/', import.meta.url))
+/** The Node they need. */
+export const SUITE_NODE = join(SUITE_FOLDER, 'node_modules/node/bin/node')
+const PROGRAM = join(SUITE_FOLDER, 'node_modules/@modelcontextprotocol/conformance/dist/index.js')
 const TIMEOUT_MS = 120_000
 
 /** Sets of scenarios, as the suite's command line names them: frozen requirements where a revision has them. */
@@ -36,20 +38,20 @@ export interface Found {
 
 /** Installs the packages of the folder's lock file unless they are there. */
 export async function ensureSuite(): Promise<void> {
-  if (existsSync(NODE) && existsSync(PROGRAM)) return
+  if (existsSync(SUITE_NODE) && existsSync(PROGRAM)) return
   const args = ['install', '--no-save', '--no-audit', '--no-fund']
   const { code, output } = await run('npm', args, {})
-  if (code !== 0) throw new Error(`npm install in ${FOLDER} ended with ${code}:\n${output}`)
+  if (code !== 0) throw new Error(`npm install in ${SUITE_FOLDER} ended with ${code}:\n${output}`)
 }
 
 /** Runs the set of one revision against a server; with a key when it wants one. */
 export async function runSuite(url: string, revision: Revision, key?: string): Promise<Found> {
   const results = await mkdtemp(join(tmpdir(), 'conformance-'))
   try {
-    const preload = key === undefined ? [] : ['--import', join(FOLDER, 'credential.mjs')]
+    const preload = key === undefined ? [] : ['--import', join(SUITE_FOLDER, 'credential.mjs')]
     const args = [...preload, PROGRAM, 'server', '--url', url, ...REVISIONS[revision], '-o', results]
     const environment = key === undefined ? {} : { SUITE_KEY: key, SUITE_ORIGIN: new URL(url).origin }
-    const { code, output } = await run(NODE, args, environment)
+    const { code, output } = await run(SUITE_NODE, args, environment)
     const scenarios = await readScenarios(results)
     if (scenarios.size === 0) throw new Error(`The suite has run no scenario:\n${output}`)
     const checks = [...scenarios.values()].flat()
@@ -97,7 +99,7 @@ async function run(
   environment: Readonly<Record<string, string>>,
 ): Promise<{ code: number | null; output: string }> {
   const child = spawn(program, args, {
-    cwd: FOLDER,
+    cwd: SUITE_FOLDER,
     env: { ...process.env, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: TIMEOUT_MS,
