@@ -27,7 +27,6 @@ function withCredential(headers) {
 const request = http.request
 http.request = (...args) => {
   const made = request(...args)
-  if (`http://${made.getHeader('host')}` === origin || made.host === new URL(origin).hostname)
-    made.setHeader('authorization', authorization)
+  if (`http://${made.getHeader('host')}` === origin) made.setHeader('authorization', authorization)
   return made
 }
