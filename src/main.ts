@@ -64,6 +64,7 @@ import { openRowRules } from './row-rules.ts'
 import { deriveKey, parseSecret } from './secret.ts'
 import type { Upstreams } from './upstream/room.ts'
 import { createUpstreams } from './upstream/room.ts'
+import type { SchemaPlans } from './upstream/schema-plans.ts'
 import { VERSION } from './version.ts'
 
 const MAX_THROTTLED_ADDRESSES = 100_000
@@ -90,6 +91,8 @@ export interface StartOptions {
   readonly onProgress?: (text: string) => void
   /** Wall clock, ms since the epoch; tests move it. */
   readonly nowMs?: () => number
+  /** Compiled schemas of tools, when several gateways run in this process. Left open when this one closes. */
+  readonly schemas?: SchemaPlans
 }
 
 /**
@@ -252,10 +255,12 @@ function openTurnedAway({ options, own }: Building, rooms: Recording, metrics: M
 function openHttp(config: Config, secret: string): HttpRoom {
   return createHttpRoom({
     allowedHosts: allowedHosts(config),
-    allowedOrigins: config.allowedOrigins,
+    allowedOrigins: allowedOrigins(config),
     trustedProxies: config.trustedProxies,
+    denyAs: config.denyAs,
     maxBodyBytes: config.limits.maxBodyBytes,
     sessionKey: deriveKey(secret, 'session'),
+    taskKey: deriveKey(secret, 'task'),
   })
 }
 
@@ -264,6 +269,10 @@ function allowedHosts(config: Config): readonly string[] {
   const published = config.publicUrl === null ? [] : [new URL(config.publicUrl).host]
   const local = isLoopback(config.listen.host) ? ['localhost', '127.0.0.1', '[::1]'] : []
   return [...config.allowedHosts, ...published, ...local]
+}
+
+function allowedOrigins({ allowedOrigins: listed, publicUrl }: Config): readonly string[] {
+  return publicUrl === null ? listed : [...listed, new URL(publicUrl).origin]
 }
 
 type MetricSources = Pick<MetricsOptions, 'kills' | 'upstreams' | 'load'>
@@ -317,6 +326,7 @@ function openUpstreams(
 ): Upstreams {
   const upstreams = createUpstreams({
     upstreams: config.upstreams,
+    schemas: options.schemas,
     limits: { maxStreamMs: config.limits.maxStreamS * 1000 },
     gateOf: (name) => openGate(config, ground, name),
     version: VERSION,
@@ -499,6 +509,7 @@ function openFrontDoor({ config, options, own }: Building, ground: Ground, parts
   const { spine, http, turns, turnedAway, drain } = parts
   const front = createFrontDoor({
     spine: spine.attempt,
+    preflight: http.preflight,
     tls: config.tls,
     doorman: {
       handsOn: () => turns.admits() || !turnedAway.isFlood(),

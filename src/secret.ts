@@ -9,8 +9,9 @@ import { UsageError } from './errors.ts'
  * - `cursor`    seals the paging cursors of lists
  * - `input_mac` keyed digest of the policy input in the audit row
  * - `redaction` keyed digests in the markers that stand for secrets in the audit row
+ * - `task`      task ids handed to clients
  */
-export type SecretUse = 'session' | 'cursor' | 'input_mac' | 'redaction'
+export type SecretUse = 'session' | 'cursor' | 'input_mac' | 'redaction' | 'task'
 
 /** 32 random bytes are 43 characters of base64, 64 of hex. */
 const MIN_LENGTH = 43

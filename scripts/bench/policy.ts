@@ -1,105 +1,269 @@
 /**
- * What one evaluation of the shipped policy costs: plain, with events logged, with values read, with the trace's text; and
- * what an exhausted budget costs. Same module sources, same input, in turns.
+ * What policies cost: one evaluation plain, with events logged, with values read and with the trace's text, of the shipped policy
+ * and of a large one; lists; what another upstream's package adds; and one decision against OPA's server on loopback.
  *
- *     node --import=tsx/esm scripts/bench/policy.ts
+ *     npm run bench:policy [-- --opa FILE]         FILE: an `opa` that is built already
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
+import type { Call, Target } from '../../src/gateway/types.ts'
+import { toAskedCall } from '../../src/policy/asked-call.ts'
+import type { CompiledPolicy } from '../../src/policy/build.ts'
 import { buildPolicy, loadInputSchema, toBuildRequest } from '../../src/policy/build.ts'
-import { loadPolicySources } from '../../src/policy/build-sources.ts'
+import type { Compiler } from '../../src/policy/compiler.ts'
 import { createCompiler } from '../../src/policy/compiler.ts'
 import { loadCompilerArtifact } from '../../src/policy/compiler-artifact.ts'
+import { createPolicyRoom } from '../../src/policy/engine.ts'
 import type { HostRun, PolicyHost } from '../../src/policy/host.ts'
 import { createHost, DEFAULT_HOST_LIMITS } from '../../src/policy/host.ts'
 import { meter } from '../../src/policy/meter.ts'
 import { createTraceReader } from '../../src/policy/trace.ts'
 import { DEFAULT_TRACE_BOUNDS } from '../../src/policy/trace-render.ts'
-import { median } from './parts.ts'
+import { roundTrips } from './opa-server.ts'
+import type { PolicySubject } from './policy-subjects.ts'
+import { largePolicy, shippedPolicy } from './policy-subjects.ts'
 
 const ROUNDS = 15
-const EVALUATIONS = 2000
+const WARM_ROUNDS = 3
+const EVALUATIONS = 1000
 
-const HEAD = {
-  phase: 'call',
-  request: {
-    id: 'r',
-    time: '2026-01-01T00:00:00Z',
-    now_ns: 1,
-    method: 'tools/call',
-    protocol_version: '2026-07-28',
-    ip: '192.0.2.1',
-  },
-  principal: {
-    id: 'ada',
-    kind: 'user',
-    roles: ['developer'],
-    tenant: 'acme',
-    teams: [],
-    scopes: [],
-    claims: {},
-    auth_method: 'api_key',
-  },
-  server: { name: 'support', labels: { tenant: 'acme', env: 'prod' } },
-  target: { kind: 'tool', name: 'search_tickets', annotations: { readOnlyHint: true } },
+/** One subject on three hosts: plain, instrumented, and the room that serves. */
+interface Bench {
+  readonly subject: PolicySubject
+  readonly policy: CompiledPolicy
+  readonly bare: PolicyHost
+  readonly traced: PolicyHost
+  readonly input: Uint8Array<ArrayBuffer>
 }
-const ARGUMENTS = '{"query":"refund for order 4711","status":"open","limit":20}'
+
+async function prepare(subject: PolicySubject, compiler: Compiler): Promise<Bench> {
+  const { sources, head, argumentsText } = subject
+  const policy = await buildPolicy(sources, { compiler, cacheDir: null })
+  const request = toBuildRequest(sources, await loadInputSchema())
+  const plain = await compiler.build({ ...request, instrument: false })
+  if (!plain.ok) throw new Error(`${subject.name} does not build`)
+  const dataText = JSON.stringify(sources.data)
+  const trace = createTraceReader(policy.dictionary, policy.data)
+  const limits = DEFAULT_HOST_LIMITS
+  const probes = { knowsProbe: trace.knows, hidesProbe: trace.hides }
+  return {
+    subject,
+    policy,
+    bare: await createHost({ wasm: meter(plain.wasm), dataText, knowsProbe: () => false, limits }),
+    traced: await createHost({ wasm: policy.wasm, dataText, ...probes, limits }),
+    input: new TextEncoder().encode(`${JSON.stringify(head).slice(0, -1)},"arguments":${argumentsText}}`),
+  }
+}
+
+const decision = (host: PolicyHost, input: Uint8Array<ArrayBuffer>, record: boolean): HostRun =>
+  host.evaluate({ entrypoint: 'gateway/decision', input, nowNs: 1n, record })
+
+/**
+ * A host reads the values of an evaluation at the latest before the next one. So the time of an evaluation with events alone
+ * is taken up to the moment when it is over, and the values are read outside of it.
+ */
+function evaluations({ subject, policy, bare, traced, input }: Bench): void {
+  const trace = createTraceReader(policy.dictionary, policy.data)
+  const source = { headText: JSON.stringify(subject.head), argumentsText: subject.argumentsText }
+  const run = decision(traced, input, true)
+  const { events } = run.recording()
+  console.log(`\n${subject.name}: ${events.length} events, ${allowed(run)}`)
+  const logged = (read: boolean) => () => {
+    const from = performance.now()
+    const made = decision(traced, input, true)
+    if (read) made.recording()
+    const took = performance.now() - from
+    made.recording()
+    return took
+  }
+  const plain = () => {
+    const from = performance.now()
+    decision(bare, input, false)
+    return performance.now() - from
+  }
+  const text = () => {
+    const from = performance.now()
+    trace.render(decision(traced, input, true).recording(), source, DEFAULT_TRACE_BOUNDS)
+    return performance.now() - from
+  }
+  print(
+    inTurns({
+      plain,
+      'events logged': logged(false),
+      'values read': logged(true),
+      'text of the trace': text,
+    }),
+  )
+}
+
+function allowed({ result }: HostRun): string {
+  return (result as { readonly allow?: unknown }).allow === true ? 'allowed' : 'denied'
+}
+
+/**
+ * Microseconds of one run, of the fastest round: subjects take turns, and what else the machine does can only make them slower.
+ * Each returns the milliseconds it took.
+ */
+function inTurns(
+  subjects: Readonly<Record<string, () => number>>,
+  times = EVALUATIONS,
+): ReadonlyMap<string, number> {
+  const rounds = new Map(Object.keys(subjects).map((name) => [name, [] as number[]]))
+  for (let round = 0; round < ROUNDS + WARM_ROUNDS; round += 1) {
+    for (const [name, run] of Object.entries(subjects)) {
+      let total = 0
+      for (let n = 0; n < times; n += 1) total += run()
+      if (round >= WARM_ROUNDS) rounds.get(name)?.push((total * 1000) / times)
+    }
+  }
+  return new Map([...rounds].map(([name, values]) => [name, Math.min(...values)]))
+}
+
+/** The first one is what the others are compared with. */
+function print(us: ReadonlyMap<string, number>): void {
+  const [base = 1] = us.values()
+  for (const [name, value] of us)
+    console.log(`  ${name.padEnd(36)} ${value.toFixed(1).padStart(9)} us   ${(value / base).toFixed(2)}x`)
+}
+
+const LISTED = 1000
+
+/** 1,000 targets in one evaluation, against the decision on one call as a host makes it. */
+function lists({ subject, traced, input }: Bench): void {
+  const { target, ...head } = subject.head
+  const targets = Array.from({ length: LISTED }, (_, index) => ({
+    ...target,
+    name: `${target.name.replace(/\d+$/, '')}${index % 20}`,
+  }))
+  const document = JSON.stringify({ ...head, phase: 'list', targets })
+  const list = new TextEncoder().encode(document)
+  const listing = () => {
+    const from = performance.now()
+    const { fault } = traced.evaluate({
+      entrypoint: 'gateway/visible',
+      input: list,
+      nowNs: 1n,
+      record: false,
+    })
+    if (fault !== null) throw fault
+    return performance.now() - from
+  }
+  const single = () => {
+    const from = performance.now()
+    decision(traced, input, true).recording()
+    return performance.now() - from
+  }
+  const us = inTurns({ 'a decision, values read': single, [`a list of ${LISTED} tools`]: listing }, 10)
+  console.log(`\n${subject.name}: ${LISTED} tools in one evaluation`)
+  print(us)
+  const [one = 1, all = 0] = us.values()
+  console.log(`  100 tools cost as much as ${(all / (LISTED / 100) / one).toFixed(1)} decisions`)
+}
+
+/** What it costs that upstreams have packages of their own, for a call to one that has none. */
+async function owners(subject: PolicySubject, compiler: Compiler): Promise<void> {
+  const withServers = (count: number): PolicySubject => {
+    const files = Array.from({ length: count }, (_, index): [string, string] => [
+      `server/s${index}/p.rego`,
+      `package gateway.server.s${index}\n\ndeny contains "closed" if input.target.name == "x"\n`,
+    ])
+    const { rego, data } = subject.sources
+    return { ...subject, sources: { rego: { ...rego, ...Object.fromEntries(files) }, data } }
+  }
+  const subjects: [string, () => number][] = []
+  for (const count of [0, 1, 10, 100]) {
+    const { traced, input } = await prepare(withServers(count), compiler)
+    subjects.push([
+      `${count} upstreams with a package`,
+      () => {
+        const from = performance.now()
+        decision(traced, input, true).recording()
+        return performance.now() - from
+      },
+    ])
+  }
+  console.log(`\n${subject.name}: packages of other upstreams`)
+  print(inTurns(Object.fromEntries(subjects)))
+}
+
+/** One decision, as the gateway makes it and as OPA's server answers it. */
+async function sidecar({ subject, policy }: Bench): Promise<void> {
+  const opa = process.argv.indexOf('--opa')
+  const answers = await roundTrips({
+    binary: opa < 0 ? null : (process.argv[opa + 1] ?? null),
+    sources: policy.sources,
+    data: policy.data,
+    input: { ...subject.head, arguments: JSON.parse(subject.argumentsText) as unknown },
+    rounds: 5,
+    times: 400,
+  })
+  console.log(`\n${subject.name}: against OPA's server on loopback, one connection`)
+  if ('skipped' in answers) {
+    console.log(`  skipped: ${answers.skipped}`)
+    return
+  }
+  const room = await createPolicyRoom({
+    policy,
+    inputMacKey: Buffer.alloc(32),
+    now: () => 1n,
+    monotonicMs: () => performance.now(),
+    log: { warn: () => undefined, error: () => undefined },
+  })
+  const call = callOf(subject)
+  const decide = () => {
+    const from = performance.now()
+    room.decide(call)
+    return performance.now() - from
+  }
+  const decideAndTrace = () => {
+    const from = performance.now()
+    room.decide(call).traceText()
+    return performance.now() - from
+  }
+  print(
+    new Map([
+      ...inTurns({ 'in the gateway': decide, 'in the gateway, with its trace': decideAndTrace }, 200),
+      ["OPA's server", answers.medianUs],
+    ]),
+  )
+}
+
+function callOf({ head, argumentsText }: PolicySubject): Call {
+  const { request, principal, server, target } = head
+  return toAskedCall({
+    request: { id: request.id, method: request.method, protocolVersion: null, ip: request.ip, session: null },
+    principal: {
+      ...principal,
+      kind: 'user',
+      authMethod: 'api_key',
+      apiKeyId: null,
+    },
+    server,
+    target: {
+      kind: 'tool',
+      name: target.name,
+      annotations: target.annotations,
+      schemaDigest: null,
+    } satisfies Target,
+    argumentsText,
+    client: null,
+  })
+}
 
 async function main(): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'gateway-bench-'))
   const compiler = createCompiler({ artifact: await loadCompilerArtifact(folder) })
   try {
-    const sources = await loadPolicySources(resolve('policies'))
-    const policy = await buildPolicy(sources, { compiler, cacheDir: null })
-    const request = toBuildRequest(sources, await loadInputSchema())
-    const plain = await compiler.build({ ...request, instrument: false })
-    if (!plain.ok) throw new Error('the shipped policy does not build')
-    const dataText = JSON.stringify(sources.data)
-    const trace = createTraceReader(policy.dictionary, policy.data)
-    const limits = DEFAULT_HOST_LIMITS
-    const bare = await createHost({ wasm: meter(plain.wasm), dataText, knowsProbe: () => false, limits })
-    const traced = await createHost({
-      wasm: policy.wasm,
-      dataText,
-      knowsProbe: trace.knows,
-      hidesProbe: trace.hides,
-      limits,
-    })
-    const headText = JSON.stringify(HEAD)
-    const input = new TextEncoder().encode(`${headText.slice(0, -1)},"arguments":${ARGUMENTS}}`)
-    const once = (host: PolicyHost, record: boolean): HostRun =>
-      host.evaluate({ entrypoint: 'gateway/decision', input, nowNs: 1n, record })
-    const text = (run: HostRun): string =>
-      trace.render(run.recording(), { headText, argumentsText: ARGUMENTS }, DEFAULT_TRACE_BOUNDS).text
-    const events = once(traced, true).recording().events.length
-    report(events, text(once(traced, true)).length, {
-      plain: () => void once(bare, false),
-      'events logged': () => void once(traced, true),
-      'values read': () => void once(traced, true).recording(),
-      'with the text of the trace': () => void text(once(traced, true)),
-    })
+    const shipped = await prepare(await shippedPolicy(), compiler)
+    const large = await prepare(largePolicy(), compiler)
+    for (const bench of [shipped, large]) evaluations(bench)
+    for (const bench of [shipped, large]) lists(bench)
+    await owners(shipped.subject, compiler)
+    await sidecar(shipped)
   } finally {
     await compiler.close()
     await rm(folder, { recursive: true, force: true })
-  }
-}
-
-function report(events: number, characters: number, subjects: Readonly<Record<string, () => void>>): void {
-  const times = new Map(Object.keys(subjects).map((name) => [name, [] as number[]]))
-  for (let round = 0; round < ROUNDS; round += 1) {
-    for (const [name, run] of Object.entries(subjects)) {
-      const from = performance.now()
-      for (let n = 0; n < EVALUATIONS; n += 1) run()
-      // The first rounds are for the compiler of JavaScript.
-      if (round >= 3) times.get(name)?.push(((performance.now() - from) * 1000) / EVALUATIONS)
-    }
-  }
-  const base = median(times.get('plain') ?? [])
-  console.log(`one evaluation of the shipped policy, ${events} events, ${characters} characters of trace`)
-  for (const [name, values] of times) {
-    const us = median(values)
-    console.log(`${name.padEnd(30)} ${us.toFixed(1).padStart(7)} us   ${(us / base).toFixed(2)}x`)
   }
 }
 

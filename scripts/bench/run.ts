@@ -1,8 +1,8 @@
-/** `npm run bench`: every benchmark, one after the other, so that none disturbs another. About three minutes. */
+/** `npm run bench`: every benchmark, one after the other, so that none disturbs another. About four minutes. */
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
-const PROGRAMS = ['policy.ts', 'line.ts', 'rate.ts', 'start.ts']
+const PROGRAMS = ['policy.ts', 'policy-test.ts', 'line.ts', 'rate.ts', 'start.ts', 'validate.ts']
 
 for (const program of PROGRAMS) {
   console.log(`\n== ${program}`)

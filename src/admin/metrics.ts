@@ -1,5 +1,6 @@
 /** The only file that knows the metrics library. Names follow the OpenTelemetry conventions for MCP where they have one. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { METHOD_NAMES, SERVER_REQUESTS } from '../gateway/targets.ts'
 import type { AuditEvent } from '../gateway/types.ts'
 
 /** State of the audit writer when metrics are read. Counts since the start of the process. */
@@ -102,37 +103,7 @@ const ROW_BUCKETS = [512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_07
 const WAIT_BUCKETS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]
 
 /** Methods that may be a label. What callers make up becomes `other`: labels must stay bounded. */
-const METHODS = new Set([
-  'initialize',
-  'server/discover',
-  'ping',
-  'logging/setLevel',
-  'tools/list',
-  'tools/call',
-  'resources/list',
-  'resources/templates/list',
-  'resources/read',
-  'resources/subscribe',
-  'resources/unsubscribe',
-  'subscriptions/listen',
-  'prompts/list',
-  'prompts/get',
-  'completion/complete',
-  'tasks/get',
-  'tasks/result',
-  'tasks/list',
-  'tasks/cancel',
-  'notifications/initialized',
-  'notifications/cancelled',
-  'notifications/progress',
-  'notifications/roots/list_changed',
-  'sampling/createMessage',
-  'elicitation/create',
-  'roots/list',
-  'response',
-  'GET',
-  'DELETE',
-])
+const METHODS = new Set([...METHOD_NAMES, ...SERVER_REQUESTS, 'response', 'GET', 'DELETE'])
 
 /** A registry of its own: two gateways in one process do not mix. */
 export function createMetrics(options: MetricsOptions): Metrics {

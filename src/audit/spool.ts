@@ -159,8 +159,9 @@ export class Spool {
   /** Syncs and closes; removes the files when every row is committed and no begin is open. Whether they are gone. */
   async close(): Promise<boolean> {
     this.#closed = true
-    for (const timer of [this.#syncTimer, this.#retryTimer]) if (timer !== null) clearTimeout(timer)
     await this.#writing
+    // Only now: the last write has set one more.
+    for (const timer of [this.#syncTimer, this.#retryTimer]) if (timer !== null) clearTimeout(timer)
     await this.#syncing
     await this.#trying
     if (this.#failure === null)

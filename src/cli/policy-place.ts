@@ -7,7 +7,7 @@ import type { Config } from '../config/types.ts'
 import { PUBLISHED_POLICIES } from '../config/types.ts'
 import { UsageError } from '../errors.ts'
 import { policyLimits } from '../policies.ts'
-import type { Compiler } from '../policy/compiler.ts'
+import type { Compiler, CompilerOptions } from '../policy/compiler.ts'
 import { createCompiler } from '../policy/compiler.ts'
 import { loadCompilerArtifact } from '../policy/compiler-artifact.ts'
 import type { PolicyLimits } from '../policy/engine.ts'
@@ -69,9 +69,11 @@ function configIfAny(): Config | null {
 export async function withCompiler<T>(
   place: PolicyPlace,
   use: (compiler: Compiler) => Promise<T>,
+  options: Pick<CompilerOptions, 'lasting' | 'idleMs'> = {},
 ): Promise<T> {
   const compiler = createCompiler({
     artifact: await loadCompilerArtifact(place.cacheDir ?? temporaryFolder()),
+    ...options,
   })
   try {
     return await use(compiler)

@@ -12,12 +12,23 @@ export interface ReportLayout {
   readonly out: Pick<Output, 'style'>
   /** Nothing cut. */
   readonly full: boolean
+  /** Every test gets a line, those that pass, too. */
+  readonly verbose?: boolean
 }
 
 const INDENT = ' '.repeat(8)
 const MAX_FAILURES = 50
 const MAX_LINES = 40
 const MAX_FILE = 44
+
+/** A result that did not hold, and the last line of a report: what a person who watches looks at. */
+export function layoutFailures(
+  results: readonly TestResult[],
+  report: TestReport,
+  layout: ReportLayout,
+): { readonly failures: readonly (readonly string[])[]; readonly foot: readonly string[] } {
+  return { failures: results.map((result) => failureLines(result, layout)), foot: footLines(report) }
+}
 
 /** Numbers of a report. */
 export interface Counts {
@@ -58,6 +69,15 @@ function shortDigest(digest: string): string {
 }
 
 function bodyLines(report: TestReport, layout: ReportLayout): readonly string[] {
+  const { lines, failed } = fileLines(report, layout)
+  if (failed <= MAX_FAILURES || layout.full) return lines
+  return [...lines, '', `  .. ${failed - MAX_FAILURES} more failed: --full, or --run for some of them`]
+}
+
+function fileLines(
+  report: TestReport,
+  layout: ReportLayout,
+): { readonly lines: readonly string[]; readonly failed: number } {
   const lines: string[] = []
   const files = report.files.filter((file) => report.results.some(({ place }) => place.file === file))
   const width = Math.min(MAX_FILE, Math.max(...files.map((file) => textWidth(escapeText(file)))))
@@ -66,22 +86,20 @@ function bodyLines(report: TestReport, layout: ReportLayout): readonly string[] 
     const results = report.results.filter(({ place }) => place.file === file)
     const failed = results.filter(({ outcome }) => outcome === 'failed')
     if (failed.length === 0) lines.push(...okLines(file, results, width, layout))
+    if (layout.verbose === true) lines.push(...(failed.length > 0 ? [''] : []), ...testLines(results, layout))
     for (const result of failed) {
       if (shown < MAX_FAILURES || layout.full) lines.push(...failureLines(result, layout))
       shown += 1
     }
   }
-  if (shown > MAX_FAILURES && !layout.full) {
-    lines.push('', `  .. ${shown - MAX_FAILURES} more failed: --full, or --run for some of them`)
-  }
-  return lines
+  return { lines, failed: shown }
 }
 
 function okLines(
   file: string,
   results: readonly TestResult[],
   width: number,
-  { out }: ReportLayout,
+  { out, verbose }: ReportLayout,
 ): readonly string[] {
   const name = cutMiddle(escapeText(file), MAX_FILE)
   const pad = ' '.repeat(Math.max(0, width - textWidth(name)))
@@ -93,8 +111,26 @@ function okLines(
     ...(counts.todo > 0 ? [`${counts.todo} todo`] : []),
   ].map((text) => `, ${text}`)
   const lines = [`  ${out.style('good', 'ok')}    ${name}${pad}  ${count}${apart.join('')}`]
-  for (const result of results) lines.push(...notRunLines(result, out))
+  if (verbose !== true) for (const result of results) lines.push(...notRunLines(result, out))
   return lines
+}
+
+const MARKS = { passed: 'ok', failed: 'FAIL', skipped: 'skipped', todo: 'todo' } as const
+const MARK_LOOKS = { passed: 'good', failed: 'bad', skipped: 'warn', todo: 'warn' } as const
+const MS_WIDTH = 13
+
+/** A line for each test: outcome, row, name, milliseconds. */
+function testLines(results: readonly TestResult[], { out, full }: ReportLayout): readonly string[] {
+  return results.map(({ outcome, place, name, labels, reason, ms }) => {
+    const mark = out.style(MARK_LOOKS[outcome], MARKS[outcome].padEnd(7))
+    const combination = labels.length === 0 ? '' : ` [${labels.join(', ')}]`
+    const text = escapeText(`${name}${combination}${reason === null ? '' : `: ${reason}`}`)
+    const lead = `${INDENT}${mark} ${String(place.row).padStart(4)}  `
+    const room = WIDTH - INDENT.length - 14 - MS_WIDTH
+    const shown = full ? text : cutMiddle(text, room)
+    const time = outcome === 'skipped' ? '' : `${ms.toFixed(2)} ms`.padStart(MS_WIDTH)
+    return `${lead}${shown}${' '.repeat(Math.max(0, room - textWidth(shown)))}${time}`.trimEnd()
+  })
 }
 
 /** What was not run says why, each reason once. */
@@ -115,10 +151,7 @@ function failureLines(result: TestResult, layout: ReportLayout): readonly string
   if (!isOne && labelText !== '') lines.push(`${INDENT}${cutMiddle(labelText, WIDTH - INDENT.length)}`)
   if (failure === null) return lines
   lines.push(...outcomeLines(failure, layout))
-  const tree = failure.lines.flatMap((line) => [
-    ...(line.kind === 'rule' && line.depth === 0 ? [''] : []),
-    ...layoutTreeLine(line, { out, full, indent: INDENT, words: true }),
-  ])
+  const tree = treeLines(failure, layout)
   lines.push(...(full ? tree : tree.slice(0, MAX_LINES)))
   if (!full && tree.length > MAX_LINES)
     lines.push(`${INDENT}.. ${tree.length - MAX_LINES} more lines: --full`)
@@ -127,6 +160,23 @@ function failureLines(result: TestResult, layout: ReportLayout): readonly string
   if (result.kind === 'case')
     lines.push(`${INDENT}all rules: gateway policy eval --case ${shellWord(caseName(result))}`)
   return lines
+}
+
+function treeLines(failure: TestFailure, { out, full }: ReportLayout): readonly string[] {
+  return failure.lines.flatMap((line) => [
+    ...(line.kind === 'rule' && line.depth === 0 ? [''] : []),
+    ...layoutTreeLine(line, { out, full, indent: INDENT, words: true }),
+  ])
+}
+
+const PLAIN: ReportLayout = { out: { style: (_look, text) => text }, full: true }
+
+/** Why a test failed, whole and without colours, for formats that programs read. Foreign text is escaped. */
+export function failureTexts({ failure }: TestResult): readonly string[] {
+  if (failure === null) return []
+  const why = failure.why === null ? [] : labelled('why: ', failure.why)
+  const lines = [...outcomeLines(failure, PLAIN), ...treeLines(failure, PLAIN), ...why]
+  return lines.map((line) => (line.startsWith(INDENT) ? line.slice(INDENT.length) : line).trimEnd())
 }
 
 /** Expected and got; or for a rule what it gave. */
@@ -192,7 +242,7 @@ function escapeRegExp(text: string): string {
   return text.replace(/[\\^$*+?()[\]{}|]/g, '\\$&')
 }
 
-/** The report as programs read it. */
+/** The report as programs read it; what was asked for besides stands in members of its own. */
 export function toReportDocument(report: TestReport): object {
   const { revision, opa, digest, ruleDigest, total, buildMs, runMs } = report
   return {
@@ -204,13 +254,14 @@ export function toReportDocument(report: TestReport): object {
     run_ms: Math.round(runMs),
     total,
     ...countOutcomes(report.results),
-    results: report.results.map(({ kind, place, name, labels, outcome, reason, failure }) => ({
+    results: report.results.map(({ kind, place, name, labels, outcome, reason, failure, ms }) => ({
       kind,
       file: place.file,
       row: place.row,
       name,
       labels,
       outcome,
+      ms: Math.round(ms * 1000) / 1000,
       ...(reason === null ? {} : { reason }),
       ...(failure === null ? {} : { failure: toFailureDocument(failure) }),
     })),

@@ -16,7 +16,8 @@ import {
   rollback,
   rollbackOptions,
 } from './policy-publish.ts'
-import { test, testOptions } from './policy-test.ts'
+import { test } from './policy-test.ts'
+import { testOptions } from './policy-test-plan.ts'
 import { verify, verifyOptions } from './policy-verify.ts'
 
 /** What authors do before they check and test. */

@@ -85,7 +85,7 @@ export function loadConfig(options: LoadOptions = {}): LoadedConfig {
   checkRules({ tree, templates, origins: merged.origins, dev, broken }, tell)
   if (problems.length > 0) throw new ConfigError(problems)
   return {
-    config: toConfig(tree, resolve(cwd, document.file), dev),
+    config: toConfig(tree, { file: resolve(cwd, document.file), dev, environment }),
     tree,
     origins: merged.origins,
     templates,

@@ -95,9 +95,9 @@ export function resolvePaths(
   origins: ReadonlyMap<string, string>,
   folders: { readonly file: string; readonly outside: string },
 ): void {
-  for (const { path, node } of SETTINGS) {
+  for (const path of leaves(tree, []).map((names) => names.map(String))) {
     const value = getAt(tree, path)
-    if (node['x-path'] !== true) continue
+    if (nodeAt(path)?.['x-path'] !== true) continue
     const isOutside = /^(environment|flag) /.test(origins.get(pathText(path)) ?? '')
     const toPath = (text: unknown): unknown =>
       typeof text !== 'string' || text === PUBLISHED_POLICIES
@@ -127,7 +127,7 @@ function getAt(tree: Tree, path: readonly string[]): unknown {
   return value
 }
 
-/** Paths come from the schema, so no name of foreign origin is ever assigned here. */
+/** Paths come from the schema or lead to what is there already, so no name of foreign origin is ever made here. */
 function setAt(tree: Tree, path: readonly string[], value: unknown): void {
   let node = tree
   for (const name of path.slice(0, -1)) {

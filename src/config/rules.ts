@@ -8,6 +8,7 @@ import type { SettingPath } from './document.ts'
 import { isLoopback, isWildcard, parseListen } from './listen.ts'
 import { pathText } from './problems.ts'
 import type { SettingsTree } from './to-config.ts'
+import { checkCredential, checkUpstreamTls } from './upstream-credential.ts'
 
 interface Subject {
   readonly tree: SettingsTree
@@ -122,7 +123,12 @@ function checkSecret(secret: string, complain: Complain): void {
 }
 
 /** A secret that stands in the file itself ends up in backups, in git and in support tickets. */
-function refuseLiteral(subject: Subject, path: SettingPath, value: string | null, complain: Complain): void {
+function refuseLiteral(
+  subject: Pick<Subject, 'origins' | 'templates'>,
+  path: SettingPath,
+  value: string | null,
+  complain: Complain,
+): void {
   const text = pathText(path)
   const isFromFile = /:\d+:\d+$/.test(subject.origins.get(text) ?? '')
   if (value === null || !isFromFile || subject.templates.has(text)) return
@@ -173,20 +179,71 @@ const RESERVED_HEADERS = new Set([
 const SECRET_HEADER =
   /^(authorization|proxy-authorization|cookie)$|token|secret|password|api[-_]?key|credential/
 
+/** Names of variables of a stdio server that hold its credentials. */
+const SECRET_VARIABLE = /TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|PRIVATE_KEY/i
+const STDIO_ONLY = ['env', 'cwd', 'sessions', 'max_children', 'session_idle_ms', 'start_timeout_ms']
+const HTTP_ONLY = ['headers', 'credential', 'tls', 'connect_timeout_ms']
+
+/** An upstream is at a url or started by a command, and has the settings of one kind. */
+function checkTransport({ tree, templates, origins }: Subject, name: string, complain: Complain): void {
+  const path = ['upstreams', name]
+  const { url, command, env } = tree.upstreams[name] as SettingsTree['upstreams'][string]
+  if (url === null && command === null) {
+    const hint = 'Give the url of an HTTP server, or the command that starts a stdio server'
+    complain([...path, 'url'], 'key', 'is missing', hint)
+  }
+  if (url !== null && command !== null)
+    complain(
+      [...path, 'command'],
+      'key',
+      `given together with ${pathText([...path, 'url'])}`,
+      'Keep one of them',
+    )
+  if (command?.[0] === '') complain([...path, 'command', 0], 'value', 'names no program', null)
+  const isSet = (text: string): boolean =>
+    [...origins.keys()].some((set) => set === text || set.startsWith(`${text}.`))
+  for (const key of command === null ? STDIO_ONLY : HTTP_ONLY) {
+    const kind = command === null ? 'servers started by a command' : 'servers at a url'
+    if (isSet(pathText([...path, key]))) complain([...path, key], 'key', `only for ${kind}`, 'Remove it')
+  }
+  for (const [variable, value] of Object.entries(env)) {
+    const at = [...path, 'env', variable]
+    if (SECRET_VARIABLE.test(variable)) refuseLiteral({ origins, templates }, at, value, complain)
+  }
+}
+
 function checkUpstreams(subject: Subject, complain: Complain): void {
   for (const [name, upstream] of Object.entries(subject.tree.upstreams)) {
+    checkTransport(subject, name, complain)
     const seen = new Set<string>()
     for (const [written, value] of Object.entries(upstream.headers)) {
       const path = ['upstreams', name, 'headers', written]
       const header = written.toLowerCase()
       if (seen.has(header)) complain(path, 'key', 'the same header twice', 'Header names ignore case')
       seen.add(header)
-      if (RESERVED_HEADERS.has(header) || header.startsWith('mcp-')) {
-        complain(path, 'key', 'the gateway sets this header itself', 'Remove it')
-      }
+      if (isReserved(header)) complain(path, 'key', 'the gateway sets this header itself', 'Remove it')
       if (SECRET_HEADER.test(header)) refuseLiteral(subject, path, value, complain)
     }
+    checkOwnProof(subject, name, complain)
   }
+}
+
+function isReserved(header: string): boolean {
+  return RESERVED_HEADERS.has(header) || header.startsWith('mcp-')
+}
+
+/** What the gateway shows this upstream besides headers. */
+function checkOwnProof(subject: Subject, name: string, complain: Complain): void {
+  const upstream = subject.tree.upstreams[name]
+  if (upstream === undefined) return
+  const inside: Complain = (path, ...rest) => complain(['upstreams', name, ...path], ...rest)
+  checkCredential(upstream, inside)
+  checkUpstreamTls(upstream, inside)
+  const header = upstream.credential?.header.toLowerCase() ?? ''
+  if (isReserved(header))
+    inside(['credential', 'header'], 'value', 'the gateway sets this header itself', 'Name another')
+  const secret = upstream.credential?.oauth?.client_secret ?? null
+  refuseLiteral(subject, ['upstreams', name, 'credential', 'oauth', 'client_secret'], secret, complain)
 }
 
 function checkTls({ tree }: Subject, complain: Complain): void {

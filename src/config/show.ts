@@ -26,7 +26,9 @@ export function listSettings({ tree, origins, templates }: LoadedConfig): ShownS
     const setting = pathText(path)
     shown.push({
       setting,
-      value: toShown(value, path, templates.get(setting)),
+      value: Array.isArray(value)
+        ? value.map((item, at) => toShown(item, path, templates.get(`${setting}[${at}]`)))
+        : toShown(value, path, templates.get(setting)),
       // A secret that was read from a file comes from where the file was named.
       origin: origins.get(setting) ?? origins.get(`${setting}_file`) ?? 'default',
     })

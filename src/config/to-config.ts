@@ -1,6 +1,17 @@
 import { dirname, resolve } from 'node:path'
+import type { Environment } from './interpolate.ts'
 import { isLoopback, parseListen } from './listen.ts'
-import type { AnchorConfig, AuditPayload, Config, Listen, LogLevel, UpstreamConfig } from './types.ts'
+import type {
+  AnchorConfig,
+  AuditPayload,
+  Config,
+  Listen,
+  LogLevel,
+  StdioConfig,
+  UpstreamConfig,
+} from './types.ts'
+import type { CredentialSettings, UpstreamTlsSettings } from './upstream-credential.ts'
+import { toCredential, toUpstreamTls } from './upstream-credential.ts'
 
 /** The settings under their names in gateway.yaml, once they have the shape of the schema. */
 export interface SettingsTree {
@@ -9,6 +20,7 @@ export interface SettingsTree {
   readonly allowed_hosts: readonly string[]
   readonly allowed_origins: readonly string[]
   readonly trusted_proxies: readonly string[]
+  readonly deny_as: 'http' | 'in_band'
   readonly tls: { readonly cert_file: string; readonly key_file: string } | null
   readonly admin: {
     readonly listen: string
@@ -64,8 +76,17 @@ export interface SettingsTree {
 
 /** One upstream under its names in gateway.yaml. */
 export interface UpstreamSettings {
-  readonly url: string
+  readonly url: string | null
+  readonly command: readonly string[] | null
+  readonly env: Readonly<Record<string, string>>
+  readonly cwd: string | null
+  readonly sessions: 'per_session' | 'shared'
+  readonly max_children: number
+  readonly session_idle_ms: number
+  readonly start_timeout_ms: number
   readonly headers: Readonly<Record<string, string>>
+  readonly credential: CredentialSettings | null
+  readonly tls: UpstreamTlsSettings | null
   readonly labels: Readonly<Record<string, string>>
   readonly timeout_ms: number
   readonly connect_timeout_ms: number
@@ -89,8 +110,16 @@ export interface UpstreamSettings {
   readonly max_input_bytes: number | null
 }
 
+/** What a configuration is made of besides its settings. */
+export interface ConfigSurroundings {
+  /** Absolute path of the file. */
+  readonly file: string
+  readonly dev: boolean
+  readonly environment: Environment
+}
+
 /** Checked settings -> the frozen configuration the rooms get. */
-export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config {
+export function toConfig(tree: SettingsTree, { file, dev, environment }: ConfigSurroundings): Config {
   const { database, auth, limits, audit } = tree
   return deepFreeze({
     file,
@@ -99,6 +128,7 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
     allowedHosts: tree.allowed_hosts,
     allowedOrigins: tree.allowed_origins,
     trustedProxies: tree.trusted_proxies,
+    denyAs: tree.deny_as,
     tls: tree.tls === null ? null : { certFile: tree.tls.cert_file, keyFile: tree.tls.key_file },
     admin: {
       listen: tree.admin.listen === 'off' ? null : toListen(tree.admin.listen),
@@ -119,9 +149,7 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
       maxStaleS: auth.max_stale_s,
       throttle: { maxFailures: auth.throttle.max_failures, windowS: auth.throttle.window_s },
     },
-    upstreams: Object.fromEntries(
-      Object.entries(tree.upstreams).map(([name, settings]) => [name, toUpstream(settings)]),
-    ),
+    upstreams: toUpstreams(tree, dirname(file), environment),
     federation: {
       enabled: tree.federation.enabled,
       partTimeoutMs: tree.federation.part_timeout_ms,
@@ -158,12 +186,26 @@ export function toConfig(tree: SettingsTree, file: string, dev: boolean): Config
   })
 }
 
-function toUpstream(settings: UpstreamSettings): UpstreamConfig {
+function toUpstreams(
+  { upstreams }: SettingsTree,
+  folder: string,
+  environment: Environment,
+): Config['upstreams'] {
+  const entries = Object.entries(upstreams).map(([name, settings]) => {
+    return [name, toUpstream(settings, toStdio(settings, folder, environment))] as const
+  })
+  return Object.fromEntries(entries)
+}
+
+function toUpstream(settings: UpstreamSettings, stdio: StdioConfig | null): UpstreamConfig {
   return {
     url: settings.url,
+    stdio,
     headers: Object.fromEntries(
       Object.entries(settings.headers).map(([name, value]) => [name.toLowerCase(), value]),
     ),
+    credential: settings.credential === null ? null : toCredential(settings.credential),
+    tls: settings.tls === null ? null : toUpstreamTls(settings.tls),
     labels: settings.labels,
     timeoutMs: settings.timeout_ms,
     connectTimeoutMs: settings.connect_timeout_ms,
@@ -181,6 +223,30 @@ function toUpstream(settings: UpstreamSettings): UpstreamConfig {
     auditPayload: settings.audit_payload,
     maxAnswerBytes: settings.max_answer_bytes,
     maxInputBytes: settings.max_input_bytes,
+  }
+}
+
+/**
+ * What programs cannot do without, or people cannot read the output without. Everything else of the gateway's environment
+ * (its secret, its database, credentials of other upstreams) stays with the gateway.
+ */
+const INHERITED = ['PATH', 'HOME', 'USER', 'LOGNAME', 'SHELL', 'TMPDIR', 'LANG', 'LC_ALL', 'LC_CTYPE', 'TZ']
+
+function toStdio(settings: UpstreamSettings, folder: string, environment: Environment): StdioConfig | null {
+  if (settings.command === null) return null
+  const inherited = INHERITED.flatMap((name) => {
+    const value = environment[name]
+    return value === undefined ? [] : [[name, value] as const]
+  })
+  return {
+    command: settings.command,
+    env: { ...Object.fromEntries(inherited), ...settings.env },
+    secrets: Object.values(settings.env),
+    cwd: resolve(folder, settings.cwd ?? '.'),
+    sessions: settings.sessions,
+    maxChildren: settings.max_children,
+    sessionIdleMs: settings.session_idle_ms,
+    startTimeoutMs: settings.start_timeout_ms,
   }
 }
 

@@ -7,6 +7,8 @@ export interface Config {
   readonly allowedHosts: readonly string[]
   readonly allowedOrigins: readonly string[]
   readonly trustedProxies: readonly string[]
+  /** How a request is told that it was refused: by the HTTP status, or in the message alone. */
+  readonly denyAs: 'http' | 'in_band'
   readonly tls: { readonly certFile: string; readonly keyFile: string } | null
   /** `listen` null: no admin listener. */
   readonly admin: { readonly listen: Listen | null; readonly allowedHosts: readonly string[] }
@@ -57,9 +59,19 @@ export interface AuthConfig {
 }
 
 export interface UpstreamConfig {
-  readonly url: string
+  /** null = a stdio server. */
+  readonly url: string | null
+  /** null = an HTTP server. */
+  readonly stdio: StdioConfig | null
   /** Sent with every request; values may be secrets. Names in lower case. */
   readonly headers: Readonly<Record<string, string>>
+  /** null = none but the headers. */
+  readonly credential: UpstreamCredentialConfig | null
+  /** Absolute paths; null = the authorities that Node knows, and no certificate of our own. */
+  readonly tls: {
+    readonly caFile: string | null
+    readonly client: { readonly certFile: string; readonly keyFile: string } | null
+  } | null
   readonly labels: Readonly<Record<string, string>>
   readonly timeoutMs: number
   readonly connectTimeoutMs: number
@@ -77,6 +89,54 @@ export interface UpstreamConfig {
   readonly maxAnswerBytes: number
   /** Overrides `limits.max_input_bytes` for calls to this upstream; null = not. */
   readonly maxInputBytes: number | null
+}
+
+/** How the gateway proves itself to one upstream while it runs. Paths are absolute. */
+export type UpstreamCredentialConfig =
+  | {
+      readonly kind: 'token_file'
+      readonly file: string
+      /** In lower case. */
+      readonly header: string
+      readonly scheme: string | null
+    }
+  | {
+      readonly kind: 'client_credentials'
+      readonly tokenUrl: string
+      readonly clientId: string
+      readonly proof: ClientProofConfig
+      readonly scopes: readonly string[]
+      readonly resource: string | null
+      readonly parameters: Readonly<Record<string, string>>
+    }
+
+/** `secret` holds a secret. */
+export type ClientProofConfig =
+  | { readonly kind: 'secret'; readonly secret: string; readonly method: ClientSecretMethod }
+  | { readonly kind: 'secret_file'; readonly file: string; readonly method: ClientSecretMethod }
+  | {
+      readonly kind: 'private_key'
+      readonly file: string
+      readonly keyId: string | null
+      readonly audience: string | null
+    }
+
+export type ClientSecretMethod = 'client_secret_basic' | 'client_secret_post'
+
+/** How a stdio server is started and shared. */
+export interface StdioConfig {
+  /** Program and arguments; not empty. May hold secrets. */
+  readonly command: readonly string[]
+  /** Its whole environment: what every process needs, and what is configured. May hold secrets. */
+  readonly env: Readonly<Record<string, string>>
+  /** Values that were configured for it. */
+  readonly secrets: readonly string[]
+  /** Absolute path of its working folder. */
+  readonly cwd: string
+  readonly sessions: 'per_session' | 'shared'
+  readonly maxChildren: number
+  readonly sessionIdleMs: number
+  readonly startTimeoutMs: number
 }
 
 export interface ToolConfig {

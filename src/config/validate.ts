@@ -31,7 +31,7 @@ const FORMATS: Readonly<Record<string, { check(text: string): boolean; hint: str
   'host-name': { check: isHostName, hint: 'Write a host name or address, optionally with :port' },
   origin: {
     check: isOrigin,
-    hint: 'Write scheme://host, scheme://host:port or scheme://host:* (any port), without a path',
+    hint: 'Write scheme://host or scheme://host:port (port * = any), without a path',
   },
   network: { check: isNetwork, hint: 'Write an address or a network such as 10.0.0.0/8' },
   'header-name': { check: (text) => HEADER_NAME.test(text), hint: 'Write an HTTP header name' },
@@ -58,29 +58,9 @@ const validateSchema = ajv.compile(CONFIG_SCHEMA)
 /** Fills in defaults (in place) and returns every problem; none = the tree has the shape of the schema. */
 export function validateSettings(tree: Record<string, unknown>): SchemaProblem[] {
   if (validateSchema(tree)) return []
-  const errors = validateSchema.errors ?? []
-  const stdio = errors.filter(isStdioKey).map((error) => error.instancePath)
-  return errors
-    .filter((error) => error.keyword !== 'propertyNames' && !isEchoOf(error, stdio))
+  return (validateSchema.errors ?? [])
+    .filter((error) => error.keyword !== 'propertyNames')
     .map((error) => toProblem(error))
-}
-
-/** Members of an upstream that would be started as a process. */
-const STDIO_KEYS = new Set(['command', 'args', 'env', 'cwd'])
-
-function isStdioKey(error: ErrorObject): boolean {
-  return (
-    error.keyword === 'additionalProperties' &&
-    /^\/upstreams\/[^/]+$/.test(error.instancePath) &&
-    STDIO_KEYS.has(String(error.params['additionalProperty']))
-  )
-}
-
-/** "url is missing" only repeats what "stdio is not supported" has said, and so do the other stdio keys. */
-function isEchoOf(error: ErrorObject, stdio: readonly string[]): boolean {
-  if (!stdio.includes(error.instancePath)) return false
-  if (error.keyword === 'required') return true
-  return isStdioKey(error) && error.params['additionalProperty'] !== 'command'
 }
 
 function toProblem(error: ErrorObject): SchemaProblem {
@@ -116,10 +96,8 @@ function toProblem(error: ErrorObject): SchemaProblem {
 function unknownKey(error: ErrorObject, path: SettingPath): SchemaProblem {
   const name = String(error.params['additionalProperty'])
   const found = { path: [...path, name], part: 'key' } as const
-  if (isStdioKey(error)) {
-    const message = 'stdio upstreams are not supported in this version'
-    return { ...found, message, hint: 'Give the url of an HTTP upstream' }
-  }
+  if (name === 'args' && path[0] === 'upstreams' && path.length === 2)
+    return { ...found, message: 'unknown setting', hint: 'Write them into command: [program, argument, ..]' }
   const known = Object.keys(nodeAt(path)?.properties ?? {})
   const near = nearestName(name, known)
   const hint = near === null ? `Known here: ${known.join(', ')}` : `Did you mean ${near}?`
@@ -142,6 +120,13 @@ function formatProblem(error: ErrorObject, path: SettingPath): SchemaProblem {
 function patternProblem(error: ErrorObject, path: SettingPath): SchemaProblem {
   if (error.propertyName === undefined) return { path, part: 'value', message: 'is not valid', hint: null }
   const isUpstream = path.length === 1 && path[0] === 'upstreams'
+  if (path[0] === 'upstreams' && path[2] === 'env')
+    return {
+      path: [...path, error.propertyName],
+      part: 'key',
+      message: 'is not a name',
+      hint: 'Letters, digits and _',
+    }
   const hint = isUpstream
     ? 'Lower-case letters, digits and hyphens, at most 63, beginning and ending with a letter or digit'
     : 'Letters, digits, ., _ and -, at most 64'
@@ -192,11 +177,13 @@ function isHostName(text: string): boolean {
   return true
 }
 
-function isOrigin(entry: string): boolean {
-  const text = entry.replace(/:\*$/, '')
-  if (!URL.canParse(text)) return false
-  const { protocol, host, port } = new URL(text)
-  return host !== '' && text.toLowerCase() === `${protocol}//${host}` && (text === entry || port === '')
+/** Any port is written `:*`; the rest must be what a browser sends. */
+function isOrigin(text: string): boolean {
+  const origin = text.replace(/:\*$/, '')
+  if (!URL.canParse(origin)) return false
+  const { protocol, host, port } = new URL(origin)
+  const isDoubled = origin !== text && port !== ''
+  return host !== '' && !isDoubled && origin.toLowerCase() === `${protocol}//${host}`
 }
 
 function isNetwork(text: string): boolean {

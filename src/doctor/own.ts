@@ -64,11 +64,14 @@ function shortPath(path: string): string {
   return here.startsWith('..') ? path : `./${here}`
 }
 
+/** Certificates are shown to everybody. */
+const PUBLIC_FILE = /(^|\.)tls\.(cert|ca)_file$/
+
 /** Files that hold secrets and that everybody on this machine can read. */
 function openSecrets(loaded: LoadedConfig): Trouble[] {
   if (process.platform === 'win32') return []
   return listSettings(loaded).flatMap(({ setting, value }) => {
-    if (!setting.endsWith('_file') || setting === 'tls.cert_file' || typeof value !== 'string') return []
+    if (!setting.endsWith('_file') || PUBLIC_FILE.test(setting) || typeof value !== 'string') return []
     const mode = statSync(value, { throwIfNoEntry: false })?.mode ?? 0
     if ((mode & 0o004) === 0) return []
     return [{ state: 'warn', text: `everybody can read ${setting}`, fix: `chmod 600 ${value}` }]

@@ -1,11 +1,16 @@
 /** Each upstream: does it answer, does it let us in, which tools does it offer. */
 import type { Dispatcher } from 'undici'
-import { DecoratorHandler, Pool } from 'undici'
+import { DecoratorHandler } from 'undici'
 import type { LoadedConfig } from '../config/load.ts'
-import type { UpstreamConfig } from '../config/types.ts'
+import type { UpstreamConfig, UpstreamCredentialConfig } from '../config/types.ts'
 import { toCatalogError } from '../upstream/catalog.ts'
 import { listTools } from '../upstream/catalog-client.ts'
+import { openConnections } from '../upstream/connections.ts'
+import type { Credential } from '../upstream/credential.ts'
+import { createCredential } from '../upstream/credential.ts'
 import { parseStaticHeaders } from '../upstream/headers.ts'
+import { createGuard } from '../upstream/stdio/guard.ts'
+import { addressOf as addressOfStdio, openStdio, STDIO_TARGET } from '../upstream/stdio/settings.ts'
 import type { ToolList } from '../upstream/tool-list.ts'
 import { toToolList } from '../upstream/tool-list.ts'
 import { VERSION } from '../version.ts'
@@ -14,7 +19,13 @@ import { countText, toFinding } from './finding.ts'
 
 /** Asked at the same time. */
 const AT_ONCE = 8
-const BOUNDS = { maxPages: 100, maxTools: 10_000, maxBytes: 16 * 1024 * 1024, timeoutMs: 10_000 }
+const BOUNDS = {
+  maxPages: 100,
+  maxTools: 10_000,
+  maxBytes: 16 * 1024 * 1024,
+  maxPageBytes: 4 * 1024 * 1024,
+  timeoutMs: 10_000,
+}
 
 /** Asks the upstreams that are wanted, all when `only` is null, as the gateway asks them. */
 export async function checkUpstreams(
@@ -65,7 +76,7 @@ async function checkUpstream(loaded: LoadedConfig, name: string): Promise<Findin
       : [],
     troubles: isGood ? listTroubles(list) : [failure(loaded, name, upstream, answer)],
     details: [
-      `${addressOf(upstream)} (${loaded.origins.get(`upstreams.${name}.url`) ?? 'default'})`,
+      `${addressOf(upstream)} (${placeOf(loaded, name) ?? 'default'})`,
       ...(list === null ? [] : [...list.tools.keys()].map((tool) => `tool ${tool}`)),
       ...(list === null
         ? []
@@ -76,10 +87,11 @@ async function checkUpstream(loaded: LoadedConfig, name: string): Promise<Findin
 
 async function ask(name: string, upstream: UpstreamConfig): Promise<Answer> {
   const statuses: number[] = []
-  const url = new URL(upstream.url)
-  const pool = new Pool(url.origin, { connect: { timeout: upstream.connectTimeoutMs }, connections: 2 })
+  const { url, dispatcher, close } = reach(name, upstream)
   const started = performance.now()
-  const common = () => ({ status: statuses.at(-1) ?? null, ms: performance.now() - started })
+  // The statuses of a stdio server are the bridge's own.
+  const status = (): number | null => (upstream.stdio === null ? (statuses.at(-1) ?? null) : null)
+  const common = () => ({ status: status(), ms: performance.now() - started })
   try {
     const { tools, protocolVersion } = await listTools(
       {
@@ -89,7 +101,7 @@ async function ask(name: string, upstream: UpstreamConfig): Promise<Answer> {
           userAgent: `mcp-policy-gateway/${VERSION}`,
         },
         version: VERSION,
-        dispatcher: pool.compose(
+        dispatcher: dispatcher.compose(
           (dispatch) => (options, handler) => dispatch(options, new StatusHandler(handler, statuses)),
         ),
         bounds: BOUNDS,
@@ -102,9 +114,56 @@ async function ask(name: string, upstream: UpstreamConfig): Promise<Answer> {
     const { detail, message } = toCatalogError(thrown)
     return { list: null, protocolVersion: null, error: detail ?? message, ...common() }
   } finally {
-    await pool.destroy()
+    await close()
   }
 }
+
+interface Reached {
+  readonly url: URL
+  readonly dispatcher: Dispatcher
+  close(): Promise<void>
+}
+
+/** Connections to it; or the server itself, started for this one asking. */
+function reach(name: string, upstream: UpstreamConfig): Reached {
+  const { stdio, maxAnswerBytes, connectTimeoutMs } = upstream
+  if (stdio === null) {
+    const url = new URL(upstream.url ?? '')
+    const credential =
+      upstream.credential === null ? null : createOwnCredential(name, upstream.credential, url)
+    const { tls } = upstream
+    const bounds = { connectTimeoutMs, maxConnections: 2, clock: CLOCK }
+    const connections = openConnections({ origin: url.origin, tls, credential, ...bounds })
+    const close = async (): Promise<void> => {
+      await connections.close()
+      await credential?.close()
+    }
+    return { url, dispatcher: connections.dispatcher, close }
+  }
+  const guard = createGuard()
+  const { transport } = openStdio({
+    ...{ name, stdio, guard, version: VERSION, log: SILENT, random: Math.random },
+    settings: { maxAnswerBytes },
+    limits: { stopGraceMs: STOP_GRACE_MS },
+    clock: CLOCK,
+  })
+  const close = async (): Promise<void> => {
+    await transport.close()
+    guard.close()
+  }
+  return { url: STDIO_TARGET.url, dispatcher: transport.own, close }
+}
+
+/** Asks for a token of its own: the one the gateway has is in the gateway's memory alone. */
+function createOwnCredential(upstream: string, settings: UpstreamCredentialConfig, url: URL): Credential {
+  const { timeoutMs } = BOUNDS
+  const surroundings = { clock: CLOCK, random: Math.random, log: SILENT }
+  return createCredential({ upstream, settings, url, timeoutMs, ...surroundings })
+}
+
+const CLOCK = { nowMs: Date.now, monotonicMs: () => performance.now() }
+const STOP_GRACE_MS = 1000
+const SILENT = { info: () => undefined, warn: () => undefined }
 
 /** Notes the status of every answer: the client's own errors do not always say it. */
 class StatusHandler extends DecoratorHandler {
@@ -141,8 +200,8 @@ function failure(loaded: LoadedConfig, name: string, upstream: UpstreamConfig, a
   if (answer.status === 401 || answer.status === 403) {
     return { state: 'fail', text: `${answer.status} from ${address}`, fix: credentialFix(loaded, name) }
   }
-  const at = loaded.origins.get(`upstreams.${name}.url`)
-  const fix = `Check upstreams.${name}.url${at === undefined ? '' : ` (${at})`}`
+  const at = placeOf(loaded, name)
+  const fix = `Check upstreams.${name}.${upstream.stdio === null ? 'url' : 'command'}${at === undefined ? '' : ` (${at})`}`
   return { state: 'fail', text: whyText(address, answer), fix }
 }
 
@@ -157,6 +216,9 @@ const CREDENTIAL = /authorization|cookie|token|secret|key|credential/i
 
 /** Names the variable that holds the credential, never its value. */
 function credentialFix({ config, origins, templates }: LoadedConfig, name: string): string {
+  const own = originBelow(origins, `upstreams.${name}.credential.`)
+  if (config.upstreams[name]?.credential != null)
+    return `Check upstreams.${name}.credential${own === undefined ? '' : ` (${own})`}`
   const headers = Object.keys(config.upstreams[name]?.headers ?? {})
   const prefix = `upstreams.${name}.headers.`
   // Names are kept as written there, and in lower case here.
@@ -164,7 +226,7 @@ function credentialFix({ config, origins, templates }: LoadedConfig, name: strin
     (setting) => setting.startsWith(prefix) && CREDENTIAL.test(setting.slice(prefix.length)),
   )
   if (headers.length === 0 || path === undefined) {
-    const at = origins.get(`upstreams.${name}.url`)
+    const at = placeOf({ config, origins }, name)
     return `Give it a credential: upstreams.${name}.headers${at === undefined ? '' : ` (${at})`}`
   }
   const variables = [...(templates.get(path) ?? '').matchAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)/g)].map(
@@ -174,8 +236,22 @@ function credentialFix({ config, origins, templates }: LoadedConfig, name: strin
   return `Set ${what} to a credential that it accepts (${origins.get(path) ?? path})`
 }
 
+/** Where the first setting below a path stands. */
+function originBelow(origins: LoadedConfig['origins'], prefix: string): string | undefined {
+  return [...origins].find(([setting]) => setting.startsWith(prefix))?.[1]
+}
+
 /** Without query, which may hold a secret. */
 function addressOf(upstream: UpstreamConfig): string {
-  const { origin, pathname } = new URL(upstream.url)
+  if (upstream.stdio !== null) return addressOfStdio(upstream.stdio)
+  const { origin, pathname } = new URL(upstream.url ?? '')
   return `${origin}${pathname}`
+}
+
+/** Where it is configured how to reach it. */
+function placeOf(
+  { config, origins }: Pick<LoadedConfig, 'config' | 'origins'>,
+  name: string,
+): string | undefined {
+  return origins.get(`upstreams.${name}.${config.upstreams[name]?.stdio == null ? 'url' : 'command'}`)
 }

@@ -8,9 +8,11 @@ import type { Span, SpanEdit } from '../json/span.ts'
 import { arrayElements, findValue, replaceSpans, sliceOf } from '../json/span.ts'
 import type { Rooms } from './call.ts'
 import { withoutKilled } from './killed.ts'
+import { clientKey } from './open-call.ts'
 import type { ServerRequestGate } from './server-request.ts'
 import { serverRequestOf } from './server-request.ts'
 import { normalisedUri, target } from './targets.ts'
+import type { TaskBook } from './tasks.ts'
 import type { Call, SseEvent, Target, TargetKind, UpstreamAnswer } from './types.ts'
 
 /** What a list's answer looks like. */
@@ -47,41 +49,64 @@ const ANSWER_WATCH = watchKeys(['jsonrpc', 'id', 'method', 'params', 'result', '
   ]),
 })
 
+/** What a review is made with. */
+export interface Review {
+  readonly rooms: Rooms
+  readonly gate: ServerRequestGate
+  readonly tasks: TaskBook
+}
+
 /** The final answer, trimmed. Throws `upstream_failed` when a list cannot be read, `policy_denied` for refused requests. */
 export async function reviewAnswer(
-  rooms: Rooms,
-  gate: ServerRequestGate,
+  review: Review,
   call: Call,
   answer: UpstreamAnswer,
 ): Promise<UpstreamAnswer> {
   if (answer.message === null || answer.parsed === null) return answer
   const result = asObject(answer.parsed['result'])
   if (result === null) return answer
-  if (asksClient(result)) await admitInputRequests(gate, call, answer.message)
+  if (asksClient(result)) await admitInputRequests(review.gate, call, answer.message, 'result')
   const rule = LISTS.get(call.message?.method ?? '')
-  if (rule !== undefined) {
-    return edited(answer, await trimList(rooms, call, answer.message, rule))
-  }
-  if (call.message?.era !== 'modern' || (result['cacheScope'] ?? 'private') === 'private') return answer
-  const { text } = strictly(answer.message)
-  return edited(answer, replaceSpans(text, [privateScope(text)]))
+  const isShared =
+    call.message?.era === 'modern' && (result['cacheScope'] ?? 'private') !== 'private' && rule === undefined
+  if (rule === undefined && !isShared && !review.tasks.concerns(call, result)) return answer
+  let text =
+    rule === undefined ? strictly(answer.message).text : await trimList(review, call, answer.message, rule)
+  if (isShared) text = replaceSpans(text, [privateScope(text)])
+  return edited(answer, review.tasks.inAnswer(call, text, result))
 }
 
 /** One event of a stream that is not the final answer: the event to relay, or null to drop it. */
-export async function reviewEvent(
-  rooms: Rooms,
-  gate: ServerRequestGate,
-  call: Call,
-  event: SseEvent,
-): Promise<SseEvent | null> {
+export async function reviewEvent(review: Review, call: Call, event: SseEvent): Promise<SseEvent | null> {
   if (event.data === null || event.data === '') return event
   const parsed = asObject(strictly(Buffer.from(event.data)).parsed)
   if (parsed === null)
     throw new GatewayError('upstream_failed', { detail: 'an event is not a JSON-RPC message' })
-  const request = serverRequestOf(event.data, parsed)
-  if (request !== null) return (await gate.admit(call, request)) ? event : null
-  const result = asObject(parsed['result'])
-  return result === null ? event : reviewReplayed(rooms, gate, call, event, result)
+  if (typeof parsed['method'] !== 'string') return await reviewReplayed(review, call, event, parsed)
+  if ('result' in parsed)
+    throw new GatewayError('upstream_failed', { detail: 'an event is both a request and a response' })
+  if (!(await isForClient(review, call, event.data, parsed))) return null
+  const text = review.tasks.inEvent(call, event.data, parsed)
+  return text === null ? null : rewritten(event, text)
+}
+
+/** Whether the client may see a request or notification of the upstream. */
+async function isForClient(
+  { rooms, gate }: Review,
+  call: Call,
+  text: string,
+  parsed: Readonly<Record<string, unknown>>,
+): Promise<boolean> {
+  const params = asObject(parsed['params']) ?? {}
+  // A task that waits for input says in its notifications what it wants to know (tasks extension).
+  if (asksClient(params)) await admitInputRequests(gate, call, Buffer.from(text), 'params')
+  const request = serverRequestOf(text, parsed)
+  if (request !== null) return await gate.admit(call, request)
+  if (parsed['method'] !== 'notifications/resources/updated') return true
+  const uri = normalisedUri(params['uri'])
+  if (uri === undefined) return false
+  const [verdict] = await rooms.policy.visible(call, [target('resource', uri)])
+  return verdict?.allow === true
 }
 
 /**
@@ -89,21 +114,27 @@ export async function reviewEvent(
  * way around list filtering, so the shape of the result decides.
  */
 async function reviewReplayed(
-  rooms: Rooms,
-  gate: ServerRequestGate,
+  review: Review,
   call: Call,
   event: SseEvent,
-  result: Readonly<Record<string, unknown>>,
+  parsed: Readonly<Record<string, unknown>>,
 ): Promise<SseEvent> {
+  const result = asObject(parsed['result'])
+  if (result === null) return event
   const data = Buffer.from(event.data ?? '')
-  if (asksClient(result)) await admitInputRequests(gate, call, data)
+  if (asksClient(result)) await admitInputRequests(review.gate, call, data, 'result')
   const rules = [...LISTS.values()].filter((rule) => Array.isArray(result[rule.member]))
   let text = event.data ?? ''
-  for (const rule of rules) text = await trimList(rooms, call, Buffer.from(text), rule)
-  return rules.length === 0 ? event : (reframed(event, text) as SseEvent)
+  for (const rule of rules) text = await trimList(review, call, Buffer.from(text), rule)
+  return rewritten(event, review.tasks.inAnswer(call, text, result))
 }
 
-async function trimList(rooms: Rooms, call: Call, message: Buffer, rule: ListRule): Promise<string> {
+async function trimList(
+  { rooms, tasks }: Review,
+  call: Call,
+  message: Buffer,
+  rule: ListRule,
+): Promise<string> {
   const { text } = strictly(message)
   const list = findValue(text, ['result', rule.member])
   if (list === null) return text
@@ -114,10 +145,21 @@ async function trimList(rooms: Rooms, call: Call, message: Buffer, rule: ListRul
   const allowed = await rooms.policy.visible(call, targets)
   const verdicts = rule.kind === 'tool' ? withoutKilled(await rooms.kills.current(), call, allowed) : allowed
   call.listed = [...(call.listed ?? []), ...verdicts]
-  const kept = elements.filter((_, index) => verdicts[index]?.allow === true)
-  const edits: SpanEdit[] = [{ span: list, text: `[${kept.map((span) => sliceOf(text, span)).join(',')}]` }]
+  const allowedTexts = elements
+    .map((span, index) => ({ name: targets[index]?.name ?? '', text: sliceOf(text, span), at: index }))
+    .filter(({ at }) => verdicts[at]?.allow === true)
+  if (rule.kind === 'tool') rooms.upstreams.learnTools(call.head.mount, clientKey(call), allowedTexts)
+  const kept = allowedTexts.flatMap((element) => shownElement(tasks, call, element.text, rule))
+  const edits: SpanEdit[] = [{ span: list, text: `[${kept.join(',')}]` }]
   if (call.message?.era === 'modern') edits.push(privateScope(text))
   return replaceSpans(text, edits)
+}
+
+/** Of tasks the caller sees its own, whatever the policy lets it see. */
+function shownElement(tasks: TaskBook, call: Call, element: string, rule: ListRule): readonly string[] {
+  if (rule.kind !== 'task') return [element]
+  const own = tasks.inList(call, element)
+  return own === null ? [] : [own]
 }
 
 /** What was decided for one caller must not be cached for others (2026-07-28 server/utilities/caching). */
@@ -151,15 +193,29 @@ function asksClient(result: Readonly<Record<string, unknown>>): boolean {
 
 const INPUT_REQUESTS = foldCase('inputRequests')
 
-/** The requests embedded in an `input_required` result (2026-07-28 basic/patterns): all must be allowed, or none is shown. */
-async function admitInputRequests(gate: ServerRequestGate, call: Call, message: Buffer): Promise<void> {
+/** Most questions to the client in one message: each is an attempt of its own. */
+const MAX_INPUT_REQUESTS = 100
+
+/**
+ * The requests embedded in an `input_required` result (2026-07-28 basic/patterns), or in what is said of a task that waits
+ * for input: all must be allowed, or none is shown.
+ */
+async function admitInputRequests(
+  gate: ServerRequestGate,
+  call: Call,
+  message: Buffer,
+  holder: 'result' | 'params',
+): Promise<void> {
   const { text, parsed } = strictly(message)
-  const requests = asObject(asObject(asObject(parsed)?.['result'])?.['inputRequests'])
-  if (requests === null)
-    throw new GatewayError('upstream_failed', { detail: 'result.inputRequests is not an object' })
-  for (const [key, value] of Object.entries(requests)) {
+  const requests = asObject(asObject(asObject(parsed)?.[holder])?.['inputRequests'])
+  const entries = Object.entries(requests ?? {})
+  if (requests === null || entries.length > MAX_INPUT_REQUESTS)
+    throw new GatewayError('upstream_failed', {
+      detail: `${holder}.inputRequests is not an object of at most ${MAX_INPUT_REQUESTS} requests`,
+    })
+  for (const [key, value] of entries) {
     const method = asObject(value)?.['method']
-    const params = findValue(text, ['result', 'inputRequests', key, 'params'])
+    const params = findValue(text, [holder, 'inputRequests', key, 'params'])
     const request = {
       method: typeof method === 'string' ? method : '',
       idText: null,
@@ -194,7 +250,11 @@ function edited(answer: UpstreamAnswer, text: string): UpstreamAnswer {
 }
 
 function reframed(frame: SseEvent | null, text: string): SseEvent | null {
-  return frame === null ? null : { ...frame, data: text, raw: Buffer.alloc(0) }
+  return frame === null ? null : rewritten(frame, text)
+}
+
+function rewritten(event: SseEvent, text: string): SseEvent {
+  return text === event.data ? event : { ...event, data: text, raw: Buffer.alloc(0) }
 }
 
 function asObject(value: unknown): Readonly<Record<string, unknown>> | null {

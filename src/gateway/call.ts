@@ -6,7 +6,7 @@
  * and leaves exactly one audit row, whatever happened. The words used here are explained at the head of `types.ts`.
  * The spine imports no room: `main.ts` hands them in as {@link Rooms}.
  */
-import type { GatewayError, Stage } from '../errors.ts'
+import type { GatewayError } from '../errors.ts'
 import { ENDINGS, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
 import type { FederationSettings } from './federation/federation.ts'
@@ -14,6 +14,7 @@ import type { KillSwitches } from './killed.ts'
 import { openCall } from './open-call.ts'
 import { createStages } from './stages.ts'
 import { isLongLived } from './streams.ts'
+import { createTimed } from './timed.ts'
 import type { Turn, Turns } from './turns.ts'
 import type {
   Admission,
@@ -25,9 +26,9 @@ import type {
   Evaluation,
   Exchange,
   Limit,
-  Message,
   PolicyRevision,
   Principal,
+  Reading,
   Reply,
   ReplyHead,
   RequestHead,
@@ -57,13 +58,15 @@ export interface Rooms {
     /** Host, Origin, duplicate security headers. Looks at the head only. */
     admit(head: RequestHead): Admission
     /** Bounded, strictly scanned body -> message; session ids verified against principal and mount. */
-    read(exchange: Exchange, principal: Principal): Promise<Message>
+    read(exchange: Exchange, principal: Principal): Promise<Reading>
     /** Method and name from a body that has already arrived; null when there is none or it is not readable. */
     hint(exchange: Exchange): Promise<Call['hint']>
     /** The head of a streamed reply: allowed headers, our request id, the session id wrapped for this principal. */
     openHead(call: Call, head: UpstreamHead): ReplyHead
     replyWith(call: Call, answer: UpstreamAnswer): Reply
     replyRefusal(call: Call, error: GatewayError): Reply
+    /** The id under which this caller may name the upstream's task. Throws `upstream_failed` for an unusable id. */
+    bindTask(call: Call, upstreamId: string): string
   }
   readonly auth: {
     /** Throws `unauthenticated`; `address_throttled` for an address that keeps failing; `auth_unavailable`. */
@@ -97,8 +100,17 @@ export interface Rooms {
     all(): readonly ServerFacts[]
     /** false while it is known to be down. */
     isUp(name: string): boolean
-    /** The tool's catalogue entry; null when unknown even after one shared refresh; `upstream_failed` when unreadable. */
-    findTool(mount: string, name: string): Promise<ToolEntry | null>
+    /**
+     * The tool's catalogue entry, or that of a tool which only this client has been shown; null when unknown even after one
+     * shared refresh; `upstream_failed` when unreadable.
+     */
+    findTool(mount: string, name: string, client?: string | null): Promise<ToolEntry | null>
+    /** A client has been shown these elements of a list of tools (`text` is their scanned JSON). */
+    learnTools(
+      mount: string,
+      client: string,
+      shown: readonly { readonly name: string; readonly text: string }[],
+    ): void
     /** Throws `invalid_arguments`. */
     validateArguments(mount: string, tool: ToolEntry, argumentsText: string): Promise<void>
     /** Sends the message on and returns the final answer. */
@@ -134,22 +146,33 @@ export interface Spine {
 /** `merged` null: there is no merged mount. */
 export function createSpine(rooms: Rooms, merged: FederationSettings | null): Spine {
   const stages = createStages(rooms, merged)
+  const timed = createTimed(rooms.clock)
 
-  return { attempt, recheckStreams: stages.recheckStreams, endStreams: stages.endStreams }
+  return {
+    attempt: (exchange) => attempt(exchange, null),
+    recheckStreams: stages.recheckStreams,
+    endStreams: stages.endStreams,
+  }
 
-  async function attempt(exchange: Exchange): Promise<void> {
-    const call = openCall(rooms, exchange.head)
+  /** `requestId` of the exchange whose batch this is an element of, else null. */
+  async function attempt(arrived: Exchange, requestId: string | null): Promise<void> {
+    const call = openCall(rooms, arrived.head, requestId)
+    let exchange = arrived
+    let others: Promise<unknown> | null = null
     let ending: Ending | null = null
     let reply: Reply | null = null
     const seat = createSeat()
     let turn: Turn | null = null
     try {
-      turn = await waitForTurn(call)
+      turn = await waitForTurn(rooms, call)
       seat.hold(turn.leave)
       const admission = await timed(call, 'admit', () => stages.admit(call))
-      call.principal = await timed(call, 'auth', () => stages.authenticate(call, admission, exchange))
+      call.principal = await timed(call, 'auth', () => stages.authenticate(call, admission, arrived))
       seat.hold(await timed(call, 'rate', () => rooms.rate.enter(principalKey(call.principal as Principal))))
-      call.message = await timed(call, 'read', () => stages.read(call, exchange))
+      const reading = await timed(call, 'read', () => stages.read(call, arrived))
+      call.message = reading.message
+      exchange = reading.exchange
+      others = attemptAll(reading.others, call.requestId)
       const tool = await timed(call, 'authz', () => stages.authorize(call))
       await timed(call, 'rate', () => stages.chargeLimits(call))
       await timed(call, 'validate', () => stages.validate(call, tool))
@@ -160,41 +183,22 @@ export function createSpine(rooms: Rooms, merged: FederationSettings | null): Sp
       ending = answered(call, answer, rooms.clock.monotonicMs())
     } catch (thrown) {
       const error = toGatewayError(thrown)
-      noteDenial(call, error)
+      noteDenial(rooms.rate, call, error)
       reply = rooms.http.replyRefusal(call, error)
       ending = refused(call, error, reply, rooms.clock.monotonicMs())
     } finally {
       seat.leave()
-      await close(exchange, { call, ending: ending as Ending }, reply as Reply, turn)
+      const event = { call, ending: ending as Ending }
+      await Promise.all([close(exchange, event, reply as Reply, turn), others])
     }
   }
 
-  async function waitForTurn(call: Call): Promise<Turn> {
-    try {
-      return await rooms.turns.take()
-    } catch (error) {
-      call.clientIp = rooms.http.clientIp(call.head)
-      throw error
-    } finally {
-      call.timingsUs.queue = Math.round((rooms.clock.monotonicMs() - call.startedAt) * 1000)
-    }
-  }
-
-  /** Denials count against their principal, but not those that say that it has had too many. */
-  function noteDenial(call: Call, error: GatewayError): void {
-    const { status } = ENDINGS[error.kind]
-    if (call.principal === null || call.message === null || (status !== 403 && status !== 429)) return
-    rooms.rate.recordDenial(principalKey(call.principal))
-  }
-
-  async function timed<T>(call: Call, stage: Stage, run: () => T | Promise<T>): Promise<T> {
-    const from = rooms.clock.monotonicMs()
-    call.stage = stage
-    try {
-      return await run()
-    } finally {
-      call.timingsUs[stage] = Math.round((rooms.clock.monotonicMs() - from) * 1000)
-    }
+  /** The other elements of a batch pass the whole pipeline, beside the first one and each on its own. */
+  function attemptAll(exchanges: readonly Exchange[], requestId: string): Promise<unknown> {
+    const all = Promise.all(exchanges.map((exchange) => attempt(exchange, requestId)))
+    // Looked at when the first one has ended, which may be later than a fault.
+    all.catch(() => undefined)
+    return all
   }
 
   /** The one place where an attempt is recorded and answered. The answer waits for the record. */
@@ -216,6 +220,24 @@ export function createSpine(rooms: Rooms, merged: FederationSettings | null): Sp
     rooms.observe(event)
     await exchange.finish(last)
   }
+}
+
+async function waitForTurn(rooms: Rooms, call: Call): Promise<Turn> {
+  try {
+    return await rooms.turns.take()
+  } catch (error) {
+    call.clientIp = rooms.http.clientIp(call.head)
+    throw error
+  } finally {
+    call.timingsUs.queue = Math.round((rooms.clock.monotonicMs() - call.startedAt) * 1000)
+  }
+}
+
+/** Denials count against their principal, but not those that say that it has had too many. */
+function noteDenial(rate: Rooms['rate'], call: Call, error: GatewayError): void {
+  const { status } = ENDINGS[error.kind]
+  if (call.principal === null || call.message === null || (status !== 403 && status !== 429)) return
+  rate.recordDenial(principalKey(call.principal))
 }
 
 /** Names of principals are unique within their tenant only. */

@@ -1,13 +1,20 @@
 import type { Rooms } from './call.ts'
 import type { Call, RequestHead } from './types.ts'
 
-/** The scope of a new attempt, of which nothing but the head is known. */
-export function openCall(rooms: Pick<Rooms, 'clock' | 'newId'>, head: RequestHead): Call {
+/**
+ * The scope of a new attempt, of which nothing but the head is known.
+ * @param requestId of the exchange it shares with others; null = it has one of its own
+ */
+export function openCall(
+  rooms: Pick<Rooms, 'clock' | 'newId'>,
+  head: RequestHead,
+  requestId: string | null = null,
+): Call {
   const startedMs = rooms.clock.nowMs()
   const id = rooms.newId(startedMs)
   return {
     id,
-    requestId: id,
+    requestId: requestId ?? id,
     startedMs,
     startedAt: rooms.clock.monotonicMs(),
     head,
@@ -27,4 +34,9 @@ export function openCall(rooms: Pick<Rooms, 'clock' | 'newId'>, head: RequestHea
     hint: null,
     timingsUs: {},
   }
+}
+
+/** Whom an upstream shows what it shows: a session, or a principal without one. */
+export function clientKey({ message, principal }: Call): string {
+  return message?.session?.hash ?? JSON.stringify([principal?.tenant, principal?.id])
 }

@@ -23,6 +23,8 @@ export interface ServerRequest {
 export interface ServerRequestGate {
   /** Decides, records and, for a request with an id, answers the upstream in the client's place when refused. */
   admit(call: Call, request: ServerRequest): Promise<boolean>
+  /** Decides and records one answer of the client that stands inside a request. `answerText` is its JSON text. */
+  admitAnswer(call: Call, method: string, answerText: string): Promise<boolean>
   /** Method of the relayed request that this client answers; null when this process relayed none of that id. */
   answeredMethod(call: Call, message: Message): string | null
 }
@@ -37,20 +39,17 @@ export function createServerRequestGate(rooms: Rooms): ServerRequestGate {
   return {
     async admit(call, request) {
       const attempt = childCall(rooms, call, request)
-      try {
-        if (!SERVER_REQUESTS.has(request.method)) throw new GatewayError('unknown_method')
-        attempt.evaluation = rooms.policy.decide(attempt)
-        refuseUnlessAllowed(attempt.evaluation)
-        await chargeLimits(rooms.rate, attempt)
-        await rooms.audit.begin(attempt)
-        await recordAllowed(rooms, attempt)
-      } catch (thrown) {
-        await recordRefused(rooms, attempt, toGatewayError(thrown))
-        if (request.idText !== null) await rooms.upstreams.refuseServerRequest(call, request.idText)
-        return false
-      }
-      if (request.idText !== null) pending.set(pendingKey(call, request.idText), request.method)
-      return true
+      const isAllowed = await decided(rooms, attempt, SERVER_REQUESTS.has(request.method))
+      if (request.idText === null) return isAllowed
+      if (isAllowed) pending.set(pendingKey(call, request.idText), request.method)
+      else await rooms.upstreams.refuseServerRequest(call, request.idText)
+      return isAllowed
+    },
+
+    async admitAnswer(call, method, answerText) {
+      const attempt = childCall(rooms, call, { method, idText: null, paramsText: answerText })
+      attempt.message = { ...(attempt.message as Message), kind: 'response', method: 'response' }
+      return await decided(rooms, attempt, true)
     },
 
     answeredMethod(call, message) {
@@ -60,6 +59,22 @@ export function createServerRequestGate(rooms: Rooms): ServerRequestGate {
       pending.delete(key)
       return method
     },
+  }
+}
+
+/** Evaluates, charges and records an attempt that shares its exchange with the call it belongs to. */
+async function decided(rooms: Rooms, attempt: Call, isKnown: boolean): Promise<boolean> {
+  try {
+    if (!isKnown) throw new GatewayError('unknown_method')
+    attempt.evaluation = rooms.policy.decide(attempt)
+    refuseUnlessAllowed(attempt.evaluation)
+    await chargeLimits(rooms.rate, attempt)
+    await rooms.audit.begin(attempt)
+    await recordAllowed(rooms, attempt)
+    return true
+  } catch (thrown) {
+    await recordRefused(rooms, attempt, toGatewayError(thrown))
+    return false
   }
 }
 

@@ -1,23 +1,28 @@
 /** What each stage of the spine does, in the order of the pipeline. Every function throws to end the call early. */
 import { GatewayError } from '../errors.ts'
+import type { Review } from './answer.ts'
 import { reviewAnswer, reviewEvent } from './answer.ts'
 import type { AnswerSink, Rooms } from './call.ts'
+import { authorizeContents } from './contents.ts'
 import type { Federation, FederationSettings } from './federation/federation.ts'
 import { createFederation } from './federation/federation.ts'
 import { MERGED } from './federation/names.ts'
 import { refuseKilled, targetOfKilled } from './killed.ts'
+import { clientKey } from './open-call.ts'
 import type { ServerRequestGate } from './server-request.ts'
 import { createServerRequestGate } from './server-request.ts'
 import type { OpenStreams } from './streams.ts'
 import { createOpenStreams } from './streams.ts'
-import { authorizeSubscriptions } from './subscriptions.ts'
+import { endedSubscription } from './subscriptions.ts'
 import { target, targetOf } from './targets.ts'
+import { createTaskBook } from './tasks.ts'
 import type {
   Admission,
   Call,
   Exchange,
   Message,
   Principal,
+  Reading,
   Target,
   ToolEntry,
   UpstreamAnswer,
@@ -28,7 +33,7 @@ import { chargeLimits, refuseUnlessAllowed } from './verdict.ts'
 export interface Stages {
   admit(call: Call): Admission
   authenticate(call: Call, admission: Admission, exchange: Exchange): Promise<Principal>
-  read(call: Call, exchange: Exchange): Promise<Message>
+  read(call: Call, exchange: Exchange): Promise<Reading>
   /** Returns the tool's catalogue entry for `validate`; null when the call is not a tools/call. */
   authorize(call: Call): Promise<ToolEntry | null>
   chargeLimits(call: Call): Promise<void>
@@ -40,9 +45,7 @@ export interface Stages {
 }
 
 /** What the stages work with; `federation` null = there is no merged mount. */
-interface StageParts {
-  readonly rooms: Rooms
-  readonly gate: ServerRequestGate
+interface StageParts extends Review {
   readonly streams: OpenStreams
   readonly federation: Federation | null
 }
@@ -51,8 +54,10 @@ interface StageParts {
 export function createStages(rooms: Rooms, merged: FederationSettings | null): Stages {
   const streams = createOpenStreams(rooms)
   const gate = createServerRequestGate(rooms)
-  const federation = merged === null ? null : createFederation({ rooms, gate, streams }, merged)
-  const parts: StageParts = { rooms, gate, streams, federation }
+  const tasks = createTaskBook(rooms)
+  const reviewing = { rooms, gate, tasks, streams }
+  const federation = merged === null ? null : createFederation(reviewing, merged)
+  const parts: StageParts = { ...reviewing, federation }
   return {
     admit(call) {
       call.clientIp = rooms.http.clientIp(call.head)
@@ -73,9 +78,9 @@ export function createStages(rooms: Rooms, merged: FederationSettings | null): S
       const isMerged = call.head.mount === MERGED && federation !== null
       call.server = isMerged ? null : rooms.upstreams.facts(call.head.mount)
       if (call.server === null && !isMerged) throw new GatewayError('mount_unknown')
-      const message = await rooms.http.read(exchange, call.principal as Principal)
-      if (isMerged) federation.route(call, message)
-      return call.message ?? message
+      const reading = await rooms.http.read(exchange, call.principal as Principal)
+      if (isMerged) federation.route(call, reading.message)
+      return call.message === null ? reading : { ...reading, message: call.message }
     },
 
     async authorize(call) {
@@ -126,17 +131,14 @@ async function authorize({ rooms, gate }: StageParts, call: Call): Promise<ToolE
   call.evaluation = rooms.policy.decide(call)
   refuseUnlessAllowed(call.evaluation)
   refuseUnaskedAnswer(call)
-  await authorizeSubscriptions(rooms, call)
+  await authorizeContents(rooms, gate, call)
   // A tool whose catalogue cannot be read is never called, but a caller who may not use it learns nothing of that.
   if (found?.kind === 'unreadable') throw found.error
   return found?.kind === 'known' ? found.tool : null
 }
 
-async function forward(
-  { rooms, gate, streams, federation }: StageParts,
-  call: Call,
-  exchange: Exchange,
-): Promise<UpstreamAnswer> {
+async function forward(parts: StageParts, call: Call, exchange: Exchange): Promise<UpstreamAnswer> {
+  const { rooms, streams, federation } = parts
   const watched = streams.watch(call, exchange.signal)
   const merged = call.merged === null ? null : federation
   const sink: AnswerSink = {
@@ -145,7 +147,7 @@ async function forward(
       exchange.open(rooms.http.openHead(call, head))
     },
     async event(event) {
-      const relayed = await reviewEvent(rooms, gate, call, event)
+      const relayed = await reviewEvent(parts, call, event)
       if (relayed !== null) await exchange.write(merged?.outwardEvent(call, relayed) ?? relayed)
     },
   }
@@ -155,7 +157,8 @@ async function forward(
     call.upstream = answer.report
     const ended = watched.ended()
     if (ended !== null) throw ended
-    return await reviewAnswer(rooms, gate, call, answer)
+    const reviewed = await reviewAnswer(parts, call, answer)
+    return exchange.signal.aborted ? reviewed : endedSubscription(call, reviewed)
   } catch (thrown) {
     throw watched.ended() ?? thrown
   } finally {
@@ -184,7 +187,11 @@ type Found =
 
 async function lookUp(rooms: Rooms, call: Call): Promise<Found> {
   try {
-    const tool = await rooms.upstreams.findTool(call.head.mount, (call.target as Target).name)
+    const tool = await rooms.upstreams.findTool(
+      call.head.mount,
+      (call.target as Target).name,
+      clientKey(call),
+    )
     return tool === null ? { kind: 'unknown' } : { kind: 'known', tool }
   } catch (thrown) {
     if (thrown instanceof GatewayError) return { kind: 'unreadable', error: thrown }

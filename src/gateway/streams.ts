@@ -7,7 +7,7 @@ import { setImmediate } from 'node:timers/promises'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Rooms } from './call.ts'
 import { killedError } from './killed.ts'
-import { authorizeSubscriptions } from './subscriptions.ts'
+import { recheckSubscriptions } from './subscriptions.ts'
 import type { Call, Principal } from './types.ts'
 
 /** One watched call. */
@@ -155,5 +155,5 @@ function refusalOfNewPolicy(
 }
 
 async function refusalOfSubscriptions(rooms: StreamRooms, call: Call): Promise<GatewayError | null> {
-  return await authorizeSubscriptions(rooms, call).then(() => null, toGatewayError)
+  return await recheckSubscriptions(rooms, call).then(() => null, toGatewayError)
 }

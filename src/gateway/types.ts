@@ -52,6 +52,15 @@ export interface Exchange {
   finish(reply: Reply): Promise<void>
 }
 
+/** What the body of an exchange has turned out to be. */
+export interface Reading {
+  readonly message: Message
+  /** Where the message's answer goes: the exchange it was read from, or its part of that. */
+  readonly exchange: Exchange
+  /** The other messages of a batch, each with an exchange of its own; attempts like any other. */
+  readonly others: readonly Exchange[]
+}
+
 export interface ReplyHead {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>
@@ -61,6 +70,8 @@ export interface ReplyHead {
 export interface Reply extends ReplyHead {
   readonly message: Buffer | null
   readonly frame: SseEvent | null
+  /** Sent with status 200: the client is to find the error in the message. Rows keep the true status. */
+  readonly inBand?: boolean
 }
 
 /** One server-sent event. `raw` is the block as it arrived, including its blank line; `data` null when it has none. */

@@ -39,8 +39,6 @@ export function isObject(value: unknown): value is JsonObject {
  * @throws MessageRefusal `invalid_request`, with the id when it can be trusted
  */
 export function parseEnvelope(parsed: unknown, text: string, members: ReadonlyMap<string, Span>): Envelope {
-  if (Array.isArray(parsed))
-    throw new MessageRefusal('invalid_request', { message: 'Batches are not supported' })
   if (!isObject(parsed)) throw new MessageRefusal('invalid_request')
   const idText = idTextOf(parsed, text, members)
   const fail = (rule: string) =>

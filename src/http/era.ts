@@ -9,6 +9,7 @@ import { isObject } from './envelope.ts'
 import { MessageRefusal } from './message-refusal.ts'
 import {
   ASSUMED_VERSION,
+  BATCH_VERSION,
   LEGACY_VERSIONS,
   META_CAPABILITIES,
   META_VERSION,
@@ -47,6 +48,12 @@ export function bodilessRevision(head: RequestHead): Revision {
     throw new MessageRefusal('method_not_allowed', { allow: 'POST' })
   }
   return { era: 'legacy', protocolVersion: knownLegacy(header, null) }
+}
+
+/** 2025-03-26 alone has batches, and no header of its own to say so: later revisions name themselves in every request. */
+export function speaksBatches(head: RequestHead): boolean {
+  const header = headerOf(head, 'mcp-protocol-version')
+  return header === null || header === BATCH_VERSION
 }
 
 function claimedRevision(

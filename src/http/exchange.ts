@@ -163,7 +163,7 @@ export class HttpExchange implements Exchange {
     if (isUnread) this.#closing = true
     const headers = this.#headers(reply)
     if (reply.status !== 204) headers['content-length'] = String(body?.length ?? 0)
-    this.#response.writeHead(reply.status, headers)
+    this.#response.writeHead(reply.inBand === true ? 200 : reply.status, headers)
     if (!isUnread) {
       this.#response.end(body ?? undefined)
       return

@@ -16,6 +16,9 @@ export const SUPPORTED_VERSIONS: readonly string[] = [...LEGACY_VERSIONS, ...MOD
 /** What a request without `MCP-Protocol-Version` speaks (2025-06-18 `basic/transports`). */
 export const ASSUMED_VERSION = '2025-03-26'
 
+/** The one revision with JSON-RPC batches; they came with it and went with the next. */
+export const BATCH_VERSION = '2025-03-26'
+
 /** From this revision on, invalid tool arguments are a tool result with `isError` (SEP-1303). */
 export const TOOL_ERROR_VERSION = '2025-11-25'
 
@@ -23,6 +26,10 @@ export const TOOL_ERROR_VERSION = '2025-11-25'
 export const META_VERSION = 'io.modelcontextprotocol/protocolVersion'
 export const META_CAPABILITIES = 'io.modelcontextprotocol/clientCapabilities'
 export const META_CLIENT = 'io.modelcontextprotocol/clientInfo'
+
+/** Keys of `_meta` that name tasks: one (2025-11-25), or several (the tasks extension). */
+export const META_RELATED_TASK = 'io.modelcontextprotocol/related-task'
+export const META_RELATED_TASKS = 'io.modelcontextprotocol/relatedTaskIds'
 
 /** Request method -> the `params` member that the header `Mcp-Name` repeats (SEP-2243, SEP-2663). */
 export const NAME_HEADER_SOURCE: ReadonlyMap<string, string> = new Map([
@@ -34,15 +41,19 @@ export const NAME_HEADER_SOURCE: ReadonlyMap<string, string> = new Map([
   ['tasks/cancel', 'taskId'],
 ])
 
-const META_WATCH = watchKeys([
-  META_VERSION,
-  META_CAPABILITIES,
-  META_CLIENT,
-  'io.modelcontextprotocol/logLevel',
-  'io.modelcontextprotocol/subscriptionId',
-  'io.modelcontextprotocol/related-task',
-  'progressToken',
-])
+const META_WATCH = watchKeys(
+  [
+    META_VERSION,
+    META_CAPABILITIES,
+    META_CLIENT,
+    META_RELATED_TASK,
+    META_RELATED_TASKS,
+    'io.modelcontextprotocol/logLevel',
+    'io.modelcontextprotocol/subscriptionId',
+    'progressToken',
+  ],
+  { [META_RELATED_TASK]: watchKeys(['taskId']) },
+)
 
 const PARAMS_WATCH = watchKeys(
   [
@@ -72,7 +83,7 @@ const PARAMS_WATCH = watchKeys(
     _meta: META_WATCH,
     argument: watchKeys(['name', 'value']),
     clientInfo: watchKeys(['name', 'version']),
-    notifications: watchKeys(['resourceSubscriptions']),
+    notifications: watchKeys(['resourceSubscriptions', 'taskIds']),
     ref: watchKeys(['name', 'type', 'uri']),
   },
 )
@@ -83,4 +94,5 @@ const PARAMS_WATCH = watchKeys(
  */
 export const MESSAGE_WATCH = watchKeys(['error', 'id', 'jsonrpc', 'method', 'params', 'result'], {
   params: PARAMS_WATCH,
+  result: watchKeys(['_meta'], { _meta: META_WATCH }),
 })

@@ -1,55 +1,148 @@
 /** The stage `read`: an exchange -> one message, checked against everything that could be read in two ways. */
 import { argumentsOf } from '../gateway/arguments.ts'
-import type { Call, Exchange, Message, Principal, RequestHead, Session } from '../gateway/types.ts'
+import type { Call, Exchange, Message, Principal, Reading, RequestHead, Session } from '../gateway/types.ts'
+import type { Scan } from '../json/scan.ts'
 import { isWellFormed, JsonRefusal, scanJson } from '../json/scan.ts'
 import type { Span } from '../json/span.ts'
-import { objectMembers, rootSpan } from '../json/span.ts'
+import { arrayElements, objectMembers, rootSpan, sliceOf } from '../json/span.ts'
+import { shareExchange } from './batch.ts'
+import type { Owner } from './binding.ts'
 import { headerOf, requireAccept, requireJsonBody } from './content.ts'
 import type { Envelope } from './envelope.ts'
 import { isObject, parseEnvelope } from './envelope.ts'
 import type { Revision } from './era.ts'
-import { bodilessRevision, revisionOf } from './era.ts'
+import { bodilessRevision, revisionOf, speaksBatches } from './era.ts'
 import { MessageRefusal } from './message-refusal.ts'
 import { MESSAGE_WATCH, META_CLIENT } from './protocol.ts'
 import type { SessionBinder } from './session.ts'
+import type { TaskBinder } from './task.ts'
+import { ownTask, withOwnTasks } from './task.ts'
 
 /** What reading needs besides the exchange. */
 export interface ReadOptions {
   readonly maxBodyBytes: number
   readonly sessions: SessionBinder
+  readonly tasks: TaskBinder
 }
 
-/** Reads the message of an exchange; throws every refusal of stage `read`. */
+/** Reads the message of an exchange, or those of a batch; throws every refusal of stage `read`. */
 export async function readMessage(
   exchange: Exchange,
   principal: Principal,
   options: ReadOptions,
-): Promise<Message> {
+): Promise<Reading> {
   const { head } = exchange
+  const owner = { principalId: principal.id, tenant: principal.tenant, mount: head.mount }
   const sessionOf: SessionReader = (revision, idText) =>
-    readSession(head, principal, revision, options.sessions, idText)
-  if (head.httpMethod === 'GET' || head.httpMethod === 'DELETE') return readBodiless(head, sessionOf)
+    readSession(head, owner, revision, options.sessions, idText)
+  const taskOf = (presented: string, isRouted: boolean) => ownTask(options.tasks, owner, presented, isRouted)
+  if (head.httpMethod === 'GET' || head.httpMethod === 'DELETE')
+    return { message: readBodiless(head, sessionOf), exchange, others: [] }
   if (head.httpMethod !== 'POST') {
     throw new MessageRefusal('method_not_allowed', { allow: 'GET, POST, DELETE' })
   }
   requireJsonBody(head)
   requireAccept(head, ['application/json', 'text/event-stream'])
   const body = await exchange.readBody(options.maxBodyBytes)
-  const { text, members, envelope } = parseBody(body)
+  const { text, root } = scanBody(body)
+  const readOne = (one: string, bytes: Buffer): Message => messageOf(head, one, bytes, { sessionOf, taskOf })
+  if (root !== 'array') return { message: readOne(text, body), exchange, others: [] }
+  return readBatch(exchange, text, (bytes) => readOne(scanBody(bytes).text, bytes))
+}
+
+/** Most messages of one batch: each is an attempt with a row, and a request to the upstream. */
+const MAX_BATCH = 50
+
+/**
+ * Every element is read before any is worked on: what cannot be read cannot be taken apart either, so one that is refused
+ * here refuses all of them, in one row.
+ */
+function readBatch(exchange: Exchange, text: string, readOne: (bytes: Buffer) => Message): Reading {
+  if (!speaksBatches(exchange.head)) throw badBatch('Batches are not supported in this revision')
+  const spans = arrayElements(text, rootSpan(text))
+  if (spans.length === 0 || spans.length > MAX_BATCH)
+    throw badBatch(`Invalid request: a batch has 1 to ${MAX_BATCH} messages`)
+  const bodies = spans.map((span) => Buffer.from(sliceOf(text, span)))
+  const messages = bodies.map((bytes) => readElement(bytes, readOne))
+  requireOneMeaning(messages)
+  const elements = bodies.map((body, index) => ({ body, isRequest: messages[index]?.kind === 'request' }))
+  const [first, ...others] = shareExchange(exchange, elements)
+  return { message: messages[0] as Message, exchange: first as Exchange, others }
+}
+
+/** A refusal of one element is that of the whole body, which has no id. */
+function readElement(bytes: Buffer, readOne: (bytes: Buffer) => Message): Message {
+  try {
+    return readOne(bytes)
+  } catch (thrown) {
+    if (!(thrown instanceof MessageRefusal)) throw thrown
+    const { kind, message, detail, data } = thrown
+    throw new MessageRefusal(kind, { cause: thrown, message, data, ...(detail === null ? {} : { detail }) })
+  }
+}
+
+/** 2025-03-26 `basic/lifecycle`, `basic/transports`: no `initialize`, and requests or responses, never both. */
+function requireOneMeaning(messages: readonly Message[]): void {
+  if (messages.some(({ era }) => era !== 'legacy'))
+    throw badBatch('Batches are not supported in this revision')
+  if (messages.some(({ method }) => method === 'initialize'))
+    throw badBatch('Invalid request: initialize must not be part of a batch')
+  const responses = messages.filter(({ kind }) => kind === 'response')
+  if (responses.length > 0 && responses.length < messages.length)
+    throw badBatch('Invalid request: a batch has either responses or requests and notifications')
+  const ids = messages.flatMap(({ idText }) => (idText === null ? [] : [JSON.stringify(JSON.parse(idText))]))
+  if (new Set(ids).size < ids.length) throw badBatch('Invalid request: an id stands twice in the batch')
+}
+
+function badBatch(message: string): MessageRefusal {
+  return new MessageRefusal('invalid_request', { message })
+}
+
+/** What belongs to the caller, as it names it. */
+interface Belongings {
+  readonly sessionOf: SessionReader
+  /** The upstream's own id of a task; null when it is not the caller's. */
+  taskOf(presented: string, isRouted: boolean): string | null
+}
+
+function messageOf(
+  head: RequestHead,
+  text: string,
+  body: Buffer,
+  { sessionOf, taskOf }: Belongings,
+): Message {
+  const read = envelopeOf(text)
+  const { envelope } = read
   const revision = revisionOf(head, envelope)
   requireReadableNames(envelope)
+  const session = sessionOf(revision, envelope.idText)
+  const edited = withOwnTasks(text, envelope, taskOf)
+  // From here on the message is the one that goes up.
+  const sent = edited === null ? read : envelopeOf(edited)
+  const { kind, method, idText, params } = sent.envelope
   return {
-    kind: envelope.kind,
+    kind,
     ...revision,
-    method: envelope.method,
-    idText: envelope.idText,
-    params: envelope.params,
-    argumentsText:
-      envelope.kind === 'request' ? argumentsTextOf(envelope, text, members.get('params')) : null,
-    body,
-    session: sessionOf(revision, envelope.idText),
+    method,
+    idText,
+    params,
+    argumentsText: kind === 'request' ? argumentsTextOf(sent) : null,
+    body: edited === null ? body : Buffer.from(edited),
+    session,
     client: clientOf(envelope, revision),
   }
+}
+
+interface ReadEnvelope {
+  readonly text: string
+  readonly envelope: Envelope
+  readonly paramsSpan: Span | undefined
+}
+
+function envelopeOf(text: string): ReadEnvelope {
+  const members = objectMembers(text, rootSpan(text))
+  const envelope = parseEnvelope(JSON.parse(text), text, members)
+  return { text, envelope, paramsSpan: members.get('params') }
 }
 
 type SessionReader = (revision: Revision, idText: string | null) => Session | null
@@ -105,17 +198,9 @@ function readBodiless(head: RequestHead, sessionOf: SessionReader): Message {
   }
 }
 
-interface ParsedBody {
-  readonly text: string
-  readonly members: ReadonlyMap<string, Span>
-  readonly envelope: Envelope
-}
-
-function parseBody(body: Buffer): ParsedBody {
+function scanBody(body: Buffer): Scan {
   try {
-    const { text } = scanJson(body, { watch: MESSAGE_WATCH })
-    const members = objectMembers(text, rootSpan(text))
-    return { text, members, envelope: parseEnvelope(JSON.parse(text), text, members) }
+    return scanJson(body, { watch: MESSAGE_WATCH })
   } catch (thrown) {
     if (!(thrown instanceof JsonRefusal)) throw thrown
     throw new MessageRefusal('parse_error', {
@@ -129,15 +214,14 @@ function parseBody(body: Buffer): ParsedBody {
 /** 2026-07-28 has no sessions: there the header means nothing. */
 function readSession(
   head: RequestHead,
-  principal: Principal,
+  owner: Owner,
   revision: Revision,
   sessions: SessionBinder,
   idText: string | null,
 ): Session | null {
   const presented = headerOf(head, 'mcp-session-id')
   if (presented === null || revision.era === 'modern') return null
-  const { id: principalId, tenant } = principal
-  const session = sessions.unwrap({ principalId, tenant, mount: head.mount }, presented)
+  const session = sessions.unwrap(owner, presented)
   if (session === null) throw new MessageRefusal('session_unknown', { idText })
   return session
 }
@@ -155,12 +239,9 @@ function requireReadableNames({ params, idText }: Envelope): void {
   }
 }
 
-function argumentsTextOf(
-  { method, idText }: Envelope,
-  text: string,
-  params: Span | undefined,
-): string | null {
-  const found = argumentsOf(method, text, params)
+function argumentsTextOf({ text, envelope, paramsSpan }: ReadEnvelope): string | null {
+  const { method, idText } = envelope
+  const found = argumentsOf(method, text, paramsSpan)
   if (found !== null) return found.text
   throw new MessageRefusal('invalid_params', {
     idText,

@@ -1,13 +1,16 @@
 /** The door of the HTTP room for the spine: what `admit` and `read` need, and how outcomes become replies. */
+import type { GatewayError } from '../errors.ts'
 import type { Rooms } from '../gateway/call.ts'
-import type { RequestHead } from '../gateway/types.ts'
+import type { Call, Principal, ReplyHead, RequestHead } from '../gateway/types.ts'
 import { createClientAddress } from './address.ts'
 import { admitHead } from './admit.ts'
 import { headerOf } from './content.ts'
+import { crossOriginFields, preflightReply } from './cross-origin.ts'
 import { readHint, readMessage } from './read.ts'
 import { openHead, replyRefusal, replyWith } from './reply.ts'
 import { createSessionBinder } from './session.ts'
 import { createHostList, createOriginList } from './site.ts'
+import { createTaskBinder } from './task.ts'
 
 /** What the room is made from. */
 export interface HttpRoomOptions {
@@ -17,13 +20,21 @@ export interface HttpRoomOptions {
   readonly allowedOrigins: readonly string[]
   /** Addresses and CIDR blocks whose `X-Forwarded-For` counts. */
   readonly trustedProxies: readonly string[]
+  /** How a request is told that it was refused: by the status, or (`in_band`) with status 200 and the error alone. */
+  readonly denyAs: 'http' | 'in_band'
   readonly maxBodyBytes: number
   /** Secret of at least 32 bytes that binds session ids; the same on every replica. */
   readonly sessionKey: Uint8Array
+  /** The same for task ids. */
+  readonly taskKey: Uint8Array
 }
 
-/** {@link Rooms}.http, and the client's address on its own for rows of requests that `admit` refuses. */
-export type HttpRoom = Rooms['http'] & { clientIp(head: RequestHead): string }
+/** {@link Rooms}.http, and what the front door needs besides. */
+export type HttpRoom = Rooms['http'] & {
+  clientIp(head: RequestHead): string
+  /** The answer to a browser that asks whether a page may call (CORS); null = an attempt like any other. */
+  preflight(head: RequestHead): ReplyHead | null
+}
 
 /**
  * Makes the room. It owns nothing that has to be closed.
@@ -37,14 +48,35 @@ export function createHttpRoom(options: HttpRoomOptions): HttpRoom {
     isAllowedOrigin: createOriginList(options.allowedOrigins),
     clientAddress,
   }
-  const reading = { maxBodyBytes: options.maxBodyBytes, sessions }
+  const tasks = createTaskBinder(options.taskKey)
+  const reading = { maxBodyBytes: options.maxBodyBytes, sessions, tasks }
+  const readable = <T extends ReplyHead>({ head }: Pick<Call, 'head'>, reply: T): T => ({
+    ...reply,
+    headers: { ...reply.headers, ...crossOriginFields(head, admission.isAllowedOrigin) },
+  })
   return {
     admit: (head) => admitHead(head, admission),
     read: (exchange, principal) => readMessage(exchange, principal, reading),
     hint: readHint,
-    openHead: (call, head) => openHead(call, head, sessions),
-    replyWith: (call, answer) => replyWith(call, answer, sessions),
-    replyRefusal,
+    openHead: (call, head) => readable(call, openHead(call, head, sessions)),
+    replyWith: (call, answer) => readable(call, replyWith(call, answer, sessions)),
+    replyRefusal(call, error) {
+      const reply = readable(call, replyRefusal(call, error))
+      return options.denyAs === 'in_band' && isToldInBand(call, error) ? { ...reply, inBand: true } : reply
+    },
+    preflight: (head) => preflightReply(head, admission.isAllowedHost, admission.isAllowedOrigin),
+    bindTask: ({ principal, head }, upstreamId) => {
+      const { id, tenant } = principal as Principal
+      return tasks.wrap({ principalId: id, tenant, mount: head.mount }, upstreamId)
+    },
     clientIp: (head) => clientAddress(head.peer, headerOf(head, 'x-forwarded-for')),
   }
+}
+
+/**
+ * Some clients end their session on any status that says no. What was refused before its id was known has no message to
+ * say it in, and 404 is what 2026-07-28 wants for an unknown method.
+ */
+function isToldInBand({ message }: Pick<Call, 'message'>, { kind }: GatewayError): boolean {
+  return message?.kind === 'request' && kind !== 'unknown_method'
 }

@@ -9,7 +9,7 @@ import type { Duplex } from 'node:stream'
 import type { NextFunction, Request, Response } from 'express'
 import express from 'express'
 import { MERGED } from '../gateway/federation/names.ts'
-import type { Exchange } from '../gateway/types.ts'
+import type { Exchange, ReplyHead, RequestHead } from '../gateway/types.ts'
 import { announcesBody } from './body.ts'
 import { HttpExchange } from './exchange.ts'
 import type { Listener } from './express-prototypes.ts'
@@ -69,6 +69,8 @@ export interface FrontDoorOptions {
   readonly limits?: Partial<FrontDoorLimits>
   /** PEM files; null = plain HTTP. */
   readonly tls?: { readonly certFile: string; readonly keyFile: string } | null
+  /** The answer to a preflight of a browser; null = an attempt. Absent = all are attempts. */
+  readonly preflight?: (head: RequestHead) => ReplyHead | null
   /** Asked before anything is made for an attempt; absent = all are handed on. */
   readonly doorman?: Doorman
   /** An id for the answers that never reach the spine. */
@@ -117,8 +119,7 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
     const exchange = new HttpExchange(request, response, mount, limits)
     if (closing) exchange.drainConnection()
     open.add(exchange)
-    const attempt = options
-      .spine(exchange)
+    const attempt = answer(options, exchange)
       .catch((fault: unknown) => {
         options.log.error({ err: fault }, 'an attempt failed outside the spine')
         exchange.abort()
@@ -192,6 +193,14 @@ function guard(
     if (mount === undefined) next(request, response)
     else turnAway(request, response, mount, onTurnedAway(request.socket))
   }
+}
+
+/** What browsers ask before a page may call is no attempt. */
+async function answer(options: FrontDoorOptions, exchange: HttpExchange): Promise<void> {
+  const preflight = options.preflight?.(exchange.head) ?? null
+  if (preflight === null) return await options.spine(exchange)
+  const headers = { ...commonHeaders(options.newRequestId()), ...preflight.headers }
+  await exchange.finish({ status: preflight.status, headers, message: null, frame: null })
 }
 
 function watchUnused(server: Server, secure: boolean, unused: Set<Duplex>): void {

@@ -62,6 +62,16 @@ export function objectMembers(text: string, span: Span): ReadonlyMap<string, Spa
   return members
 }
 
+/** The unescaped keys of the object at `span`, each as often as it stands there; none when it is not an object. */
+export function objectKeys(text: string, span: Span): readonly string[] {
+  const keys: string[] = []
+  walkObject(text, span, (key) => {
+    keys.push(keyText(text, key))
+    return false
+  })
+  return keys
+}
+
 /**
  * The text with every edit applied. Throws RangeError when spans overlap or lie outside the text: such an edit would
  * forward something nobody has judged.

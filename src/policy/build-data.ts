@@ -2,7 +2,7 @@
 import { parseDocument } from 'yaml'
 import { JsonRefusal, scanText } from '../json/scan.ts'
 import type { PolicyError } from './compiler.ts'
-import { AUTHOR_PACKAGES, DECISION_RULES, OWNED_PACKAGE } from './product-module.ts'
+import { AUTHOR_PACKAGES, DECISION_RULES, OWNED_PACKAGE, SERVER_PACKAGE } from './product-module.ts'
 
 /** A parsed JSON object. */
 export interface JsonObject {
@@ -162,9 +162,19 @@ export function ownedPath(data: JsonObject): string | null {
     const open = owned[name]
     if (open !== undefined && !isObject(open)) return `${path}.${name}`
   }
-  const authz = owned[AUTHOR_PACKAGES[0]]
-  const rule = isObject(authz) ? DECISION_RULES.find((name) => Object.hasOwn(authz, name)) : undefined
-  return rule === undefined ? null : `${path}.${AUTHOR_PACKAGES[0]}.${rule}`
+  const packages = [
+    [AUTHOR_PACKAGES[0], owned[AUTHOR_PACKAGES[0]]] as const,
+    ...Object.entries(owned[SERVER_PACKAGE] ?? {}).map(
+      ([upstream, given]) => [`${SERVER_PACKAGE}.${upstream}`, given] as const,
+    ),
+  ]
+  const decided = packages.find(([, given]) => ruleIn(given) !== null)
+  return decided === undefined ? null : `${path}.${decided[0]}.${ruleIn(decided[1])}`
+}
+
+/** A rule of the decision that base documents give a value. */
+function ruleIn(given: unknown): string | null {
+  return isObject(given) ? (DECISION_RULES.find((name) => Object.hasOwn(given, name)) ?? null) : null
 }
 
 /** The error about a base document at such a path. */

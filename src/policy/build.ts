@@ -14,13 +14,14 @@ import type { BuildRequest, Compiler, PolicyContract } from './compiler.ts'
 import type { Dictionary } from './dictionary.ts'
 import { PRODUCT_FILE_PREFIX } from './dictionary.ts'
 import { METER_VERSION, meter } from './meter.ts'
+import { errorsOfOwners, ownershipErrors, serverRuleErrors, upstreamsWithPackage } from './ownership.ts'
 import {
   AUTHOR_PACKAGES,
   DECISION_RULES,
   ENTRYPOINTS,
   OWNED_PACKAGE,
   PRODUCT_FILE,
-  PRODUCT_MODULE,
+  productModule,
 } from './product-module.ts'
 
 /** Policies ready to serve. */
@@ -86,8 +87,10 @@ export function toBuildRequest(sources: PolicySources, inputSchema: JsonObject):
   }
   const owned = ownedPath(sources.data)
   if (owned !== null) throw new PolicyBuildError([ownedError('', owned)])
+  const foreign = ownershipErrors(sources.rego)
+  if (foreign.length > 0) throw new PolicyBuildError(foreign)
   return {
-    sources: { ...sources.rego, [PRODUCT_FILE]: PRODUCT_MODULE },
+    sources: { ...sources.rego, [PRODUCT_FILE]: productModule(upstreamsWithPackage(sources.rego)) },
     data: sources.data,
     inputSchema,
     builtins: [...HOST_BUILTINS].sort(),
@@ -143,9 +146,12 @@ async function compile(
   compiler: Pick<Compiler, 'build'>,
 ): Promise<BuiltPolicy & { readonly module: Uint8Array }> {
   const result = await compiler.build(request)
-  if (!result.ok) throw new PolicyBuildError(result.errors)
+  if (!result.ok) throw new PolicyBuildError(errorsOfOwners(result.errors, request.sources))
   if (result.dictionary === null) throw new Error('the compiler returned no trace dictionary')
   const { opa, entrypoints, dictionary } = result
+  const { sources } = request
+  const unasked = serverRuleErrors(dictionary, upstreamsWithPackage(sources), sources)
+  if (unasked.length > 0) throw new PolicyBuildError(unasked)
   return { wasm: meter(result.wasm), module: result.wasm, dictionary, opa, entrypoints }
 }
 

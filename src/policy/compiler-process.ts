@@ -31,18 +31,27 @@ export interface CompilerProcessOptions {
   readonly maxAnswerBytes: number
   /** The child is ended when nothing was asked of it for this long; null = never. */
   readonly idleMs: number | null
+  /** It is asked again and again: V8 optimises what is used much, which costs seconds first. Default false. */
+  readonly lasting?: boolean
 }
 
 /** A compiler child. */
 export interface CompilerProcess {
   /** Sends one line of JSON (it holds `"id":<id>`) and returns the parsed answer. Throws CompilerFault. */
-  request(id: number, line: string): Promise<Readonly<Record<string, unknown>>>
+  request(id: number, line: string, timeoutMs?: number): Promise<Readonly<Record<string, unknown>>>
   /** Ends the child. Requests that wait fail with `closed`. */
   close(): Promise<void>
 }
 
 /** The compiler is a huge program that runs for a moment: optimising it costs more than it gains. */
 const NODE_FLAGS = ['--liftoff-only', '--wasm-lazy-validation', '--wasm-max-mem-pages=32768']
+/** Functions are compiled when they are first called and optimised when they are hot: a build takes about half the time. */
+const LASTING_FLAGS = [
+  '--wasm-lazy-compilation',
+  '--wasm-lazy-validation',
+  '--wasm-tiering-budget=200000000',
+  '--wasm-max-mem-pages=32768',
+]
 
 /** How much of the child's stderr an error shows. */
 const STDERR_BYTES = 4096
@@ -54,13 +63,17 @@ export function createCompilerProcess(options: CompilerProcessOptions): Compiler
   let tail: Promise<unknown> = Promise.resolve()
   let idle: NodeJS.Timeout | null = null
 
-  async function ask(id: number, line: string): Promise<Readonly<Record<string, unknown>>> {
+  async function ask(
+    id: number,
+    line: string,
+    timeoutMs: number,
+  ): Promise<Readonly<Record<string, unknown>>> {
     if (closed) throw new CompilerFault('closed', 'the Rego compiler was closed')
     if (idle !== null) clearTimeout(idle)
     if (child?.ended !== false) child = new Child(options)
     const current = child
     try {
-      return await current.ask(id, line)
+      return await current.ask(id, line, timeoutMs)
     } finally {
       if (options.idleMs !== null && !closed) {
         idle = setTimeout(() => void current.end(), options.idleMs)
@@ -70,8 +83,8 @@ export function createCompilerProcess(options: CompilerProcessOptions): Compiler
   }
 
   return {
-    request(id, line) {
-      const answer = tail.then(() => ask(id, line))
+    request(id, line, timeoutMs = options.timeoutMs) {
+      const answer = tail.then(() => ask(id, line, timeoutMs))
       tail = answer.catch(() => undefined)
       return answer
     },
@@ -104,7 +117,12 @@ class Child {
     this.#options = options
     this.#process = spawn(
       process.execPath,
-      [...NODE_FLAGS, options.runner, options.wasm, String(process.pid)],
+      [
+        ...(options.lasting === true ? LASTING_FLAGS : NODE_FLAGS),
+        options.runner,
+        options.wasm,
+        String(process.pid),
+      ],
       {
         // Nothing of this process's environment: no secrets, no NODE_OPTIONS.
         env: {},
@@ -121,8 +139,7 @@ class Child {
     this.#hold(false)
   }
 
-  ask(id: number, line: string): Promise<Readonly<Record<string, unknown>>> {
-    const { timeoutMs } = this.#options
+  ask(id: number, line: string, timeoutMs: number): Promise<Readonly<Record<string, unknown>>> {
     return new Promise((resolve, reject) => {
       const late = new CompilerFault('timeout', `the Rego compiler did not answer within ${timeoutMs} ms`)
       this.#waiting = { id, resolve, reject, timer: setTimeout(() => this.#stop(late), timeoutMs) }

@@ -134,6 +134,8 @@ export interface EvaluateRequest extends CheckRequest {
   readonly trace?: boolean
   /** Asks what became of each definition and expression. */
   readonly locations?: boolean
+  /** Instead of that of {@link CompilerOptions}. */
+  readonly timeoutMs?: number
 }
 
 /** What topdown made of one definition or expression. A place that is not listed was not reached. */
@@ -183,6 +185,8 @@ export interface CompilerOptions {
   readonly maxAnswerBytes?: number
   /** The child process ends after being idle for so long; null (the default) keeps it until `close`. */
   readonly idleMs?: number | null
+  /** The process is asked again and again, as while a folder is watched: slower at first, then twice as fast. */
+  readonly lasting?: boolean
 }
 
 /** The Rego compiler. Requests are answered one after the other; all throw CompilerFault when it fails itself. */
@@ -221,6 +225,7 @@ export function createCompiler(options: CompilerOptions): Compiler {
     timeoutMs: options.timeoutMs ?? TIMEOUT_MS,
     maxAnswerBytes: options.maxAnswerBytes ?? MAX_ANSWER_BYTES,
     idleMs: options.idleMs ?? null,
+    lasting: options.lasting ?? false,
   })
   let lastId = 0
 
@@ -229,13 +234,14 @@ export function createCompiler(options: CompilerOptions): Compiler {
     op: string,
     fields: object,
     raw: Readonly<Record<string, string | undefined>> = {},
+    timeoutMs?: number,
   ): Promise<Answer> {
     lastId += 1
     let line = JSON.stringify({ id: lastId, op, ...fields }).slice(0, -1)
     for (const [name, text] of Object.entries(raw)) {
       if (text !== undefined) line += `,${JSON.stringify(name)}:${oneLine(text)}`
     }
-    return child.request(lastId, `${line}}`)
+    return child.request(lastId, `${line}}`, timeoutMs)
   }
 
   return {
@@ -265,13 +271,13 @@ export function createCompiler(options: CompilerOptions): Compiler {
       const answer = await ask('deps', request)
       return refusal(answer) ?? toDependencies(answer)
     },
-    async evaluate({ inputText, dataText, data, nowNs, ...request }) {
+    async evaluate({ inputText, dataText, data, nowNs, timeoutMs, ...request }) {
       const fields = {
         ...request,
         ...(dataText === undefined && { data }),
         ...(nowNs !== undefined && { nowNs: String(nowNs) }),
       }
-      const answer = await ask('eval', fields, { input: inputText, data: dataText })
+      const answer = await ask('eval', fields, { input: inputText, data: dataText }, timeoutMs)
       return refusal(answer) ?? toEvaluated(answer)
     },
   }

@@ -10,7 +10,7 @@ import type { CompiledPolicy } from './build.ts'
 import type { Decision, Verdict } from './decision.ts'
 import { MalformedDecision, parseDecision, parseVerdicts } from './decision.ts'
 import type { Dictionary } from './dictionary.ts'
-import type { HostLimits, HostRun, PolicyHost } from './host.ts'
+import type { HostLimits, HostRun, PolicyHost, ProbeListener } from './host.ts'
 import { createHost, DEFAULT_HOST_LIMITS } from './host.ts'
 import { PolicyFault, toPolicyFault } from './host-fault.ts'
 import type { PolicyInput } from './input.ts'
@@ -56,6 +56,8 @@ export interface PolicyRoomOptions {
   /** What differs from {@link DEFAULT_POLICY_LIMITS}. */
   readonly limits?: Partial<PolicyLimits>
   readonly log: PolicyLog
+  /** Told of every event of every evaluation, for coverage. */
+  readonly onProbe?: ProbeListener | undefined
 }
 
 /** `Rooms.policy` of the spine, and the exchange of the policy in force. */
@@ -96,10 +98,14 @@ interface Loaded {
  */
 export async function createPolicyRoom(options: PolicyRoomOptions): Promise<PolicyRoom> {
   const limits = { ...DEFAULT_POLICY_LIMITS, ...options.limits }
-  return new Room(options, limits, await load(options.policy, limits))
+  return new Room(options, limits, await load(options.policy, limits, options.onProbe))
 }
 
-async function load(policy: CompiledPolicy, limits: PolicyLimits): Promise<Loaded> {
+async function load(
+  policy: CompiledPolicy,
+  limits: PolicyLimits,
+  onProbe: ProbeListener | undefined,
+): Promise<Loaded> {
   const trace = createTraceReader(policy.dictionary, policy.data)
   const dataText = JSON.stringify(policy.data)
   const host = await createHost({
@@ -107,6 +113,7 @@ async function load(policy: CompiledPolicy, limits: PolicyLimits): Promise<Loade
     dataText,
     knowsProbe: trace.knows,
     hidesProbe: trace.hides,
+    onProbe,
     limits,
   })
   const missing = [DECISION, VISIBLE].filter((entrypoint) => !host.entrypoints.includes(entrypoint))
@@ -178,7 +185,7 @@ class Room implements PolicyRoom {
 
   replace(policy: CompiledPolicy): Promise<void> {
     const replaced = this.exchange.then(async () => {
-      this.loaded = await load(policy, this.limits)
+      this.loaded = await load(policy, this.limits, this.options.onProbe)
     })
     this.exchange = replaced.catch(() => undefined)
     return replaced

@@ -54,8 +54,13 @@ export interface HostOptions {
   readonly knowsProbe: (probe: Probe) => boolean
   /** Probes whose events are not logged; absent = all are. */
   readonly hidesProbe?: (probe: Probe) => boolean
+  /** Told of every event, whether it is logged or not, for coverage; absent = nobody is, at no cost. */
+  readonly onProbe?: ProbeListener | undefined
   readonly limits: HostLimits
 }
+
+/** Told of an event of an evaluation. */
+export type ProbeListener = (probe: Probe) => void
 
 /** One evaluation to be made. */
 export interface HostRequest {
@@ -157,6 +162,7 @@ class Host implements PolicyHost {
   private heap: HeapText
   private readonly builtins: readonly (string | undefined)[]
   private readonly events: EventLog
+  private readonly probes: readonly (KnownProbe | undefined)[]
   private readonly values: ValueReader
   private readonly policy: SdkPolicy
   private readonly stackTop: number
@@ -170,7 +176,7 @@ class Host implements PolicyHost {
     this.limits = options.limits
     const memory = new wasmApi.Memory({ initial: pages, maximum: pages })
     this.heap = new HeapText(memory)
-    const instance = instantiate(module, { memory, ...this.imports() })
+    const instance = instantiate(module, { memory, ...this.imports(options.onProbe) })
     // The module asks for its size by growing by nothing when it starts, which detaches every view made before.
     this.heap = new HeapText(memory)
     if (instance.exports['memory'] !== memory) {
@@ -181,7 +187,8 @@ class Host implements PolicyHost {
     const names = this.guard(LOAD_FUEL, () => this.readBuiltins())
     this.builtins = names
     refuseUnknownBuiltins(names)
-    this.events = new EventLog(readProbes(names, options), options.limits.events)
+    this.probes = readProbes(names, options)
+    this.events = new EventLog(this.probes, options.limits.events)
     const guarded = { ...instance.exports, opa_eval: this.boundedEval.bind(this) }
     const minor = abiMinorVersion(instance)
     this.policy = this.guard(LOAD_FUEL, () => new LoadedPolicy({ exports: guarded }, memory, minor))
@@ -266,8 +273,8 @@ class Host implements PolicyHost {
     if (!(left >= 0)) throw fuelFault(this.limits.fuel)
   }
 
-  private imports(): Readonly<Record<string, unknown>> {
-    const call = this.callBuiltin.bind(this)
+  private imports(onProbe: ProbeListener | undefined): Readonly<Record<string, unknown>> {
+    const call = onProbe === undefined ? this.callBuiltin.bind(this) : this.telling(onProbe)
     return {
       opa_abort: (address: number) => {
         throw abortFault(this.heap.readHead(address >>> 0, MAX_ABORT_BYTES))
@@ -279,6 +286,15 @@ class Host implements PolicyHost {
       opa_builtin3: (id: number, _: number, a: number, b: number, c: number) => call(id, 3, a, b, c, 0),
       opa_builtin4: (id: number, _: number, a: number, b: number, c: number, d: number) =>
         call(id, 4, a, b, c, d),
+    }
+  }
+
+  private telling(onProbe: ProbeListener): Host['callBuiltin'] {
+    return (id, ...given) => {
+      const result = this.callBuiltin(id, ...given)
+      const probe = this.probes[id]
+      if (probe !== undefined) onProbe(probe)
+      return result
     }
   }
 

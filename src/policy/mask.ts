@@ -4,6 +4,7 @@
  */
 import type { Mask } from '../gateway/types.ts'
 import { parsePointer } from '../json/pointer.ts'
+import { nameInDecision } from './product-module.ts'
 
 /** The masks of one decision; `failure` says why they are not known. */
 export interface Masks {
@@ -43,11 +44,9 @@ export function parseMasks(value: unknown): Masks {
   return { masks, maskFailure: null }
 }
 
-const MASK_RULE = /^data\.gateway\.authz\.mask(?!\w)/
-
 /** Whether a rule of this path makes masks. */
 export function isMaskRule(path: string): boolean {
-  return MASK_RULE.test(path)
+  return nameInDecision(path) === 'mask'
 }
 
 /** The mask, or what is wrong with it. */

@@ -15,6 +15,13 @@ const MAX_DEPTH = 20
 
 /** Looks at names, places, sizes and times of everything that is not hidden, through links. Never rejects. */
 export async function fingerprintFolder(folder: string): Promise<string> {
+  return createHash('sha256')
+    .update((await lookAtFolder(folder)).join('\n'))
+    .digest('hex')
+}
+
+/** The same with a line for each entry: its name (a JSON text that begins with `/`), a space, and what changes when it does. */
+export async function lookAtFolder(folder: string): Promise<readonly string[]> {
   const seen: string[] = []
   try {
     const root = await realpath(folder)
@@ -23,7 +30,7 @@ export async function fingerprintFolder(folder: string): Promise<string> {
   } catch (error) {
     seen.push(codeOf(error))
   }
-  return createHash('sha256').update(seen.join('\n')).digest('hex')
+  return seen
 }
 
 /** The same for one file, through links. Never rejects. */

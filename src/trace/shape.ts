@@ -76,9 +76,10 @@ function toSteps(value: unknown): readonly TraceStep[] {
   }))
 }
 
-/** Last name of the rule's path: `deny` of `data.gateway.authz.deny`. */
+/** Last name of the rule's path: `deny` of `data.gateway.authz.deny` and of `data.gateway.server["my-upstream"].deny`. */
 export function ruleName(rule: Pick<TraceRule, 'rule'>): string {
-  return /[^.[\]]*$/.exec(rule.rule.replace(/\[.*$/, ''))?.[0] ?? ''
+  const path = rule.rule.replace(/\["[^"]*"\](?=\.)/g, '')
+  return /[^.[\]]*$/.exec(path.replace(/\[.*$/, ''))?.[0] ?? ''
 }
 
 /** `authz/tools.rego:24` -> file and row; row null when there is none. */

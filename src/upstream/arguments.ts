@@ -3,11 +3,10 @@ import { LRUCache } from 'lru-cache'
 import { GatewayError } from '../errors.ts'
 import type { ToolEntry } from '../gateway/types.ts'
 import { asObject } from './response.ts'
-import type { SchemaValidator } from './schema-validator.ts'
-import { createSchemaValidator } from './schema-validator.ts'
+import type { SchemaPlans } from './schema-plans.ts'
 
 export interface ArgumentCheckOptions {
-  readonly clock: { monotonicMs(): number }
+  readonly plans: SchemaPlans
   /** The tool's entry after a refresh of the catalogue; null when it is gone. Never throws. */
   readonly refetch: (upstream: string, tool: string) => Promise<ToolEntry | null>
   /** Called once for each schema that cannot be used. */
@@ -26,27 +25,21 @@ export interface ArgumentCheck {
   /** `Rooms.upstreams.validateArguments`. */
   validate(upstream: string, tool: ToolEntry, argumentsText: string): Promise<void>
   /** Why the tool's schema cannot be used; null when it can. */
-  problemOf(upstream: string, tool: ToolEntry): string | null
+  problemOf(upstream: string, tool: ToolEntry): Promise<string | null>
   /** Schemas of this upstream that were met and cannot be used. */
   problems(upstream: string): readonly SchemaProblem[]
 }
 
-const MAX_VALIDATORS = 1000
 const MAX_PROBLEMS = 200
 
 export function createArgumentCheck(options: ArgumentCheckOptions): ArgumentCheck {
-  /** By digest of the schema: what two tools share is compiled once. */
-  const validators = new LRUCache<string, SchemaValidator>({ max: MAX_VALIDATORS })
+  const { plans } = options
   const problems = new LRUCache<string, SchemaProblem>({ max: MAX_PROBLEMS })
 
-  function validatorOf(upstream: string, tool: ToolEntry): SchemaValidator {
-    let validator = validators.get(tool.schemaDigest)
-    if (validator === undefined) {
-      validator = createSchemaValidator(tool.inputSchema, options.clock)
-      validators.set(tool.schemaDigest, validator)
-    }
-    note(upstream, tool, validator.problem)
-    return validator
+  async function problemOf(upstream: string, tool: ToolEntry): Promise<string | null> {
+    const problem = await plans.problemOf(upstream, tool)
+    note(upstream, tool, problem)
+    return problem
   }
 
   function note(upstream: string, { name, schemaDigest }: ToolEntry, reason: string | null): void {
@@ -62,8 +55,9 @@ export function createArgumentCheck(options: ArgumentCheckOptions): ArgumentChec
     options.onProblem(problem)
   }
 
-  function check(upstream: string, tool: ToolEntry, value: unknown, length: number): readonly string[] {
-    return validatorOf(upstream, tool).check(value, length)
+  async function check(upstream: string, tool: ToolEntry, value: unknown, text: string) {
+    if ((await problemOf(upstream, tool)) !== null) return []
+    return await plans.check(upstream, tool, value, text)
   }
 
   return {
@@ -71,15 +65,15 @@ export function createArgumentCheck(options: ArgumentCheckOptions): ArgumentChec
       const value: unknown = JSON.parse(argumentsText)
       // Whatever the schema says, or fails to say: arguments are an object.
       if (asObject(value) === null) throw invalid(['/: type'])
-      const found = check(upstream, tool, value, argumentsText.length)
+      const found = await check(upstream, tool, value, argumentsText)
       if (found.length === 0) return
       // The upstream may have changed the tool since its list was read.
       const fresh = await options.refetch(upstream, tool.name)
       if (fresh === null || fresh.schemaDigest === tool.schemaDigest) throw invalid(found)
-      const still = check(upstream, fresh, value, argumentsText.length)
+      const still = await check(upstream, fresh, value, argumentsText)
       if (still.length > 0) throw invalid(still)
     },
-    problemOf: (upstream, tool) => validatorOf(upstream, tool).problem,
+    problemOf,
     problems: (upstream) => [...problems.values()].filter((problem) => problem.upstream === upstream),
   }
 }

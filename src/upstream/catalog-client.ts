@@ -18,6 +18,8 @@ export interface CatalogBounds {
   readonly maxTools: number
   /** Bytes of all answers together. */
   readonly maxBytes: number
+  /** Bytes of one answer, which is parsed at one go: everybody waits for that. */
+  readonly maxPageBytes: number
   readonly timeoutMs: number
 }
 
@@ -78,7 +80,7 @@ export async function listTools(options: CatalogClientOptions, signal: AbortSign
  * Servers offer some tools only to clients that can be asked for something. Our callers may be such clients, so all of these
  * are claimed; a request that comes of it meets no handler here, and is answered so.
  */
-const EVERY_CAPABILITY: ClientCapabilities = {
+export const EVERY_CAPABILITY: ClientCapabilities = {
   sampling: { context: {}, tools: {} },
   elicitation: { form: {}, url: {} },
   roots: { listChanged: true },
@@ -148,9 +150,13 @@ function boundedFetch(options: CatalogClientOptions, signal: AbortSignal): Fetch
   }
 
   async function* bounded(body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    const { maxPageBytes } = options.bounds
+    let pageLeft = maxPageBytes
     try {
       for await (const chunk of body) {
         left -= chunk.length
+        pageLeft -= chunk.length
+        if (pageLeft < 0) throw failed(`a page of its tool list is larger than ${maxPageBytes} bytes`)
         if (left < 0) throw failed(`its tool list is larger than ${options.bounds.maxBytes} bytes`)
         yield chunk
       }

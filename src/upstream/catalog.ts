@@ -9,7 +9,7 @@ import type { ListedTools } from './catalog-client.ts'
 import { connectionError } from './exchange.ts'
 import type { Health } from './health.ts'
 import type { ToolList } from './tool-list.ts'
-import { toToolList } from './tool-list.ts'
+import { toToolListInTurns } from './tool-list.ts'
 
 export interface CatalogOptions {
   /** Reads the whole list from the upstream; see `catalog-client.ts`. */
@@ -37,6 +37,8 @@ export interface CatalogState {
 export interface Catalog {
   /** The tool's entry; null when it is unknown even after a shared refresh. Throws `upstream_failed` when nothing is known. */
   find(name: string): Promise<ToolEntry | null>
+  /** true when the list has been read and has no such name, not even as one that cannot be used. Reads nothing. */
+  lacks(name: string): boolean
   /** The entry after a refresh, if one is due (see `minIntervalMs`); never throws: without news, what was known. */
   refetch(name: string): Promise<ToolEntry | null>
   /** All of them; throws `upstream_failed` when nothing is known. */
@@ -74,7 +76,8 @@ export function createCatalog(options: CatalogOptions): Catalog {
   async function read(): Promise<void> {
     try {
       const { tools, protocolVersion } = await options.list(closing.signal)
-      known = { list: toToolList(tools), protocolVersion, readAt: clock.monotonicMs() }
+      const list = await toToolListInTurns(tools)
+      known = { list, protocolVersion, readAt: clock.monotonicMs() }
       health.ok()
     } catch (thrown) {
       lastError = toCatalogError(thrown)
@@ -97,6 +100,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
       await refresh()
       return known?.list.tools.get(name) ?? null
     },
+    lacks: (name) => known !== null && !known.list.names.has(name),
     async refetch(name) {
       await refresh()
       return known?.list.tools.get(name) ?? null

@@ -1,9 +1,11 @@
 /** Sends a call's message to its upstream and brings back the final answer. */
 import type { Dispatcher } from 'undici'
-import { Pool } from 'undici'
 import { GatewayError } from '../errors.ts'
 import type { AnswerSink } from '../gateway/call.ts'
 import type { Call, Message, UpstreamAnswer } from '../gateway/types.ts'
+import type { Connections, TlsFiles } from './connections.ts'
+import { openConnections } from './connections.ts'
+import type { Credential } from './credential.ts'
 import type { ExchangeReceiver, ExchangeRequest } from './exchange.ts'
 import { exchange } from './exchange.ts'
 import type { OwnHeaders } from './headers.ts'
@@ -21,6 +23,9 @@ export interface ForwardTarget {
   /** Address of its MCP endpoint, without credentials. */
   readonly url: URL
   readonly own: OwnHeaders
+  /** null = the configured headers are all there is. Closed by the forwarder. */
+  readonly credential: Credential | null
+  readonly tls: TlsFiles | null
   /** To the last byte of a JSON answer; on a stream to its head, and to each message on it. */
   readonly timeoutMs: number
   /** What tools have instead, by name. */
@@ -40,6 +45,17 @@ export interface ForwarderOptions {
   readonly connectTimeoutMs: number
   /** Connections at a time for requests, and as many again for long-lived streams. */
   readonly maxConnections: number
+  /** What stands in the place of connections; absent = they are made to the target's address. */
+  readonly transport?: Transport
+}
+
+/** Where requests go. */
+export interface Transport {
+  /** For callers' requests and streams. */
+  readonly calls: Dispatcher
+  /** For what the gateway itself asks. */
+  readonly own: Dispatcher
+  close(): Promise<void>
 }
 
 /** Talks to one upstream. */
@@ -56,14 +72,9 @@ export interface Forwarder {
 /** How long what a session sends may wait for its stream: a handshake and a round trip to another continent. */
 const MAX_STREAM_OPENING_MS = 500
 
-/** An idle connection is given up before servers' usual 5 s, so that a POST does not meet a closing one. */
-const KEEP_ALIVE_MS = 4000
-
 export function createForwarder(options: ForwarderOptions): Forwarder {
   const { target, clock } = options
-  const calls = createPool(options)
-  // A pool looks through its busy connections for a free one: thousands of open streams must not stand in that line.
-  const streams = createPool(options)
+  const { calls, streams, own, close } = openTransport(options)
   const order = createSessionOrder(MAX_STREAM_OPENING_MS)
 
   async function forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer> {
@@ -130,23 +141,27 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
   return {
     forward,
     refuseServerRequest,
-    dispatcher: calls,
-    close: async () => {
-      await Promise.all([calls.destroy(), streams.destroy()])
-    },
+    dispatcher: own,
+    close,
   }
 }
 
-function createPool(options: ForwarderOptions): Pool {
-  return new Pool(options.target.url.origin, {
-    connections: options.maxConnections,
-    pipelining: 1,
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    // The deadlines are ours (see `exchange.ts`): undici's would end silent streams.
-    headersTimeout: 0,
-    bodyTimeout: 0,
-    connect: { timeout: options.connectTimeoutMs },
-  })
+function openTransport(options: ForwarderOptions): Transport & { readonly streams: Dispatcher } {
+  const { transport, target } = options
+  if (transport !== undefined) return { ...transport, streams: transport.calls }
+  const calls = connectionsTo(options)
+  // A pool looks through its busy connections for a free one: thousands of open streams must not stand in that line.
+  const streams = connectionsTo(options)
+  const close = async (): Promise<void> => {
+    await Promise.all([calls.close(), streams.close()])
+    await target.credential?.close()
+  }
+  return { calls: calls.dispatcher, streams: streams.dispatcher, own: calls.dispatcher, close }
+}
+
+function connectionsTo({ target, maxConnections, connectTimeoutMs, clock }: ForwarderOptions): Connections {
+  const { url, tls, credential } = target
+  return openConnections({ origin: url.origin, tls, credential, maxConnections, connectTimeoutMs, clock })
 }
 
 function requestOf(call: Call, message: Message, target: ForwardTarget): ExchangeRequest {

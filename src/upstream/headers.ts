@@ -4,6 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { UsageError } from '../errors.ts'
+import { nameHeader } from '../gateway/federation/names.ts'
 import type { Message, RequestHead } from '../gateway/types.ts'
 
 /** Names that the gateway sets itself, or that belong to the connection: not for configuration. */
@@ -30,7 +31,8 @@ const MANAGED = new Set([
 ])
 
 const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9a-z-]+$/
-const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
+/** What a header's value may be made of. */
+export const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 
 /** Checks an upstream's configured headers and lower-cases their names. Throws a UsageError that never shows a value. */
 export function parseStaticHeaders(
@@ -79,6 +81,10 @@ export function requestHeaders(head: RequestHead, message: Message, own: OwnHead
   if (message.era === 'modern') {
     const params = Object.keys(head.headers).filter((name) => name.startsWith('mcp-param-'))
     copy(head, headers, [...ROUTING, ...params])
+    // The client's header names the task by the id that was bound to it.
+    const { taskId } = message.params
+    if (message.method.startsWith('tasks/') && typeof taskId === 'string')
+      headers['mcp-name'] = nameHeader(taskId)
   }
   return Object.assign(headers, own.configured)
 }

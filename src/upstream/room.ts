@@ -6,9 +6,17 @@ import type { ArgumentCheck, SchemaProblem } from './arguments.ts'
 import { createArgumentCheck } from './arguments.ts'
 import type { BreakerSettings } from './breaker.ts'
 import type { CatalogBounds } from './catalog-client.ts'
+import type { TlsFiles } from './connections.ts'
+import type { CredentialSettings } from './credential.ts'
+import { createCredential } from './credential.ts'
 import type { ForwardTarget } from './forward.ts'
 import { parseStaticHeaders } from './headers.ts'
 import { createProbeTimer } from './probe-timer.ts'
+import type { SchemaPlans } from './schema-plans.ts'
+import { createSchemaPlans } from './schema-plans.ts'
+import { createGuard } from './stdio/guard.ts'
+import type { StdioSettings } from './stdio/settings.ts'
+import { openStdio, STDIO_TARGET } from './stdio/settings.ts'
 import { createStreamWatch } from './stream-watch.ts'
 import type { ToolList } from './tool-list.ts'
 import type { Upstream, UpstreamFacts, UpstreamGate, UpstreamLog } from './upstream.ts'
@@ -16,10 +24,16 @@ import { createUpstream } from './upstream.ts'
 
 /** One upstream as configured. */
 export interface UpstreamSettings {
-  /** Address of its MCP endpoint, http or https. */
-  readonly url: string
+  /** Address of its MCP endpoint, http or https; null = a stdio server. */
+  readonly url: string | null
+  /** How to start it; null = an HTTP server. */
+  readonly stdio: StdioSettings | null
   /** Sent with every request; values may be secrets. */
   readonly headers: Readonly<Record<string, string>>
+  /** A credential that is read or asked for while the gateway runs; null = none but the headers. */
+  readonly credential: CredentialSettings | null
+  /** null = the authorities that Node knows, and no certificate of our own. */
+  readonly tls: TlsFiles | null
   /** What policies see as `input.server.labels`. */
   readonly labels: Readonly<Record<string, string>>
   /** To the last byte of an answer; on a stream to its head, and to each message on it. */
@@ -44,6 +58,8 @@ export interface UpstreamLimits {
   readonly maxConnections: number
   /** Time between two looks at the age of streams, and so the precision of their limits. Default 250 ms. */
   readonly sweepMs: number
+  /** Each step of ending a stdio server may take so long: end of input, SIGTERM, SIGKILL. Default 2 s. */
+  readonly stopGraceMs: number
   /** Age up to which a list of tools counts as current. Default 60 s. */
   readonly catalogTtlMs: number
   /** Least time between two readings of one upstream's list. Default 1 s. */
@@ -56,9 +72,16 @@ const DEFAULTS: UpstreamLimits = {
   maxStreamMs: 60 * 60_000,
   maxConnections: 4096,
   sweepMs: 250,
+  stopGraceMs: 2000,
   catalogTtlMs: 60_000,
   catalogMinIntervalMs: 1000,
-  catalog: { maxPages: 100, maxTools: 10_000, maxBytes: 16 * 1024 * 1024, timeoutMs: 15_000 },
+  catalog: {
+    maxPages: 100,
+    maxTools: 10_000,
+    maxBytes: 16 * 1024 * 1024,
+    maxPageBytes: 4 * 1024 * 1024,
+    timeoutMs: 15_000,
+  },
 }
 
 export interface UpstreamsOptions {
@@ -72,6 +95,8 @@ export interface UpstreamsOptions {
   /** Spreads probes: 0 up to 1. */
   readonly random: () => number
   readonly log: UpstreamLog
+  /** Compiled schemas, when others in this process use them too; they stay open. Absent = the room has its own. */
+  readonly schemas?: SchemaPlans | undefined
   /** Told how long each request has waited for its turn at an upstream. */
   readonly onWait?: (name: string, ms: number) => void
 }
@@ -79,7 +104,7 @@ export interface UpstreamsOptions {
 /** What an operator may know of one upstream. Texts in it are ours; names of tools are the upstream's. */
 export interface UpstreamState extends UpstreamFacts {
   readonly name: string
-  /** Without credentials and query. */
+  /** Without credentials and query; of a stdio server `stdio:` and its program. */
   readonly url: string
   readonly schemaProblems: readonly SchemaProblem[]
 }
@@ -109,15 +134,22 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   const limits = { ...DEFAULTS, ...options.limits }
   const watch = createStreamWatch({ clock: options.clock, sweepMs: limits.sweepMs })
   const timer = createProbeTimer({ clock: options.clock, random: options.random })
+  const guard = createGuard()
   const upstreams = new Map<string, Upstream>()
   for (const [name, settings] of Object.entries(options.upstreams)) {
-    const target = targetOf(name, settings, options.version)
+    const target = targetOf(name, settings, options)
     const own = ownOptions(name, settings, limits, options)
     const { clock, log, version } = options
-    upstreams.set(name, createUpstream({ target, ...own, clock, log, version, watch, timer }))
+    const { stdio } = settings
+    const where =
+      stdio === null
+        ? { address: `${target.url.origin}${target.url.pathname}`, transport: null }
+        : openStdio({ ...options, name, settings, stdio, guard, limits })
+    upstreams.set(name, createUpstream({ target, ...where, ...own, clock, log, version, watch, timer }))
   }
+  const plans = options.schemas ?? createSchemaPlans(options.clock)
   const check = createArgumentCheck({
-    clock: options.clock,
+    plans,
     refetch: (name, tool) => upstream(name).refetch(tool),
     onProblem: (problem) =>
       options.log.warn({ problem }, 'a tool has an input schema that cannot be used: policy decides alone'),
@@ -135,7 +167,8 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     facts: (mount) => upstreams.get(mount)?.facts ?? null,
     all: () => all,
     isUp: (name) => upstream(name).state().status !== 'down',
-    findTool: (mount, name) => upstream(mount).find(name),
+    findTool: (mount, name, client = null) => upstream(mount).find(name, client),
+    learnTools: (mount, client, shown) => upstream(mount).learn(client, shown),
     validateArguments: check.validate,
     forward: (call, sink, signal) => upstream(call.head.mount).forward(call, sink, signal),
     refuseServerRequest: (call, idText) => upstream(call.head.mount).refuseServerRequest(call, idText),
@@ -145,17 +178,18 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
     },
     tools: async (name) => {
       const { tools, rejected } = await upstream(name).tools()
-      const known = [...tools.values()].map((tool) => ({
-        ...tool,
-        schemaProblem: check.problemOf(name, tool),
-      }))
+      const known: KnownTool[] = []
+      for (const tool of tools.values())
+        known.push({ ...tool, schemaProblem: await check.problemOf(name, tool) })
       return { tools: known, rejected }
     },
     states: () => [...upstreams.values()].map((one) => stateOf(one, check)),
     close: async () => {
       timer.close()
       await Promise.all([...upstreams.values()].map((one) => one.close()))
+      if (options.schemas === undefined) plans.close()
       watch.close()
+      guard.close()
     },
   }
 }
@@ -177,8 +211,12 @@ function ownOptions(
   }
 }
 
-function targetOf(name: string, settings: UpstreamSettings, version: string): ForwardTarget {
+function targetOf(name: string, settings: UpstreamSettings, options: UpstreamsOptions): ForwardTarget {
+  const { version, clock, random, log } = options
+  const { credential, timeoutMs } = settings
+  if (credential?.kind === 'token_file') parseStaticHeaders(name, { [credential.header]: '' })
   const at = `upstreams.${name}.url`
+  if (settings.url === null) return { ...STDIO_TARGET, ...boundsOf(settings), name }
   if (!URL.canParse(settings.url)) throw new UsageError('config', `${at}: not a URL`)
   const url = new URL(settings.url)
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
@@ -195,6 +233,17 @@ function targetOf(name: string, settings: UpstreamSettings, version: string): Fo
       configured: parseStaticHeaders(name, settings.headers),
       userAgent: `mcp-policy-gateway/${version}`,
     },
+    credential:
+      credential === null
+        ? null
+        : createCredential({ upstream: name, settings: credential, url, timeoutMs, clock, random, log }),
+    tls: settings.tls,
+    ...boundsOf(settings),
+  }
+}
+
+function boundsOf(settings: UpstreamSettings) {
+  return {
     timeoutMs: settings.timeoutMs,
     toolTimeoutsMs: toolTimeoutsOf(settings),
     maxAnswerBytes: settings.maxAnswerBytes,

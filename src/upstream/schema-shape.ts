@@ -34,7 +34,7 @@ interface Walk {
   readonly names: Set<string>
 }
 
-const REFERENCES = ['$ref', '$dynamicRef', '$recursiveRef']
+const REFERENCES = ['$ref', '$recursiveRef']
 
 /** `text` is the schema's JSON text. */
 export function shapeOf(schema: object, text: string): SchemaShape {
@@ -74,6 +74,8 @@ function excess(walk: Walk, depth: number): string | null {
 function visitObject(object: Readonly<Record<string, unknown>>, walk: Walk, depth: number): void {
   // An asynchronous validator returns a promise, which is true whatever it resolves to.
   if ('$async' in object) walk.problem = 'it uses $async'
+  // ajv refuses values that such a schema allows.
+  if (typeof object['$dynamicRef'] === 'string') walk.problem = 'it uses $dynamicRef'
   if (REFERENCES.some((name) => name in object)) walk.hasReferences = true
   if (typeof object['pattern'] === 'string') countPattern(object['pattern'], walk)
   for (const pattern of keysOf(object['patternProperties'])) countPattern(pattern, walk)

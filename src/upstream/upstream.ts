@@ -7,7 +7,7 @@ import type { Catalog, CatalogState } from './catalog.ts'
 import { createCatalog, toCatalogError } from './catalog.ts'
 import type { CatalogBounds, ListedTools } from './catalog-client.ts'
 import { listTools } from './catalog-client.ts'
-import type { Forwarder, ForwardTarget } from './forward.ts'
+import type { Forwarder, ForwardTarget, Transport } from './forward.ts'
 import { createForwarder, isLasting } from './forward.ts'
 import { failed } from './head-plan.ts'
 import type { Health, HealthState } from './health.ts'
@@ -15,6 +15,8 @@ import { createHealth } from './health.ts'
 import type { Probe } from './probe.ts'
 import { createProbe } from './probe.ts'
 import type { ProbeJob, ProbeTimer } from './probe-timer.ts'
+import type { ShownTool } from './seen-tools.ts'
+import { createSeenTools } from './seen-tools.ts'
 import type { StreamWatch } from './stream-watch.ts'
 import type { ToolList } from './tool-list.ts'
 import { verdictOn } from './verdict.ts'
@@ -37,6 +39,10 @@ export interface UpstreamLog {
 
 export interface UpstreamOptions {
   readonly target: ForwardTarget
+  /** What operators read where it is: no credentials and no query. */
+  readonly address: string
+  /** null = HTTP connections to the target. */
+  readonly transport: Transport | null
   readonly labels: Readonly<Record<string, string>>
   readonly connectTimeoutMs: number
   readonly idleTimeoutMs: number
@@ -67,9 +73,12 @@ export interface UpstreamFacts extends HealthState, CatalogState {
 
 export interface Upstream {
   readonly facts: ServerFacts
-  /** Without credentials and query. */
+  /** Of {@link UpstreamOptions}. */
   readonly address: string
-  find(tool: string): Promise<ToolEntry | null>
+  /** `client` null = only what everybody is shown. */
+  find(tool: string, client: string | null): Promise<ToolEntry | null>
+  /** Remembers what of a list only this client has been shown. */
+  learn(client: string, shown: readonly ShownTool[]): void
   /** The entry after a refresh, if one is due; never throws. */
   refetch(tool: string): Promise<ToolEntry | null>
   /** Its tools, read if that is due. Throws `upstream_failed`. */
@@ -98,6 +107,7 @@ class OneUpstream implements Upstream {
   readonly #health: Health
   readonly #breaker: Breaker
   readonly #catalog: Catalog
+  readonly #seen = createSeenTools()
   readonly #probe: Probe
   readonly #closing = new AbortController()
   readonly #job: ProbeJob | null
@@ -108,10 +118,11 @@ class OneUpstream implements Upstream {
     const { target, clock, watch, version, maxStreamMs, connectTimeoutMs, maxConnections } = options
     this.#options = options
     this.facts = { name: target.name, labels: options.labels }
-    this.address = `${target.url.origin}${target.url.pathname}`
+    this.address = options.address
     const streamLimits = { idleMs: options.idleTimeoutMs, maxMs: maxStreamMs }
     const bounds = { streamLimits, maxStreamMs, connectTimeoutMs, maxConnections }
-    this.#forwarder = createForwarder({ target, clock, watch, ...bounds })
+    const transport = options.transport === null ? {} : { transport: options.transport }
+    this.#forwarder = createForwarder({ target, clock, watch, ...bounds, ...transport })
     this.#health = createHealth({ clock, onChange: (state) => this.#tellHealth(state) })
     this.#breaker = createBreaker({ ...options.breaker, clock, onChange: (state) => this.#onBreaker(state) })
     this.#catalog = createCatalog({
@@ -128,12 +139,19 @@ class OneUpstream implements Upstream {
     this.#job = probeIntervalMs === null ? null : timer.add(probeIntervalMs, () => this.#lookIfDue())
   }
 
-  async find(tool: string): Promise<ToolEntry | null> {
+  async find(tool: string, client: string | null): Promise<ToolEntry | null> {
+    const seen = client !== null && this.#catalog.lacks(tool) ? this.#seen.find(client, tool) : null
+    if (seen !== null) return seen
     try {
       return await this.#catalog.find(tool)
     } catch (thrown) {
       throw this.#breaker.refusal() ?? thrown
     }
+  }
+
+  learn(client: string, shown: readonly ShownTool[]): void {
+    const own = shown.filter(({ name }) => this.#catalog.lacks(name))
+    if (own.length > 0) this.#seen.learn(client, own)
   }
 
   refetch(tool: string): Promise<ToolEntry | null> {

@@ -300,16 +300,22 @@ describe('gateway doctor', function () {
       const url = `http://127.0.0.1:${(guarded.address() as AddressInfo).port}/mcp`
       try {
         await closed.close()
+        writeFileSync(join(folder, 'stale-token'), TOKEN, { mode: 0o600 })
         configure({
           upstreams: {
             guarded: { url: `${url}?token=hunter2`, headers: { Authorization: 'Bearer ${DESK_TOKEN}' } },
             open: { url },
+            stale: { url, credential: { token_file: './stale-token' } },
             broken: { url, headers: { authorization: 'Bearer ${RIGHT:-right}' } },
             gone: { url: closed.url },
             desk: { url: upstream.url },
           },
         })
         const found = await report('upstream')
+        expect(find(found, 'upstream', 'stale')).to.include({ state: 'fail', summary: `401 from ${url}` })
+        expect(find(found, 'upstream', 'stale').fix).to.match(
+          /^Check upstreams\.stale\.credential \(.*gateway\.yaml:\d+:\d+\)$/,
+        )
         expect(find(found, 'upstream', 'guarded')).to.include({ state: 'fail', summary: `401 from ${url}` })
         expect(find(found, 'upstream', 'guarded').fix).to.match(
           /^Set DESK_TOKEN to a credential that it accepts \(.*gateway\.yaml:\d+:\d+\)$/,
@@ -324,7 +330,7 @@ describe('gateway doctor', function () {
         expect(find(found, 'upstream', 'desk').state).to.equal('ok')
         expect(JSON.stringify(found)).to.not.include('hunter2')
         const { err } = await doctor()
-        expect(err).to.include('error: 4 failed. Fix the FAIL first: gateway doctor upstream guarded -v\n')
+        expect(err).to.include('error: 5 failed. Fix the FAIL first: gateway doctor upstream guarded -v\n')
       } finally {
         guarded.closeAllConnections()
         guarded.close()

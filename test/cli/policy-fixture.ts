@@ -33,7 +33,8 @@ export function expectGolden(name: string, printed: string, folder: string): voi
   expect(text).to.equal(readFileSync(file, 'utf8'))
 }
 
-function normalised(text: string, folder: string): string {
+/** Folder, revision, digests and times have stand-ins. */
+export function normalised(text: string, folder: string): string {
   return text
     .replaceAll(folder, 'policies')
     .replace(/\b[0-9a-f]{12}\b/g, 'REVISION')

@@ -123,7 +123,7 @@ describe('the command line', function () {
       const { code, stdout, stderr } = await gateway('policy', 'check', folder)
       expect(code).to.equal(1)
       expect(stdout).to.include('x.rego:3').and.include('input.principal.rols')
-      expect(stderr).to.match(/^error: 1 error in /)
+      expect(stderr).to.match(/^error: 1 error in /m)
       const { stdout: json } = await gateway('policy', 'check', folder, '--json')
       expect(JSON.parse(json)[0]).to.include({ file: 'x.rego', row: 3 })
     })

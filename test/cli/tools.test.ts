@@ -86,7 +86,8 @@ describe('gateway tools list', () => {
 
   it('shows every tool, its hints and what is wrong with it, without a database or a policy', async () => {
     const { code, out, err } = await tools(['--server', 'desk'])
-    expect(err).to.equal('')
+    // What takes longer than a second is announced.
+    expect(err).to.match(/^(asking the upstreams \.\.\.\n)?$/)
     expect(code).to.equal(0)
     expect(
       out

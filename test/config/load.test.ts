@@ -8,6 +8,7 @@ import { loadConfig } from '../../src/config/load.ts'
 import type { Problem } from '../../src/config/problems.ts'
 import { ConfigError } from '../../src/config/problems.ts'
 import { listSettings } from '../../src/config/show.ts'
+import { createOriginList } from '../../src/http/site.ts'
 
 const SECRET = 'kq8m2Xw0vQe7Tz4RbN1yLs6Ud9Jh3Gf5PaCoKiMeWxYz'
 const UPSTREAM = 'upstreams:\n  github:\n    url: https://mcp.example.com/\n'
@@ -82,6 +83,20 @@ describe('configuration', () => {
         auditPayload: 'request',
       })
       expect(config.limits.maxDelayMs).to.equal(500)
+    })
+
+    it('takes origins with any port, and tells refusals by the status unless asked otherwise', () => {
+      const origins = [
+        'http://localhost:*',
+        'https://app.example.com',
+        'http://[::1]:*',
+        'https://a.example:8443',
+      ]
+      const { config } = load(`allowed_origins: ${JSON.stringify(origins)}\n${UPSTREAM}`)
+      expect(config.allowedOrigins).to.deep.equal(origins)
+      expect(() => createOriginList(config.allowedOrigins)).not.to.throw()
+      expect(config.denyAs).to.equal('http')
+      expect(load(`deny_as: in_band\n${UPSTREAM}`).config.denyAs).to.equal('in_band')
     })
 
     it('takes pointers to what no row may hold, into arguments and results alone', () => {
@@ -334,10 +349,43 @@ describe('configuration', () => {
         /Lower-case/,
       ],
       [
-        'a stdio upstream',
-        'upstreams:\n  a: { command: [npx], args: [x], env: {} }\n',
-        '2:8',
-        /stdio upstreams are not supported/,
+        'arguments beside the command',
+        'upstreams:\n  a: { command: [npx], args: [x] }\n',
+        '2:24',
+        /Write them into command/,
+      ],
+      ['a command as text', 'upstreams:\n  a: { command: npx x }\n', '2:17', /must be a list/],
+      ['an empty command', 'upstreams:\n  a: { command: [] }\n', '2:17', /NOT have fewer than 1/],
+      ['a command of no program', 'upstreams:\n  a: { command: [""] }\n', '2:18', /names no program/],
+      [
+        'a command and a url',
+        'upstreams:\n  a: { url: "http://x/", command: [npx] }\n',
+        '2:26',
+        /given together with upstreams.a.url/,
+      ],
+      [
+        'headers of a stdio server',
+        'upstreams:\n  a: { command: [npx], headers: { x: "1" } }\n',
+        '2:24',
+        /only for servers at a url/,
+      ],
+      [
+        'an environment of an HTTP server',
+        'upstreams:\n  a: { url: "http://x/", env: { A: "1" } }\n',
+        '2:26',
+        /only for servers started by a command/,
+      ],
+      [
+        'a credential of a stdio server written into the file',
+        'upstreams:\n  a: { command: [x], env: { API_TOKEN: abc } }\n',
+        '2:40',
+        /a secret written into the file/,
+      ],
+      [
+        'a variable that is none',
+        'upstreams:\n  a: { command: [x], env: { "A=B": c } }\n',
+        '2:29',
+        /is not a name/,
       ],
       [
         'an upstream url of another scheme',
@@ -393,11 +441,18 @@ describe('configuration', () => {
         /without a path/,
       ],
       [
-        'an origin with a port and any port',
-        `allowed_origins: ["http://localhost:80:*"]\n${UPSTREAM}`,
+        'an origin with a wildcard for a host',
+        `allowed_origins: ["http://*:80"]\n${UPSTREAM}`,
         '1:19',
-        /any port/,
+        /without a path/,
       ],
+      [
+        'an origin with two ports',
+        `allowed_origins: ["http://a.example:81:*"]\n${UPSTREAM}`,
+        '1:19',
+        /without a path/,
+      ],
+      ['a way to refuse that nobody knows', `deny_as: quietly\n${UPSTREAM}`, '1:10', /in_band/],
       ['no kind of credential', `auth: { api_keys: false }\n${UPSTREAM}`, '1:19', /no kind of credential/],
       [
         'a migrate_url alone',

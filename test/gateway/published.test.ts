@@ -52,7 +52,7 @@ policies: "postgres:"
 policy_keys: [./release.pub.pem]
 database: { url_file: ./url, migrate_url_file: ./migrate-url }
 secret_file: ./secret
-limits: { max_delay_ms: null }
+audit: { mode: blocking, spool_dir: ./spool }
 upstreams: { up: { url: ${upstream.url} } }
 `,
     )

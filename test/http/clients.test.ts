@@ -17,7 +17,7 @@ function scriptedSpine(room: HttpRoom, seen: Message[]): (exchange: Exchange) =>
     const call: Call = callOf(null, exchange.head)
     try {
       room.admit(exchange.head)
-      const message = await room.read(exchange, PRINCIPAL)
+      const { message } = await room.read(exchange, PRINCIPAL)
       call.message = message
       seen.push(message)
       if (message.kind === 'stream') {
@@ -84,8 +84,10 @@ describe('unmodified clients', () => {
       allowedHosts: ['127.0.0.1'],
       allowedOrigins: [],
       trustedProxies: [],
+      denyAs: 'http',
       maxBodyBytes: 100_000,
       sessionKey: Buffer.alloc(32, 1),
+      taskKey: Buffer.alloc(32, 2),
     })
     const { url: base } = await openDoor(scriptedSpine(room, seen))
     url = new URL(`${base}/mcp/github`)

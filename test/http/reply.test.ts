@@ -12,8 +12,10 @@ const room = createHttpRoom({
   allowedHosts: ['localhost'],
   allowedOrigins: [],
   trustedProxies: ['10.0.0.0/8'],
+  denyAs: 'http',
   maxBodyBytes: 1000,
   sessionKey: KEY,
+  taskKey: KEY,
 })
 
 function bodyOf(reply: Reply): unknown {
@@ -269,8 +271,10 @@ describe('the room', () => {
       allowedHosts: ['a b'],
       allowedOrigins: [],
       trustedProxies: [],
+      denyAs: 'http' as const,
       maxBodyBytes: 1,
       sessionKey: KEY,
+      taskKey: KEY,
     }
     expect(() => createHttpRoom(options)).to.throw(RangeError, 'allowed_hosts')
   })

@@ -12,6 +12,7 @@ import type { RunningGateway } from '../../src/main.ts'
 import { startGateway } from '../../src/main.ts'
 import type { TestDatabase } from './postgres.ts'
 import { createTestDatabase } from './postgres.ts'
+import { sharedSchemas } from './schemas.ts'
 
 /** One row of `audit_events`, JSON columns parsed. */
 export interface Row {
@@ -136,7 +137,8 @@ async function start(
     },
   })
   const log = createLog({ level: 'info', stream })
-  return await startGateway(config, { log, ...(options.nowMs && { nowMs: options.nowMs }) })
+  const schemas = sharedSchemas()
+  return await startGateway(config, { log, schemas, ...(options.nowMs && { nowMs: options.nowMs }) })
 }
 
 function auditSettings({ settings }: TestGatewayOptions): object {

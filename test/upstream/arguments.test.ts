@@ -6,6 +6,7 @@ import { createArgumentCheck } from '../../src/upstream/arguments.ts'
 import { createSchemaValidator } from '../../src/upstream/schema-validator.ts'
 import { TimeLimitError, withTimeLimit } from '../../src/upstream/time-limit.ts'
 import { toToolList } from '../../src/upstream/tool-list.ts'
+import { sharedSchemas } from '../support/schemas.ts'
 import { clock } from './call-fixture.ts'
 
 function toolOf(inputSchema: unknown, name = 'tool'): ToolEntry {
@@ -18,7 +19,7 @@ function start(fresh: ToolEntry | null = null) {
   const problems: SchemaProblem[] = []
   let refetched = 0
   const check = createArgumentCheck({
-    clock,
+    plans: sharedSchemas(),
     refetch: async () => {
       refetched += 1
       return fresh
@@ -191,6 +192,7 @@ describe('a schema that cannot be used', () => {
     'a counted explosion': [{ properties: { a: { pattern: '((a{100}){100}){100}' } } }, /linear-time/],
     'a promise': [{ $async: true, type: 'object' }, /\$async/],
     'a hidden promise': [{ properties: { a: { $async: true } } }, /\$async/],
+    'a reference by dynamic scope': [{ properties: { a: { $dynamicRef: '#node' } } }, /\$dynamicRef/],
     'endless recursion': [{ $ref: '#' }, /come to an end/],
     'endless mutual recursion': [
       { $defs: { a: { $ref: '#/$defs/b' }, b: { allOf: [{ $ref: '#/$defs/a' }] } }, $ref: '#/$defs/a' },

@@ -121,7 +121,10 @@ export type ForwarderParts = Partial<Omit<ForwarderOptions, 'target'>> & Partial
 export function settingsOf(settings: Partial<UpstreamSettings>): UpstreamSettings {
   return {
     url: 'http://127.0.0.1:1/mcp',
+    stdio: null,
     headers: {},
+    credential: null,
+    tls: null,
     labels: {},
     timeoutMs: 2000,
     tools: {},
@@ -136,13 +139,16 @@ export function settingsOf(settings: Partial<UpstreamSettings>): UpstreamSetting
 
 /** A forwarder to this address with tight limits. */
 export function forwarderTo(url: string, parts: ForwarderParts = {}): Forwarder {
-  const { name = 'up', own, timeoutMs = 5000, maxAnswerBytes = 1 << 20, ...rest } = parts
+  const { name = 'up', own, credential = null, tls = null, ...more } = parts
+  const { timeoutMs = 5000, maxAnswerBytes = 1 << 20, ...rest } = more
   const { toolTimeoutsMs = new Map<string, number>(), ...options } = rest
   return createForwarder({
     target: {
       name,
       url: new URL(url),
       own: own ?? { configured: { authorization: 'Bearer upstream-secret' }, userAgent: 'gateway-test' },
+      credential,
+      tls,
       timeoutMs,
       toolTimeoutsMs,
       maxAnswerBytes,

@@ -5,13 +5,13 @@ import { createCatalog } from '../../src/upstream/catalog.ts'
 import type { ListedTools } from '../../src/upstream/catalog-client.ts'
 import { listTools } from '../../src/upstream/catalog-client.ts'
 import { createHealth } from '../../src/upstream/health.ts'
-import { toToolList } from '../../src/upstream/tool-list.ts'
+import { toToolList, toToolListInTurns } from '../../src/upstream/tool-list.ts'
 import { startV1Upstream, startV2Upstream } from '../support/sdk-upstreams.ts'
 import type { RawHandler, ScriptedOptions } from '../support/upstreams.ts'
 import { startRawUpstream, startScriptedUpstream } from '../support/upstreams.ts'
 import { clock, forwarderTo } from './call-fixture.ts'
 
-const BOUNDS = { maxPages: 5, maxTools: 50, maxBytes: 100_000, timeoutMs: 3000 }
+const BOUNDS = { maxPages: 5, maxTools: 50, maxBytes: 100_000, maxPageBytes: 50_000, timeoutMs: 3000 }
 const never = new AbortController().signal
 const schema = { type: 'object' }
 
@@ -149,9 +149,13 @@ describe('reading the tools of an upstream', () => {
       listing(() => page(Array.from({ length: 51 }, () => ({ name: 'x' })))),
       /more than 50 tools/,
     ],
+    'sends too long a page': [
+      listing(() => page([{ name: 'x', description: 'x'.repeat(50_000) }])),
+      /a page of its tool list is larger than 50000 bytes/,
+    ],
     'sends too many bytes': [
-      listing(() => page([{ name: 'x', description: 'x'.repeat(100_000) }])),
-      /larger than 100000 bytes/,
+      listing((cursor) => page([{ name: 'x', description: 'x'.repeat(40_000) }], `${cursor ?? ''}x`)),
+      /its tool list is larger than 100000 bytes/,
     ],
     'lists no array': [listing(() => ({ tools: { secret: 1 } })), /INVALID_RESULT/],
     redirects: [(_, reply) => reply.send(307, '', { location: 'http://127.0.0.1:1/secret' }), /307/],
@@ -194,6 +198,25 @@ describe('reading the tools of an upstream', () => {
 })
 
 describe('the list of tools', () => {
+  it('is worked on in turns with everybody else, with the same outcome', async () => {
+    const listed = Array.from({ length: 20_000 }, (_, index) => ({
+      name: `tool${index % 19_999}`,
+      inputSchema: { type: 'object', properties: { [`p${index}`]: { type: 'string' } } },
+    }))
+    let turns = 0
+    let isOver = false
+    const others = () => {
+      turns += 1
+      if (!isOver) setImmediate(others)
+    }
+    setImmediate(others)
+    const list = await toToolListInTurns(listed)
+    isOver = true
+    expect(turns).to.be.greaterThan(1)
+    expect(list).to.deep.equal(toToolList(listed))
+    expect(list.tools.size).to.equal(19_998)
+  })
+
   it('digests a schema by its meaning, not its spelling', () => {
     const digest = (inputSchema: unknown) =>
       toToolList([{ name: 'a', inputSchema }]).tools.get('a')?.schemaDigest

@@ -6,6 +6,7 @@ import type { GatewayError } from '../../src/errors.ts'
 import { createUpstreamGate } from '../../src/rate/caps.ts'
 import type { UpstreamSettings, Upstreams, UpstreamsOptions } from '../../src/upstream/room.ts'
 import { createUpstreams } from '../../src/upstream/room.ts'
+import { sharedSchemas } from '../support/schemas.ts'
 import { startV1Upstream, startV2Upstream } from '../support/sdk-upstreams.ts'
 import { until } from '../support/until.ts'
 import type { RawHandler, ScriptedOptions } from '../support/upstreams.ts'
@@ -31,6 +32,7 @@ describe('the health of an upstream', () => {
 
   function start(settings: Partial<UpstreamSettings>, options: Partial<UpstreamsOptions> = {}): Upstreams {
     const upstreams = createUpstreams({
+      schemas: sharedSchemas(),
       upstreams: { up: settingsOf(settings) },
       limits: { catalogMinIntervalMs: 0 },
       version: '1.2.3',
@@ -351,7 +353,7 @@ describe('the health of an upstream', () => {
         {
           limits: {
             catalogMinIntervalMs: 0,
-            catalog: { maxPages: 5, maxTools: 5, maxBytes: 1000, timeoutMs: 50 },
+            catalog: { maxPages: 5, maxTools: 5, maxBytes: 1000, maxPageBytes: 1000, timeoutMs: 50 },
           },
         },
       )

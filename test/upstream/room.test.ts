@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { UsageError } from '../../src/errors.ts'
 import type { UpstreamLimits, UpstreamSettings, Upstreams } from '../../src/upstream/room.ts'
 import { createUpstreams } from '../../src/upstream/room.ts'
+import { sharedSchemas } from '../support/schemas.ts'
 import { startV1Upstream, startV2Upstream } from '../support/sdk-upstreams.ts'
 import { startScriptedUpstream } from '../support/upstreams.ts'
 import { callOf, clock, recordingSink, settingsOf } from './call-fixture.ts'
@@ -18,6 +19,7 @@ describe('the upstreams', () => {
 
   function start(settings: Partial<UpstreamSettings>, limits: Partial<UpstreamLimits> = {}): Upstreams {
     const upstreams = createUpstreams({
+      schemas: sharedSchemas(),
       upstreams: {
         up: settingsOf(settings),
       },

@@ -4,8 +4,7 @@
  * each of them, answered in parts and recorded in one row.
  */
 import { GatewayError } from '../../errors.ts'
-import type { Rooms } from '../call.ts'
-import type { ServerRequestGate } from '../server-request.ts'
+import type { Review } from '../answer.ts'
 import type { OpenStreams } from '../streams.ts'
 import { target, targetOf } from '../targets.ts'
 import type { Call, Exchange, Message, SseEvent, UpstreamAnswer } from '../types.ts'
@@ -58,21 +57,19 @@ export interface Federation {
   endStreams(): void
 }
 
-export interface FederationParts {
-  readonly rooms: Rooms
-  readonly gate: ServerRequestGate
+export interface FederationParts extends Review {
   readonly streams: OpenStreams
 }
 
 /** Makes it. Throws what `createCipheriv` throws for a key of the wrong length, with the first cursor. */
 export function createFederation(parts: FederationParts, settings: FederationSettings): Federation {
-  const { rooms, gate } = parts
+  const { rooms, gate, tasks } = parts
   const { partTimeoutMs, maxStreamMs, version } = settings
   const sessions = createUpstreamSessions(rooms)
   const asking = createAsking({ rooms, sessions, partTimeoutMs })
   const cursors = createCursorSeal(settings.cursorKey)
   const answering: Answering = {
-    ...{ rooms, gate, sessions, asking, cursors },
+    ...{ rooms, gate, tasks, sessions, asking, cursors },
     greeting: createGreeting({ rooms, sessions, asking, version }),
     live: createLiveStreams({ ...parts, asking, maxStreamMs, partTimeoutMs }),
   }

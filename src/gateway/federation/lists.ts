@@ -1,10 +1,8 @@
 /** Lists of the merged mount: the same page of every upstream's list, each cut down to what the caller may use there. */
 import { GatewayError } from '../../errors.ts'
 import { findValue, replaceSpans, sliceOf } from '../../json/span.ts'
-import type { ListRule } from '../answer.ts'
+import type { ListRule, Review } from '../answer.ts'
 import { LISTS, reviewAnswer } from '../answer.ts'
-import type { Rooms } from '../call.ts'
-import type { ServerRequestGate } from '../server-request.ts'
 import type { Call, CallPart, Message, UpstreamAnswer } from '../types.ts'
 import type { Asking } from './asking.ts'
 import { orAborted, ownAnswer, quietSink } from './asking.ts'
@@ -13,9 +11,7 @@ import { parseOpening } from './opening.ts'
 import { outwardElements } from './outward.ts'
 import type { UpstreamSessions } from './sessions.ts'
 
-export interface ListParts {
-  readonly rooms: Rooms
-  readonly gate: ServerRequestGate
+export interface ListParts extends Review {
   readonly asking: Asking
   readonly sessions: UpstreamSessions
   readonly cursors: CursorSeal
@@ -84,7 +80,7 @@ async function pageOf(own: ListParts, { part, rule, places }: Wanted, signal: Ab
   call.message = places === null ? message : withCursor(message, places[call.head.mount] ?? null)
   const sent = await own.asking.ask(call, quietSink(own.rooms, call), signal)
   call.upstream = sent.report
-  const answer = await reviewAnswer(own.rooms, own.gate, call, sent)
+  const answer = await reviewAnswer(own, call, sent)
   if (answer.message === null || answer.parsed?.['error'] !== undefined) {
     // It has no such list.
     if (sent.report.jsonRpcError === METHOD_NOT_FOUND) return NOTHING

@@ -6,9 +6,9 @@
 import { setMaxListeners } from 'node:events'
 import { setTimeout } from 'node:timers/promises'
 import { GatewayError, toGatewayError } from '../../errors.ts'
+import type { Review } from '../answer.ts'
 import { reviewEvent } from '../answer.ts'
-import type { AnswerSink, Rooms } from '../call.ts'
-import type { ServerRequestGate } from '../server-request.ts'
+import type { AnswerSink } from '../call.ts'
 import type { OpenStreams } from '../streams.ts'
 import type {
   Call,
@@ -29,9 +29,7 @@ import { outwardEvent } from './outward.ts'
 import { decidePart, partOf } from './parts.ts'
 import { asObject } from './profile.ts'
 
-export interface LiveParts {
-  readonly rooms: Rooms
-  readonly gate: ServerRequestGate
+export interface LiveParts extends Review {
   readonly streams: OpenStreams
   readonly asking: Asking
   /** Age at which a stream is ended; clients come back. */
@@ -237,7 +235,6 @@ class LiveStream {
   }
 
   #sink(branch: Branch, call: Call): AnswerSink {
-    const { rooms, gate } = this.#own
     return {
       open: () => {
         branch.retryMs = FIRST_RETRY_MS
@@ -252,7 +249,7 @@ class LiveStream {
           return
         }
         await this.#ready.promise
-        const relayed = await reviewEvent(rooms, gate, call, event)
+        const relayed = await reviewEvent(this.#own, call, event)
         if (relayed !== null) await this.#exchange.write(this.#outward(call.head.mount, relayed))
       },
     }

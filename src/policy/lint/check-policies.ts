@@ -5,6 +5,7 @@ import { PolicyBuildError } from '../build-error.ts'
 import type { PolicySources } from '../build-sources.ts'
 import { CASES_FOLDER, loadPolicySources, readFolder } from '../build-sources.ts'
 import type { BuildRequest, Compiler, PolicyError } from '../compiler.ts'
+import { ownershipErrors } from '../ownership.ts'
 import { buildRuleTests } from '../testing/rule-tests.ts'
 import { readTables } from '../testing/table-reader.ts'
 import { loadTableCheck } from '../testing/table-schema.ts'
@@ -47,7 +48,11 @@ export async function checkPolicies(options: CheckOptions): Promise<Checked> {
   const tests = await loadTestFiles(folder)
   const tables = readTables(tests.tables, await loadTableCheck())
   const request = toBuildRequest(sources, inputSchema)
-  const errors = [...(await ruleErrors(tests.rego, request, sources, options)), ...tables.errors]
+  const errors = [
+    ...ownershipErrors(tests.rego),
+    ...(await ruleErrors(tests.rego, request, sources, options)),
+    ...tables.errors,
+  ]
   if (errors.length > 0) throw new PolicyBuildError(errors)
   return {
     policy,

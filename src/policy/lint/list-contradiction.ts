@@ -5,8 +5,9 @@
 import type { PolicyError } from '../compiler.ts'
 import type { Dictionary, ExprProbe, RuleProbe } from '../dictionary.ts'
 import { PRODUCT_FILE_PREFIX } from '../dictionary.ts'
+import { nameInDecision } from '../product-module.ts'
 import { headWarning } from './head-warning.ts'
-import { DECIDES, LIST_ONLY, ListPhase } from './list-phase.ts'
+import { LIST_ONLY, ListPhase } from './list-phase.ts'
 import { valuesIn } from './literals.ts'
 import type { RuleGraph } from './rule-graph.ts'
 import { createRuleGraph } from './rule-graph.ts'
@@ -19,7 +20,7 @@ export function lintListContradictions(
   const graph = createRuleGraph(dictionary, sources)
   const phase = new ListPhase(graph, sources)
   return [...graph.rules].flatMap(([path, definitions]) => {
-    const [, , kind] = DECIDES.exec(path) ?? []
+    const kind = nameInDecision(path)
     if (kind !== 'allow' && kind !== 'deny') return []
     const sides = definitions
       .filter(({ file }) => !file.startsWith(PRODUCT_FILE_PREFIX))

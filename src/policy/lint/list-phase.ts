@@ -9,6 +9,7 @@
 import type { PolicyError } from '../compiler.ts'
 import type { Dictionary, ExprProbe, RuleProbe } from '../dictionary.ts'
 import { PRODUCT_FILE_PREFIX } from '../dictionary.ts'
+import { nameInDecision } from '../product-module.ts'
 import type { RuleGraph } from './rule-graph.ts'
 import { createRuleGraph } from './rule-graph.ts'
 
@@ -24,7 +25,7 @@ export function lintListPhase(
 }
 
 /** Rules that open or close, of the organisation or of an upstream's owners. */
-export const DECIDES = /^data\.gateway\.(authz|server\.\w+)\.(allow|deny)$/
+const DECIDES: ReadonlySet<string | null> = new Set(['allow', 'deny'])
 const CALL_ONLY =
   /^(?:input\.phase\s*={1,2}\s*"call"|"call"\s*={1,2}\s*input\.phase|input\.phase\s*!=\s*"list"|"list"\s*!=\s*input\.phase|not\s+input\.phase\s*={1,2}\s*"list")$/
 /** An expression that holds in lists alone. */
@@ -59,7 +60,7 @@ export class ListPhase {
 
   *warnings(): Generator<PolicyError> {
     const seen = new Set<string>()
-    const open = [...this.#graph.rules.keys()].filter((path) => DECIDES.test(path))
+    const open = [...this.#graph.rules.keys()].filter((path) => DECIDES.has(nameInDecision(path)))
     for (let path = open.pop(); path !== undefined; path = open.pop()) {
       if (seen.has(path)) continue
       seen.add(path)
@@ -200,7 +201,7 @@ export class ListPhase {
     return {
       ...{ file, row, col, endCol: col + [...first].length, code: 'list_phase' },
       message: 'a list has no arguments, so this holds for every target of a list',
-      hint: `add input.phase == "call" to the rule ${rule.path.replace('data.gateway.authz.', '')} (${rule.file}:${rule.row})${where}`,
+      hint: `add input.phase == "call" to the rule ${nameInDecision(rule.path) ?? rule.path} (${rule.file}:${rule.row})${where}`,
       line: this.#sources[file]?.split('\n')[row - 1] ?? null,
     }
   }

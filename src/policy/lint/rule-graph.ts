@@ -1,7 +1,7 @@
 /** Which rules the expressions of a policy refer to. The trace dictionary knows expressions, not references to rules: those are read off their text. */
 import type { Dictionary, ExprProbe, Part, RuleProbe } from '../dictionary.ts'
 import { wordsOf } from '../testing/reference.ts'
-import { findDefaults, packageOf } from '../testing/rego-heads.ts'
+import { findDefaults, packageOf, packagePath } from '../testing/rego-heads.ts'
 
 /** The rules of a policy and how they refer to one another. */
 export interface RuleGraph {
@@ -69,7 +69,7 @@ function scopeOf(text: string): Scope {
 }
 
 function homeOf(text: string): string {
-  return ['data', ...(packageOf(text) ?? [])].join('.')
+  return packagePath(packageOf(text) ?? [])
 }
 
 function referencesIn(

@@ -2,7 +2,7 @@
 import { nearestName } from '../../nearest-name.ts'
 import type { PolicyError, RuleDependencies } from '../compiler.ts'
 import { PRODUCT_FILE_PREFIX } from '../dictionary.ts'
-import { AUTHOR_PACKAGES, DECISION_RULES, OWNED_PACKAGE } from '../product-module.ts'
+import { AUTHOR_PACKAGES, DECISION_RULES, nameInDecision, OWNED_PACKAGE } from '../product-module.ts'
 import { headWarning } from './head-warning.ts'
 
 const HOME = `data.${OWNED_PACKAGE}.${AUTHOR_PACKAGES[0]}`
@@ -35,7 +35,7 @@ function wayOut(path: string): string {
   const deciding = `${DECISION_RULES.slice(0, -1).join(', ')} and ${DECISION_RULES.at(-1)}`
   if (DECISION_RULES.some((one) => one === name))
     return `rules of this name decide in package ${HOME.slice(5)}`
-  const near = path.startsWith(`${HOME}.`) ? (nearestName(name, DECISION_RULES) ?? otherForm(name)) : null
+  const near = nameInDecision(path) !== null ? (nearestName(name, DECISION_RULES) ?? otherForm(name)) : null
   const meant = near === null ? '' : `did you mean ${near}? `
   return `${meant}${deciding} decide, and what they use: use the rule there, or remove it`
 }

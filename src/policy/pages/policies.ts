@@ -54,7 +54,7 @@ export const POLICY_PAGES: Readonly<Record<string, MessagePage>> = {
   },
   P107: {
     what: 'The gateway has to be able to read the decision, and this would get in its way.',
-    why: 'Package `gateway` is the gateway’s; allow, deny, limits, obligations and mask of `gateway.authz` are sets. A rule of another kind would be read as "no reason given".',
+    why: 'Package `gateway` is the gateway’s; allow, deny, limits, obligations and mask of `gateway.authz` and of `gateway.server.<upstream>` are sets: a rule of another kind would be read as "no reason given". A file in `server/<upstream>/` defines that upstream’s package alone, so that its owners cannot decide for others.',
     wrong: authzFolder('deny := "frozen" if input.target.name == "delete_repo"\n'),
     right: authzFolder('deny contains "frozen" if input.target.name == "delete_repo"\n'),
   },

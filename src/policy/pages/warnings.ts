@@ -22,7 +22,7 @@ export const WARNING_PAGES: Readonly<Record<string, MessagePage>> = {
   },
   P203: {
     what: 'A rule that no decision leads to.',
-    why: 'Only allow, deny, limits, obligations and mask of `gateway.authz` decide, and what they use. A rule besides them says nothing, however much it looks like a protection: often its name is misspelt, or its package.',
+    why: 'Only allow, deny, limits, obligations and mask of `gateway.authz` and `gateway.server.<upstream>` decide, and what they use. A rule besides them says nothing, however much it looks like a protection: often its name is misspelt, or its package.',
     wrong: authzFolder('denied contains "frozen" if input.target.name == "delete_repo"\n'),
     right: authzFolder('deny contains "frozen" if input.target.name == "delete_repo"\n'),
   },

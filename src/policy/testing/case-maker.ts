@@ -193,6 +193,7 @@ export class CaseMaker {
       expect,
       skip: skip === undefined ? null : String(skip),
       origins: this.#origins(leaf, principal, what, label),
+      written: { document: this.#document, path: leaf.path, entry: entry?.path ?? null, choice },
     }
   }
 

@@ -7,13 +7,16 @@ import { toAskedCall } from '../asked-call.ts'
 import type { CompiledPolicy } from '../build.ts'
 import type { PolicyLimits, PolicyRoom } from '../engine.ts'
 import { createPolicyRoom } from '../engine.ts'
+import type { ProbeListener } from '../host.ts'
 import type { ListTracer } from '../list-trace.ts'
 import { createListTracer } from '../list-trace.ts'
+import type { Benchmark, BenchmarkPlan } from './benchmark.ts'
+import { measure } from './benchmark.ts'
 import type { DataPlaces } from './data-files.ts'
 import type { Verdict } from './expectation.ts'
 import { mismatches } from './expectation.ts'
 import { explainCase } from './explain-case.ts'
-import type { TestFailure, TestResult } from './report.ts'
+import type { RanCase, TestFailure, TestResult } from './report.ts'
 import type { TestCase } from './table.ts'
 
 /** What cases run on. */
@@ -22,6 +25,10 @@ export interface CaseRunOptions {
   readonly limits: PolicyLimits
   readonly monotonicMs: () => number
   readonly data: DataPlaces
+  /** What takes longer fails. */
+  readonly timeoutMs: number
+  /** Told of the events of every evaluation of a case. */
+  readonly onProbe?: ProbeListener | undefined
 }
 
 const NO_TRACE: Trace = { truncated: true, dropped: 0, rules: [] }
@@ -30,9 +37,22 @@ const NO_TRACE: Trace = { truncated: true, dropped: 0, rules: [] }
 export async function runCases(
   cases: readonly TestCase[],
   options: CaseRunOptions,
-): Promise<readonly TestResult[]> {
+): Promise<readonly RanCase[]> {
   const runner = new CaseRunner(options)
   return await runner.run(cases)
+}
+
+/** Measures what the decisions on the cases cost, the reading of their traces' values included. */
+export async function benchmarkCases(
+  cases: readonly TestCase[],
+  options: CaseRunOptions,
+  plan: BenchmarkPlan,
+): Promise<readonly Benchmark[]> {
+  const runner = new CaseRunner(options)
+  return await runner.benchmark(
+    cases.filter(({ skip }) => skip === null),
+    plan,
+  )
 }
 
 /** What the policy said, and how to read its trace. */
@@ -55,10 +75,10 @@ class CaseRunner {
     this.#tracer = createListTracer(options.policy, options.limits)
   }
 
-  async run(cases: readonly TestCase[]): Promise<readonly TestResult[]> {
+  async run(cases: readonly TestCase[]): Promise<readonly RanCase[]> {
     const room = await this.#open()
     try {
-      const results: TestResult[] = []
+      const results: RanCase[] = []
       for (const test of cases) results.push(await this.#one(room, test))
       return results
     } finally {
@@ -66,12 +86,40 @@ class CaseRunner {
     }
   }
 
+  async benchmark(cases: readonly TestCase[], plan: BenchmarkPlan): Promise<readonly Benchmark[]> {
+    const room = await this.#open()
+    try {
+      const measured: Benchmark[] = []
+      for (const test of cases) {
+        this.#nowNs = test.nowNs
+        const { place, name, labels } = test
+        const cost = await measure(this.#evaluation(room, test), plan)
+        measured.push({ test: { kind: 'case', place, name, labels }, ...cost })
+      }
+      return measured
+    } finally {
+      room.close()
+    }
+  }
+
+  #evaluation(room: PolicyRoom, test: TestCase): () => Promise<null> | number {
+    const call = toAskedCall(test.facts)
+    const { target } = call
+    if (test.phase !== 'list' || target === null) return () => room.decide(call).fuel
+    const list = { ...call, target: null }
+    return async () => {
+      await room.visible(list, [target])
+      return null
+    }
+  }
+
   #open(): Promise<PolicyRoom> {
-    const { policy, limits, monotonicMs } = this.#options
+    const { policy, limits, monotonicMs, onProbe } = this.#options
     return createPolicyRoom({
       policy,
       limits,
       monotonicMs,
+      onProbe,
       now: () => this.#nowNs,
       // Nothing of a test is stored, so its input needs no digest that others cannot make.
       inputMacKey: Buffer.alloc(32),
@@ -85,16 +133,28 @@ class CaseRunner {
     })
   }
 
-  async #one(room: PolicyRoom, test: TestCase): Promise<TestResult> {
+  async #one(room: PolicyRoom, test: TestCase): Promise<RanCase> {
     const { place, name, labels, skip } = test
     const known = { kind: 'case', place, name, labels } as const
-    if (skip !== null) return { ...known, outcome: 'skipped', reason: skip, failure: null }
+    if (skip !== null) {
+      const result: TestResult = { ...known, outcome: 'skipped', reason: skip, failure: null, ms: 0 }
+      return { test, result, got: null, inputText: null }
+    }
+    const { monotonicMs, timeoutMs } = this.#options
     this.#nowNs = test.nowNs
+    const startedMs = monotonicMs()
     const judged = await this.#judge(room, test)
-    const wrong = mismatches(test.expect, judged.verdict)
-    if (wrong.length === 0) return { ...known, outcome: 'passed', reason: null, failure: null }
+    const ms = monotonicMs() - startedMs
+    const { verdict: got, inputText } = judged
+    const wrong = mismatches(test.expect, got)
+    const late = ms > timeoutMs ? [lateNote(ms, timeoutMs)] : []
+    if (wrong.length === 0 && late.length === 0) {
+      const result: TestResult = { ...known, outcome: 'passed', reason: null, failure: null, ms }
+      return { test, result, got, inputText }
+    }
     const failure = await this.#explain(test, judged, wrong)
-    return { ...known, outcome: 'failed', reason: null, failure }
+    const told = { ...failure, notes: [...late, ...failure.notes] }
+    return { test, result: { ...known, outcome: 'failed', reason: null, failure: told, ms }, got, inputText }
   }
 
   async #judge(room: PolicyRoom, test: TestCase): Promise<Judged> {
@@ -132,6 +192,11 @@ class CaseRunner {
     const explained = explainCase(facts)
     return { mismatches: wrong, got: verdict, ...explained }
   }
+}
+
+/** What is said of a test that took too long. */
+export function lateNote(ms: number, timeoutMs: number): string {
+  return `it took ${Math.ceil(ms)} ms, longer than --timeout allows (${timeoutMs} ms)`
 }
 
 function withArguments(headText: string, argumentsText: string | null): string {

@@ -2,7 +2,7 @@
 import type { Evaluation } from '../../gateway/types.ts'
 import { canonicalText } from './canonical.ts'
 import { asObject } from './fixtures.ts'
-import type { Expectation, ExpectedLimit } from './table.ts'
+import type { Choice, Expectation, ExpectedLimit } from './table.ts'
 import type { YamlDocument, YamlPath } from './yaml-document.ts'
 
 /** One expectation of a case and what it is for; null = for all. */
@@ -68,14 +68,6 @@ function readEntry(
   }
 }
 
-/** One combination of a case. */
-export interface Choice {
-  readonly principal: string
-  /** Name of tool or target. */
-  readonly what: string
-  readonly server: string
-}
-
 /** What is expected of a combination. `clash`: a second expectation that is for it, too. */
 export function expectationFor(
   entries: readonly ExpectationEntry[],
@@ -94,7 +86,7 @@ export function expectationFor(
 
 /** The members of an evaluation that tables speak of. In a list only the reasons are known. */
 export type Verdict = Pick<Evaluation, 'allow' | 'allowedBy' | 'deniedBy' | 'failure'> &
-  Partial<Pick<Evaluation, 'limits' | 'obligations'>>
+  Partial<Pick<Evaluation, 'limits' | 'obligations' | 'masks' | 'maskFailure'>>
 
 /** One member that is not as expected; JSON values. */
 export interface Mismatch {

@@ -5,6 +5,7 @@ import { lineOf, ruleName } from '../../trace/shape.ts'
 import type { TracedPolicy, TreeLine } from '../../trace/tree.ts'
 import { decisiveStep, furthestFirst, traceLines } from '../../trace/tree.ts'
 import type { Dictionary, RuleProbe } from '../dictionary.ts'
+import { nameInDecision } from '../product-module.ts'
 import { condense } from './condense.ts'
 import type { DataPlaces } from './data-files.ts'
 import type { Mismatch, Verdict } from './expectation.ts'
@@ -43,7 +44,6 @@ const ORDER: readonly Mismatch['member'][] = [
   'obligations',
   'allow',
 ]
-const DECISION_PACKAGE = 'data.gateway.authz'
 
 /** Explains a case that failed. */
 export function explainCase(facts: CaseFacts): CaseExplanation {
@@ -128,7 +128,7 @@ function isDecisionRule(rule: TraceRule, name: string): boolean {
 }
 
 function probesOf(dictionary: Dictionary, name: string): readonly RuleProbe[] {
-  return dictionary.rules.filter(({ path }) => path === `${DECISION_PACKAGE}.${name}`)
+  return dictionary.rules.filter(({ path }) => nameInDecision(path) === name)
 }
 
 /** A definition with another constant reason cannot have given it. */

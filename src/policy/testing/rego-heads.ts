@@ -31,7 +31,7 @@ export function findTestRules(file: string, text: string): readonly TestRule[] {
       row: index + 1,
       name,
       entrypoint,
-      path: `data${segments.map(toStep).join('')}.${name}`,
+      path: pathIn(segments, name),
     })
   })
   return [...rules.values()]
@@ -50,6 +50,16 @@ export function packageOf(text: string): readonly string[] | null {
   const path = PACKAGE.exec(blanked(text, true))?.[1]
   if (path === undefined) return null
   return [...path.matchAll(/\["([^"]*)"\]|([A-Za-z_]\w*)/g)].map(([, quoted, name]) => quoted ?? name ?? '')
+}
+
+/** Path of what a package defines under a name: `data.p["q-r"].name`. */
+export function pathIn(segments: readonly string[], name: string): string {
+  return `${packagePath(segments)}.${name}`
+}
+
+/** Path of a package, as the trace dictionary writes it. */
+export function packagePath(segments: readonly string[]): string {
+  return `data${segments.map(toStep).join('')}`
 }
 
 function toStep(segment: string): string {

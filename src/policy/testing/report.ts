@@ -1,6 +1,9 @@
 /** What came of the tests. Types only; nothing in here is escaped or laid out. */
 import type { TreeLine } from '../../trace/tree.ts'
+import type { Benchmark } from './benchmark.ts'
+import type { Coverage } from './coverage.ts'
 import type { Mismatch, Verdict } from './expectation.ts'
+import type { TestCase } from './table.ts'
 import type { Place } from './yaml-document.ts'
 
 /** One test: a combination of a table's case, a rule `test_..`, or a sub-case of one. */
@@ -15,6 +18,18 @@ export interface TestResult {
   /** Why it is skipped. */
   readonly reason: string | null
   readonly failure: TestFailure | null
+  /** What it took, in milliseconds; the sub-cases of a rule share what the rule took. 0 when it was not run. */
+  readonly ms: number
+}
+
+/** A case of a table with what came of it. */
+export interface RanCase {
+  readonly test: TestCase
+  readonly result: TestResult
+  /** What the policy said; null = it was not asked. */
+  readonly got: Verdict | null
+  /** JSON text of the input that was evaluated; null = nothing was. */
+  readonly inputText: string | null
 }
 
 /** Why a test failed. */
@@ -45,6 +60,12 @@ export interface TestReport {
   readonly results: readonly TestResult[]
   /** Tests there are, chosen or not. */
   readonly total: number
+  /** The cases among the results. */
+  readonly cases: readonly RanCase[]
+  /** null: it was not asked for. */
+  readonly coverage: Coverage | null
+  /** null: it was not asked for, or a test failed. */
+  readonly benchmarks: readonly Benchmark[] | null
   readonly buildMs: number
   readonly runMs: number
 }

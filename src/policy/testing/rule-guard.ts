@@ -3,7 +3,7 @@ import type { PolicyError } from '../compiler.ts'
 import type { Dictionary, RuleProbe } from '../dictionary.ts'
 import { AUTHOR_PACKAGES, DECISION_RULES, OWNED_PACKAGE } from '../product-module.ts'
 import type { TestRule } from './rego-heads.ts'
-import { findDefaults, packageOf } from './rego-heads.ts'
+import { findDefaults, packageOf, pathIn } from './rego-heads.ts'
 
 /** What is looked at. */
 export interface GuardedSources {
@@ -27,15 +27,15 @@ function changesOfPolicy({ sources, tests, dictionary }: GuardedSources): readon
   )
   for (const name of DECISION_RULES) owned.add(`data.${OWNED_PACKAGE}.${AUTHOR_PACKAGES[0]}.${name}`)
   for (const [file, text] of Object.entries(sources)) {
-    for (const { name } of findDefaults(text)) owned.add(pathIn(text, name) ?? file)
+    for (const { name } of findDefaults(text)) owned.add(pathOf(text, name) ?? file)
   }
   const added = dictionary.rules
     .filter(({ file, path }) => Object.hasOwn(tests, file) && owned.has(baseOf(path)))
     .map((probe) => changeError(tests, probe.file, probe.row, baseOf(probe.path)))
   const defaults = Object.entries(tests).flatMap(([file, text]) =>
     findDefaults(text)
-      .filter(({ name }) => owned.has(pathIn(text, name) ?? ''))
-      .map(({ name, row }) => changeError(tests, file, row, pathIn(text, name) ?? name)),
+      .filter(({ name }) => owned.has(pathOf(text, name) ?? ''))
+      .map(({ name, row }) => changeError(tests, file, row, pathOf(text, name) ?? name)),
   )
   return [...added, ...defaults]
 }
@@ -79,7 +79,7 @@ function baseOf(path: string): string {
   return path.replace(/\[[A-Za-z_]\w*\].*$/, '')
 }
 
-function pathIn(text: string, name: string): string | null {
+function pathOf(text: string, name: string): string | null {
   const segments = packageOf(text)
-  return segments === null ? null : ['data', ...segments, name].join('.')
+  return segments === null ? null : pathIn(segments, name)
 }

@@ -14,14 +14,19 @@ import { readCachedBuild, writeCachedBuild } from '../build-cache.ts'
 import type { JsonObject } from '../build-data.ts'
 import type { BuildRequest, Compiler, PolicyError } from '../compiler.ts'
 import type { Dictionary } from '../dictionary.ts'
-import type { HostLimits, HostRun, PolicyHost } from '../host.ts'
+import type { HostLimits, HostRun, PolicyHost, ProbeListener } from '../host.ts'
 import { createHost } from '../host.ts'
 import { METER_VERSION, meter } from '../meter.ts'
 import type { TraceReader } from '../trace.ts'
 import { createTraceReader } from '../trace.ts'
 import type { TraceBounds } from '../trace-render.ts'
+import type { Benchmark, BenchmarkPlan } from './benchmark.ts'
+import { measure } from './benchmark.ts'
 import { canonicalText } from './canonical.ts'
+import { lateNote } from './case-run.ts'
 import { condense } from './condense.ts'
+import type { ProbeCounts } from './probe-counts.ts'
+import { countProbe } from './probe-counts.ts'
 import type { TestRule } from './rego-heads.ts'
 import { findTestRules } from './rego-heads.ts'
 import type { TestFailure, TestResult } from './report.ts'
@@ -30,7 +35,7 @@ import type { SubCases } from './sub-cases.ts'
 import { hasSubCases, readSubCases, stepsOf } from './sub-cases.ts'
 import { DEFAULT_NOW_NS } from './table.ts'
 import type { Oracle } from './topdown.ts'
-import { askTopdown, differenceOf } from './topdown.ts'
+import { askTopdown, DIFFERENCE_NOTES, differenceOf } from './topdown.ts'
 
 /** What rule tests are made from. */
 export interface RuleTestOptions {
@@ -49,8 +54,25 @@ export interface RuleTests {
   readonly rules: readonly TestRule[]
   /** `sha256:<hex>` of the module. */
   readonly digest: string
-  /** Runs rules of it, in their order. */
-  run(rules: readonly TestRule[]): Promise<readonly TestResult[]>
+  readonly dictionary: Dictionary
+  /** Runs all of them, in their order. `isCounted`: whether events are counted, for coverage. */
+  run(plan: RuleRunPlan): Promise<readonly RanRule[]>
+  benchmark(rules: readonly TestRule[], plan: BenchmarkPlan): Promise<readonly Benchmark[]>
+}
+
+/** How rule tests are run. */
+export interface RuleRunPlan {
+  readonly monotonicMs: () => number
+  /** What takes longer fails. */
+  readonly timeoutMs: number
+  readonly isCounted: boolean
+}
+
+/** A rule with its result, or one for each of its sub-cases. */
+export interface RanRule {
+  readonly rule: TestRule
+  readonly results: readonly TestResult[]
+  readonly counts: ProbeCounts
 }
 
 /** Tests are not callers: they may take as long as the module can count, about a quarter of a second. */
@@ -82,32 +104,85 @@ export async function buildRuleTests(
   const { wasm, dictionary } = built
   const errors = guardSources({ sources: request.sources, tests, rules, dictionary })
   if (errors.length > 0) return { errors }
+  const module: RuleModule = { wasm, dictionary, data, request: full }
   return {
     rules,
     digest: `sha256:${createHash('sha256').update(wasm).digest('hex')}`,
-    async run(chosen) {
-      const reader = createTraceReader(dictionary, data)
-      const dataText = JSON.stringify(data)
-      const host = await createHost({
-        wasm,
-        dataText,
-        knowsProbe: reader.knows,
-        hidesProbe: reader.hides,
-        limits: LIMITS,
-      })
-      const runner = new RuleRunner({ host, reader, dictionary, sources: full.sources })
-      const runs = chosen.map((rule) => ({ rule, run: runner.evaluate(rule) }))
-      // What is too much for Wasm would keep topdown, which has no budget, busy for minutes.
-      const asked = runs.filter(({ run }) => run.fault === null || run.fault.kind === 'error')
-      const oracle = await askTopdown(
-        compiler,
-        full,
-        dataText,
-        asked.map(({ rule }) => rule),
-      )
-      return runs.flatMap(({ rule, run }) => runner.judge(rule, run, oracle))
-    },
+    dictionary,
+    run: (plan) => runRules(rules, module, compiler, plan),
+    benchmark: (chosen, plan) => benchmarkRules(chosen, module, plan),
   }
+}
+
+/** The module with the tests, and what it was made from. */
+interface RuleModule {
+  readonly wasm: Uint8Array
+  readonly dictionary: Dictionary
+  readonly data: JsonObject
+  readonly request: BuildRequest
+}
+
+async function openRunner(
+  { wasm, dictionary, data, request }: RuleModule,
+  onProbe?: ProbeListener,
+): Promise<RuleRunner> {
+  const reader = createTraceReader(dictionary, data)
+  const host = await createHost({
+    wasm,
+    dataText: JSON.stringify(data),
+    knowsProbe: reader.knows,
+    hidesProbe: reader.hides,
+    onProbe,
+    limits: LIMITS,
+  })
+  return new RuleRunner({ host, reader, dictionary, sources: request.sources })
+}
+
+async function runRules(
+  rules: readonly TestRule[],
+  module: RuleModule,
+  compiler: Pick<Compiler, 'evaluate'>,
+  { monotonicMs, timeoutMs, isCounted }: RuleRunPlan,
+): Promise<readonly RanRule[]> {
+  let counts: ProbeCounts | null = null
+  const count: ProbeListener = (probe) => {
+    if (counts !== null) countProbe(counts, probe)
+  }
+  const runner = await openRunner(module, isCounted ? count : undefined)
+  const runs = rules.map((rule) => {
+    const own: ProbeCounts = new Map()
+    counts = own
+    const startedMs = monotonicMs()
+    const run = runner.evaluate(rule)
+    return { rule, run, ms: monotonicMs() - startedMs, counts: own }
+  })
+  counts = null // what explains a failure is evaluated once more, and not counted
+  // What is too much for Wasm would keep topdown, which has no budget, busy for minutes.
+  const asked = runs.filter(({ run }) => run.fault === null || run.fault.kind === 'error')
+  const oracle = await askTopdown(
+    { compiler, request: module.request, dataText: JSON.stringify(module.data), timeoutMs },
+    asked.map(({ rule }) => rule),
+  )
+  return runs.map(({ rule, run, ms, counts: own }) => {
+    const late = ms > timeoutMs ? lateNote(ms, timeoutMs) : null
+    const results = late === null ? runner.judge(rule, run, oracle) : [runner.late(rule, late)]
+    return { rule, counts: own, results: results.map((result) => ({ ...result, ms: ms / results.length })) }
+  })
+}
+
+async function benchmarkRules(
+  rules: readonly TestRule[],
+  module: RuleModule,
+  plan: BenchmarkPlan,
+): Promise<readonly Benchmark[]> {
+  const runner = await openRunner(module)
+  const measured: Benchmark[] = []
+  for (const rule of rules) {
+    const { file, row, name } = rule
+    const test = { kind: 'rule', place: { file, row, col: 1 }, name, labels: [] } as const
+    measured.push({ test, ...(await measure(() => runner.evaluate(rule).fuel, plan)) })
+  }
+  return measured
 }
 
 /** Builds the module, or takes it from the cache, as the serving one is. */
@@ -166,6 +241,11 @@ class RuleRunner {
     })
   }
 
+  /** The result of a rule that took too long. */
+  late(rule: TestRule, note: string): TestResult {
+    return this.#result(rule, [], { notes: [note], name: null })
+  }
+
   #problem(run: HostRun): Problem | null {
     if (run.fault !== null) return { notes: [run.fault.message], name: null }
     if (run.result === true) return null
@@ -175,7 +255,7 @@ class RuleRunner {
 
   #result(rule: TestRule, labels: readonly string[], problem: Problem | null): TestResult {
     const place = { file: rule.file, row: rule.row, col: 1 }
-    const known = { kind: 'rule', place, name: rule.name, labels } as const
+    const known = { kind: 'rule', place, name: rule.name, labels, ms: 0 } as const
     const isTodo = rule.name.startsWith('todo_')
     if (problem === null) {
       const reason = isTodo ? 'it holds by now: take todo_ out of its name' : null
@@ -208,11 +288,6 @@ class RuleRunner {
 }
 
 const MAX_DEPTH = 8
-
-const DIFFERENCE_NOTES = [
-  'Wasm is what serves; where OPA’s interpreter says something else, the test tells nothing about the policy',
-  'known causes: `with` on a function (opa#5311), integer keys of data (opa#3711), numbers beyond 64 bits',
-]
 
 interface Problem {
   readonly notes: readonly string[]

@@ -3,12 +3,20 @@ import type { CompiledPolicy } from '../build.ts'
 import { buildPolicy, loadInputSchema, toBuildRequest } from '../build.ts'
 import { PolicyBuildError } from '../build-error.ts'
 import { loadPolicySources, readFolder } from '../build-sources.ts'
-import type { Compiler } from '../compiler.ts'
+import type { BuildRequest, Compiler } from '../compiler.ts'
 import type { PolicyLimits } from '../engine.ts'
-import { runCases } from './case-run.ts'
+import { ownershipErrors } from '../ownership.ts'
+import type { Benchmark } from './benchmark.ts'
+import type { CaseRunOptions } from './case-run.ts'
+import { benchmarkCases, runCases } from './case-run.ts'
+import type { CountedModule, Coverage } from './coverage.ts'
+import { toCoverage } from './coverage.ts'
 import { createDataPlaces } from './data-files.ts'
-import type { TestReport, TestResult } from './report.ts'
-import type { RuleTests } from './rule-tests.ts'
+import { compareEngines } from './engines.ts'
+import type { ProbeCounts } from './probe-counts.ts'
+import { addCounts, countProbe } from './probe-counts.ts'
+import type { RanCase, TestReport, TestResult } from './report.ts'
+import type { RanRule, RuleTests } from './rule-tests.ts'
 import { buildRuleTests } from './rule-tests.ts'
 import type { TestCase } from './table.ts'
 import type { ReadTables } from './table-reader.ts'
@@ -28,8 +36,26 @@ export interface TestRunOptions {
   readonly limits: PolicyLimits
   readonly monotonicMs: () => number
   /** Which tests: those whose {@link testId} it matches; null = all. */
-  readonly filter: RegExp | null
+  readonly filter: TestFilter | null
+  /** Builds the module with the rule tests and gives second opinions, at the same time; absent = {@link compiler}. */
+  readonly second?: Compiler
+  /** Whether it is found out what the tests cover. */
+  readonly coverage?: boolean
+  /** `both`: topdown decides on the cases of tables, too. Default `wasm`. */
+  readonly engine?: 'wasm' | 'both'
+  /** Milliseconds; a test that takes longer fails. Default {@link DEFAULT_TIMEOUT_MS}. */
+  readonly timeoutMs?: number
+  /** Milliseconds to spend on measuring the tests once all have passed; absent = they are not measured. */
+  readonly benchmarkMs?: number
 }
+
+/** A regular expression is one. */
+export interface TestFilter {
+  test(id: string): boolean
+}
+
+/** Ten seconds: budgets end what runs in Wasm long before, so this is for the second opinion. */
+export const DEFAULT_TIMEOUT_MS = 10_000
 
 /** What `--run` is compared with: `cases/tools.yaml:12 a name [eng, delete_repo]`. */
 export function testId({ place, name, labels }: Pick<TestResult, 'place' | 'name' | 'labels'>): string {
@@ -42,6 +68,8 @@ interface Built {
   readonly ruleTests: RuleTests | null
   readonly tables: ReadTables
   readonly files: TestFiles
+  /** What the serving module was made from. */
+  readonly request: BuildRequest
 }
 
 /**
@@ -52,7 +80,9 @@ export async function runPolicyTests(options: TestRunOptions): Promise<TestRepor
   const startedMs = options.monotonicMs()
   const built = await build(options)
   const builtMs = options.monotonicMs()
-  const results = await runAll(built, options)
+  const testRun = new TestRun(built, options)
+  const run = await testRun.all()
+  const runMs = options.monotonicMs() - builtMs
   const { policy, ruleTests } = built
   return {
     revision: policy.revision,
@@ -60,24 +90,27 @@ export async function runPolicyTests(options: TestRunOptions): Promise<TestRepor
     digest: policy.digest,
     ruleDigest: ruleTests?.digest ?? null,
     files: filesWithTests(built),
-    results: results.chosen,
-    total: results.total,
+    ...run,
     buildMs: builtMs - startedMs,
-    runMs: options.monotonicMs() - builtMs,
+    runMs,
+    benchmarks: await testRun.benchmarks(run.results),
   }
 }
 
 async function build(options: TestRunOptions): Promise<Built> {
-  const { folder, compiler, cacheDir } = options
+  const { folder, compiler, cacheDir, second = compiler } = options
   const sources = await loadPolicySources(folder)
   const inputSchema = await loadInputSchema()
   const files = await loadTestFiles(folder)
+  const foreign = ownershipErrors(files.rego)
+  if (foreign.length > 0) throw new PolicyBuildError(foreign)
+  const request = toBuildRequest(sources, inputSchema)
   const building = Promise.all([
     buildPolicy(sources, { compiler, cacheDir, inputSchema }),
     buildRuleTests({
-      compiler,
+      compiler: second,
       cacheDir,
-      request: toBuildRequest(sources, inputSchema),
+      request,
       data: sources.data,
       tests: files.rego,
     }),
@@ -87,20 +120,105 @@ async function build(options: TestRunOptions): Promise<Built> {
   const [policy, rules] = await building
   const refused = rules !== null && 'errors' in rules ? rules.errors : []
   if (tables.errors.length + refused.length > 0) throw new PolicyBuildError([...refused, ...tables.errors])
-  return { policy, tables, files, ruleTests: rules !== null && 'rules' in rules ? rules : null }
+  return { policy, tables, files, request, ruleTests: rules !== null && 'rules' in rules ? rules : null }
 }
 
-async function runAll(
-  built: Built,
-  options: TestRunOptions,
-): Promise<{ readonly chosen: readonly TestResult[]; readonly total: number }> {
-  const { filter, folder, limits, monotonicMs } = options
-  const { policy, ruleTests, tables } = built
-  const isChosen = (test: Pick<TestCase, 'place' | 'name' | 'labels'>) => filter?.test(testId(test)) ?? true
-  const rules = ruleTests === null ? [] : await ruleTests.run(ruleTests.rules)
-  const data = createDataPlaces(await dataFiles(folder, policy))
-  const cases = await runCases(tables.cases.filter(isChosen), { policy, limits, monotonicMs, data })
-  return { chosen: [...rules.filter(isChosen), ...cases], total: rules.length + tables.cases.length }
+/** What a run adds to the report. */
+type RunResults = Pick<TestReport, 'results' | 'cases' | 'total' | 'coverage'>
+
+/** One run of what was built. */
+class TestRun {
+  readonly #built: Built
+  readonly #options: TestRunOptions
+  readonly #timeoutMs: number
+  /** What the cases have evaluated. */
+  readonly #counts: ProbeCounts = new Map()
+  #rules: readonly RanRule[] = []
+
+  constructor(built: Built, options: TestRunOptions) {
+    this.#built = built
+    this.#options = options
+    this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
+  }
+
+  async all(): Promise<RunResults> {
+    const { ruleTests, tables } = this.#built
+    const { monotonicMs, coverage: isCounted = false } = this.#options
+    const plan = { monotonicMs, timeoutMs: this.#timeoutMs, isCounted }
+    const rules = ruleTests === null ? [] : await ruleTests.run(plan)
+    this.#rules = rules
+    const cases = await this.#cases(tables.cases.filter((test) => this.#isChosen(test)))
+    const ofRules = rules.flatMap(({ results }) => results)
+    const results = [
+      ...ofRules.filter((result) => this.#isChosen(result)),
+      ...cases.map(({ result }) => result),
+    ]
+    return {
+      results,
+      cases,
+      total: ofRules.length + tables.cases.length,
+      coverage: isCounted ? this.#coverage(rules) : null,
+    }
+  }
+
+  #isChosen(test: Pick<TestCase, 'place' | 'name' | 'labels'>): boolean {
+    return this.#options.filter?.test(testId(test)) ?? true
+  }
+
+  async #cases(chosen: readonly TestCase[]): Promise<readonly RanCase[]> {
+    const cases = await runCases(chosen, await this.#caseOptions())
+    const { engine, second, compiler, limits } = this.#options
+    if (engine !== 'both') return cases
+    const { request, policy } = this.#built
+    const dataText = JSON.stringify(policy.data)
+    const subject = { compiler: second ?? compiler, request, dataText, timeoutMs: this.#timeoutMs }
+    return await compareEngines(cases, subject, limits)
+  }
+
+  async #caseOptions(): Promise<CaseRunOptions> {
+    const { policy } = this.#built
+    const { folder, limits, monotonicMs, coverage } = this.#options
+    return {
+      policy,
+      limits,
+      monotonicMs,
+      timeoutMs: this.#timeoutMs,
+      data: createDataPlaces(await dataFiles(folder, policy)),
+      onProbe: coverage === true ? (probe) => countProbe(this.#counts, probe) : undefined,
+    }
+  }
+
+  /** Of a rule all sub-cases are evaluated at once, so one that is chosen stands for all of them. */
+  #coverage(rules: readonly RanRule[]): Coverage {
+    const { policy, ruleTests, files } = this.#built
+    const modules: CountedModule[] = [{ dictionary: policy.dictionary, counts: this.#counts }]
+    if (ruleTests !== null) {
+      const counts: ProbeCounts = new Map()
+      for (const rule of rules) {
+        if (rule.results.some((result) => this.#isChosen(result))) addCounts(counts, rule.counts)
+      }
+      modules.push({ dictionary: ruleTests.dictionary, counts })
+    }
+    return toCoverage(modules, (file) => Object.hasOwn(files.rego, file))
+  }
+
+  /** What the tests cost; null when it was not asked for or one of them failed. */
+  async benchmarks(results: readonly TestResult[]): Promise<readonly Benchmark[] | null> {
+    const { benchmarkMs, monotonicMs } = this.#options
+    if (benchmarkMs === undefined || results.some(({ outcome }) => outcome === 'failed')) return null
+    const { ruleTests, tables } = this.#built
+    const cases = tables.cases.filter((test) => this.#isChosen(test))
+    const chosen = this.#rules.filter((rule) => rule.results.some((result) => this.#isChosen(result)))
+    const plan = { totalMs: benchmarkMs, tests: cases.length + chosen.length, monotonicMs }
+    const ofRules = await ruleTests?.benchmark(
+      chosen.map(({ rule }) => rule),
+      plan,
+    )
+    return [
+      ...(ofRules ?? []),
+      ...(await benchmarkCases(cases, { ...(await this.#caseOptions()), onProbe: undefined }, plan)),
+    ]
+  }
 }
 
 /** Texts of the data files, to tell where a value comes from. */

@@ -18,6 +18,25 @@ export interface TestCase {
   /** Why it is not run; null = it is. */
   readonly skip: string | null
   readonly origins: readonly Origin[]
+  readonly written: Written
+}
+
+/** Where a case and what it expects are written. */
+export interface Written {
+  readonly document: YamlDocument
+  /** Of the case. */
+  readonly path: YamlPath
+  /** Of the expectation; null = there is none for this combination, so it has to be denied. */
+  readonly entry: YamlPath | null
+  readonly choice: Choice
+}
+
+/** One combination of a case, by the names that expectations choose it with. */
+export interface Choice {
+  readonly principal: string
+  /** Name of tool or target. */
+  readonly what: string
+  readonly server: string
 }
 
 /** What is compared; null = not compared. Reasons are sorted. */

@@ -1,4 +1,4 @@
-/** The second opinion on rules `test_..`: OPA's interpreter, topdown. */
+/** The second opinion on rules `test_..` and, with `--engine both`, on cases: OPA's interpreter, topdown. */
 
 import type { BuildRequest, Compiler } from '../compiler.ts'
 import { CompilerFault } from '../compiler-process.ts'
@@ -16,48 +16,78 @@ export type Opinion =
 /** Opinions on the rules that were asked for. */
 export type Oracle = (rule: TestRule) => Opinion
 
-/** Evaluates rules with topdown: all at once, or one by one when one of them fails. */
-export async function askTopdown(
-  compiler: Pick<Compiler, 'evaluate'>,
-  request: BuildRequest,
-  dataText: string,
-  rules: readonly TestRule[],
-): Promise<Oracle> {
-  const paths = [...new Set(rules.map(({ path }) => path))]
-  const opinions = new Map<string, Opinion>()
-  const ask = async (asked: readonly string[]): Promise<void> => {
-    const answered = await evaluate(compiler, request, dataText, asked)
-    if (typeof answered === 'string' && asked.length > 1) {
-      for (const path of asked) await ask([path])
-      return
-    }
-    asked.forEach((path, index) => {
-      if (typeof answered === 'string') opinions.set(path, { kind: 'error', message: answered })
-      else opinions.set(path, answered[index] ?? { kind: 'undefined' })
-    })
-  }
-  if (paths.length > 0) await ask(paths)
-  return ({ path }) => opinions.get(path) ?? { kind: 'undefined' }
+/** What topdown evaluates. */
+export interface TopdownSubject {
+  readonly compiler: Pick<Compiler, 'evaluate'>
+  /** The sources and what they are checked against. */
+  readonly request: BuildRequest
+  readonly dataText: string
+  /** What one opinion may take, once the process answers. */
+  readonly timeoutMs: number
 }
 
-/** Opinions on rules in one query, or why there are none. */
+/** The process may have to be started, and compiles the sources first. */
+const START_MS = 10_000
+/** Many tests are asked about at once; together they may take this, or what one of them may. */
+const MAX_MS = 60_000
+
+/** Evaluates rules with topdown: all at once, or one by one when one of them fails. */
+export async function askTopdown(subject: TopdownSubject, rules: readonly TestRule[]): Promise<Oracle> {
+  const paths = [...new Set(rules.map(({ path }) => path))]
+  const opinions = await opinionsOn(subject, {
+    references: paths.map((path) => ({ path, inputText: null })),
+    nowNs: DEFAULT_NOW_NS,
+  })
+  const known = new Map(paths.map((path, index) => [path, opinions[index]]))
+  return ({ path }) => known.get(path) ?? { kind: 'undefined' }
+}
+
+/** What topdown is asked at once. */
+export interface TopdownQuestion {
+  readonly references: readonly AskedReference[]
+  readonly nowNs: bigint
+}
+
+/** Such as `data.gateway.decision`. */
+export interface AskedReference {
+  readonly path: string
+  /** JSON text of the input, so that its numbers keep their digits; null = none. */
+  readonly inputText: string | null
+}
+
+/** Opinions on references, in their order. */
+export async function opinionsOn(
+  subject: TopdownSubject,
+  question: TopdownQuestion,
+): Promise<readonly Opinion[]> {
+  const { references } = question
+  if (references.length === 0) return []
+  const answered = await evaluate(subject, question)
+  if (typeof answered !== 'string') return answered
+  if (references.length === 1) return [{ kind: 'error', message: answered }]
+  const opinions: Opinion[] = []
+  for (const one of references)
+    opinions.push(...(await opinionsOn(subject, { ...question, references: [one] })))
+  return opinions
+}
+
+/** Opinions on references in one query, or why there are none. */
 async function evaluate(
-  compiler: Pick<Compiler, 'evaluate'>,
-  { sources, inputSchema, builtins, contract }: BuildRequest,
-  dataText: string,
-  paths: readonly string[],
+  { compiler, request, dataText, timeoutMs }: TopdownSubject,
+  { references, nowNs }: TopdownQuestion,
 ): Promise<readonly Opinion[] | string> {
-  // A comprehension is empty when the rule is undefined, so one undefined rule does not take the others with it.
-  const parts = paths.map((path) => `[value | value := ${path}]`)
+  const { sources, inputSchema, builtins, contract } = request
+  const parts = references.map(partOf)
   const evaluated = compiler.evaluate({
     sources,
     inputSchema,
     ...(builtins === undefined ? {} : { builtins }),
     ...(contract === undefined ? {} : { contract }),
     query: `opinions = [${parts.join(', ')}]`,
-    inputText: '{}',
+    inputText: `{"inputs":[${references.map(({ inputText }) => inputText ?? 'null').join(',')}]}`,
     dataText,
-    nowNs: DEFAULT_NOW_NS,
+    nowNs,
+    timeoutMs: Math.min(Math.max(MAX_MS, START_MS + timeoutMs), START_MS + timeoutMs * references.length),
   })
   const answer = await evaluated.catch((error: unknown) => {
     if (error instanceof CompilerFault) return error.message
@@ -68,11 +98,21 @@ async function evaluate(
     throw new Error(`topdown refuses the tests: ${answer.errors[0]?.message ?? 'no reason given'}`)
   if (answer.error !== null) return answer.error.message
   const values = (answer.result[0]?.['opinions'] ?? []) as readonly (readonly unknown[])[]
-  return values.map(([value, ...more]) =>
-    value === undefined
-      ? { kind: 'undefined' }
-      : { kind: 'value', value: more.length > 0 ? [value, ...more] : value },
-  )
+  return references.map((_, index) => toOpinion(values[index] ?? []))
+}
+
+/**
+ * A comprehension is empty when the reference is undefined, so one that is does not take the others with it. The schema of
+ * `input` knows no `inputs`, but arguments of builtins are not checked against it.
+ */
+function partOf({ path, inputText }: AskedReference, index: number): string {
+  if (inputText === null) return `[value | value := ${path}]`
+  return `[value | given := object.get(input, ["inputs", ${index}], null); value := ${path} with input as given]`
+}
+
+function toOpinion([value, ...more]: readonly unknown[]): Opinion {
+  if (value === undefined) return { kind: 'undefined' }
+  return { kind: 'value', value: more.length > 0 ? [value, ...more] : value }
 }
 
 /** How the two differ, for people; null = they agree. A budget that was exceeded in Wasm is no difference. */
@@ -91,6 +131,12 @@ export function differenceOf(run: HostRun, opinion: Opinion): string | null {
       canonicalText(wasm.value) === canonicalText(opinion.value))
   return same ? null : `Wasm gives ${textOf(wasm)}, topdown gives ${textOf(opinion)}`
 }
+
+/** What people are told besides, whenever the engines differ. */
+export const DIFFERENCE_NOTES: readonly string[] = [
+  'Wasm is what serves; where OPA’s interpreter says something else, the test tells nothing about the policy',
+  'known causes: `with` on a function (opa#5311), integer keys of data (opa#3711), the order of a set',
+]
 
 function textOf(opinion: Opinion): string {
   if (opinion.kind === 'undefined') return 'undefined'

@@ -31,6 +31,7 @@ const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/
 /** A parsed file. */
 export class YamlDocument {
   readonly file: string
+  readonly text: string
   /** The whole as JavaScript values; numbers as doubles. */
   readonly value: unknown
   readonly #lines: readonly string[]
@@ -39,6 +40,7 @@ export class YamlDocument {
 
   private constructor(file: string, text: string, counter: LineCounter, document: Document) {
     this.file = file
+    this.text = text
     this.#lines = text.split('\n')
     this.#counter = counter
     this.#document = document
@@ -70,6 +72,16 @@ export class YamlDocument {
     } catch (error) {
       return [{ ...whole, message: error instanceof Error ? error.message : String(error) }]
     }
+  }
+
+  /** What is written at a path, for writing it anew; null when nothing is, or when it is written elsewhere, as an anchor. */
+  writtenAt(path: YamlPath): Node | null {
+    let node: Node | null = this.#document.contents
+    for (const step of path) {
+      const inner: unknown = node === null ? null : childOf(node, step)
+      node = isNode(inner) && !isAlias(inner) ? inner : null
+    }
+    return node
   }
 
   /** Where a value stands; the nearest value around it when there is none at the path. */

@@ -1,0 +1,301 @@
+/** `gateway policy test --watch`: runs the tests again whenever a file is saved, until it is stopped. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { formatMessages, toMessageDocuments } from '../policy/build-error.ts'
+import type { Compiler } from '../policy/compiler.ts'
+import { lookAtFolder } from '../policy/reload-folder.ts'
+import { rememberAnswers } from '../policy/testing/remembered.ts'
+import type { TestReport, TestResult } from '../policy/testing/report.ts'
+import type { TestFilter } from '../policy/testing/run-tests.ts'
+import { testId } from '../policy/testing/run-tests.ts'
+import type { Key } from './keyboard.ts'
+import { hasKeys, listenToKeys } from './keyboard.ts'
+import type { Output, Streams } from './output.ts'
+import type { ReportLayout } from './policy-test-lines.ts'
+import { countOutcomes, layoutFailures } from './policy-test-lines.ts'
+import type { TestOutcome } from './policy-test-outcome.ts'
+import { whenStopped } from './stop.ts'
+import { escapeText } from './text.ts'
+
+/** What watching needs. */
+export interface WatchOptions {
+  readonly out: Output
+  readonly streams: Streams
+  readonly folder: string
+  readonly layout: ReportLayout
+  /** For the serving module, and at the same time the one with the tests. They are slow at first. */
+  readonly compilers: CompilerPair
+  readonly nowMs: () => number
+  /** Told of every outcome of all tests before it is shown. */
+  readonly onOutcome: (outcome: TestOutcome) => Promise<void>
+  /** Runs the tests; null = with a compiler that is quick the first time. A filter replaces the given one. */
+  readonly run: (compilers: CompilerPair | null, filter: TestFilter | null) => Promise<TestOutcome>
+  /** Lines to print behind the results. */
+  readonly extra: (report: TestReport) => readonly string[]
+  /** The report for programs. */
+  readonly toDocument: (report: TestReport) => object
+}
+
+type CompilerPair = readonly [Compiler, Compiler]
+
+/** How often the folder is looked at, and how long it has to stay as it is before it is read. Milliseconds. */
+const POLL_MS = 80
+const QUIET_MS = 40
+/** Looking takes at most about a tenth of the time. */
+const REST_FACTOR = 10
+const MAX_ROUNDS = 50
+const MAX_FAILURES = 50
+/** Room on a screen for what is not a failure: head, foot, keys. */
+const FRAME_ROWS = 8
+
+/** Resolves when the person who watches has had enough: Ctrl-C, `q`, SIGTERM. That is no error. */
+export async function watchTests(options: WatchOptions): Promise<void> {
+  const stop = whenStopped()
+  const quit = new AbortController()
+  const signal = AbortSignal.any([stop.signal, quit.signal])
+  const watch = new Watch(options, signal)
+  const release = listenToKeys(options.out.isTerminal, (key) => {
+    if (key === 'quit') quit.abort()
+    else watch.press(key)
+  })
+  try {
+    await watch.run()
+  } finally {
+    release()
+    stop.release()
+  }
+}
+
+type Look = ReadonlyMap<string, string>
+
+class Watch {
+  readonly #options: WatchOptions
+  readonly #signal: AbortSignal
+  readonly #ended: Promise<null>
+  readonly #compilers: CompilerPair
+  #isFirst = true
+  #pressed: Key | null = null
+  #onlyFailed = false
+  #failing: ReadonlySet<string> = new Set()
+  /** When all tests last held, ms since the epoch. */
+  #greenAt: number | null = null
+
+  constructor(options: WatchOptions, signal: AbortSignal) {
+    this.#options = options
+    this.#signal = signal
+    this.#ended = aborted(signal)
+    const [first, second] = options.compilers
+    this.#compilers = [rememberAnswers(first), rememberAnswers(second)]
+  }
+
+  press(key: Key): void {
+    this.#pressed = key
+  }
+
+  async run(): Promise<void> {
+    const { folder } = this.#options
+    let seen: Look = new Map()
+    for (let why = 'started'; !this.#signal.aborted; ) {
+      const before = seen
+      seen = await this.#atRest()
+      if (why === '') why = changesText(changedFiles(before, seen))
+      if (this.#signal.aborted) return
+      if (why !== '') await this.#test(why)
+      why = await this.#somethingNew(folder, seen)
+    }
+  }
+
+  /** Runs once. What is wrong with the policies is shown, and the watch goes on. */
+  async #test(why: string): Promise<void> {
+    const filter = this.#filter()
+    const outcome = await this.#outcome(filter)
+    if (outcome === null) return
+    const holds = outcome.kind === 'ran' && countOutcomes(outcome.report.results).failed === 0
+    if (filter !== null && !holds) {
+      this.#show(outcome, why)
+      return
+    }
+    // What failed holds now: that is worth something only if all others still do.
+    this.#onlyFailed = false
+    const all = filter === null ? outcome : await this.#outcome(null)
+    if (all === null) return
+    await this.#options.onOutcome(all)
+    this.#show(all, why)
+  }
+
+  /** null: nobody waits for it any more. */
+  async #outcome(filter: TestFilter | null): Promise<TestOutcome | null> {
+    const { run } = this.#options
+    const running = run(this.#isFirst ? null : this.#compilers, filter)
+    running.catch(() => undefined) // it is told by the race, unless that is over
+    const outcome = await Promise.race([running, this.#ended])
+    // While the person reads, the processes that stay get warm; what they make of it is known already.
+    if (this.#isFirst && outcome !== null) run(this.#compilers, null).catch(() => undefined)
+    this.#isFirst = false
+    return outcome
+  }
+
+  #filter(): TestFilter | null {
+    const failing = this.#failing
+    if (!this.#onlyFailed || failing.size === 0) return null
+    return { test: (id) => failing.has(id) }
+  }
+
+  /** Waits for a change of the folder (then ''), a key, or the end. */
+  async #somethingNew(folder: string, seen: Look): Promise<string> {
+    for (;;) {
+      const from = performance.now()
+      const now = await look(folder)
+      if (changedFiles(seen, now).length > 0) return ''
+      const key = this.#pressed
+      this.#pressed = null
+      if (key !== null) {
+        this.#onlyFailed = key === 'failed' && !this.#onlyFailed
+        return this.#onlyFailed ? 'only what failed' : 'all tests'
+      }
+      await this.#pause(Math.max(POLL_MS, (performance.now() - from) * REST_FACTOR))
+      if (this.#signal.aborted) return 'stopped'
+    }
+  }
+
+  /** The folder once it has stopped to change; after a while as it is. */
+  async #atRest(): Promise<Look> {
+    let last = await look(this.#options.folder)
+    for (let round = 0; round < MAX_ROUNDS && !this.#signal.aborted; round += 1) {
+      await this.#pause(QUIET_MS)
+      const next = await look(this.#options.folder)
+      if (changedFiles(last, next).length === 0) return next
+      last = next
+    }
+    return last
+  }
+
+  async #pause(ms: number): Promise<void> {
+    await sleep(ms, undefined, { signal: this.#signal }).catch(() => undefined)
+  }
+
+  #show(outcome: TestOutcome, why: string): void {
+    const { out, streams, nowMs } = this.#options
+    const now = nowMs()
+    const wasGreenAt = this.#greenAt
+    const before = this.#failing
+    if (outcome.kind === 'ran') this.#remember(outcome.report, now)
+    if (out.isJson) {
+      out.ndjson({ time: new Date(now).toISOString(), why, ...this.#document(outcome) })
+      return
+    }
+    if (out.isTerminal) streams.stdout.write('\u001b[2J\u001b[3J\u001b[H')
+    const head = `${clock(now)}  ${escapeText(why)}`
+    const lines =
+      outcome.kind === 'refused'
+        ? this.#refusalLines(head, outcome)
+        : this.#reportLines(head, outcome.report, { before, wasGreenAt })
+    for (const line of lines) out.line(line)
+    if (hasKeys(out.isTerminal)) out.line(out.style('dim', '[enter] all   [f] only failed   [q] quit'))
+  }
+
+  #remember({ results }: TestReport, now: number): void {
+    const failed = results.filter(({ outcome }) => outcome === 'failed').map(testId)
+    this.#failing = new Set(failed)
+    if (failed.length === 0) this.#greenAt = now
+  }
+
+  #document(outcome: TestOutcome): object {
+    if (outcome.kind === 'refused') return { errors: toMessageDocuments(outcome.error.errors) }
+    return this.#options.toDocument(outcome.report)
+  }
+
+  #refusalLines(head: string, { error }: Extract<TestOutcome, { kind: 'refused' }>): readonly string[] {
+    const { out } = this.#options
+    const count = `${error.errors.length} error${error.errors.length === 1 ? '' : 's'}`
+    const since = this.#greenAt === null ? '' : ` (all tests held at ${clock(this.#greenAt)})`
+    return [
+      `${head}   ${out.style('bad', `${count}, no test ran`)}${since}`,
+      '',
+      ...this.#screenful(formatMessages(error.errors, out.style).split('\n')),
+    ]
+  }
+
+  #reportLines(
+    head: string,
+    report: TestReport,
+    { before, wasGreenAt }: { readonly before: ReadonlySet<string>; readonly wasGreenAt: number | null },
+  ): readonly string[] {
+    const { out, layout, extra } = this.#options
+    const { failed } = countOutcomes(report.results)
+    const times = `build ${Math.round(report.buildMs)} ms   run ${Math.round(report.runMs)} ms`
+    const since = wasGreenAt === null ? '' : ` (all held at ${clock(wasGreenAt)})`
+    const state =
+      report.results.length === 0
+        ? out.style('warn', 'no test')
+        : failed > 0
+          ? `${out.style('bad', `${failed} FAILED`)}${since}`
+          : out.style('good', 'ok')
+    const shown = newFirst(report.results, before).slice(0, MAX_FAILURES)
+    const { failures, foot } = layoutFailures(shown, report, layout)
+    const more = failed - shown.length
+    return [
+      `${head}   ${times}   ${state}`,
+      ...this.#screenful(failures.flat()),
+      ...(more > 0 ? ['', `  .. ${more} more failed`] : []),
+      ...(failed > 0 ? foot : foot.map((line) => `  ${line}`)),
+      ...extra(report),
+    ]
+  }
+
+  /** As many lines as a screen has room for; all of them where there is none. */
+  #screenful(lines: readonly string[]): readonly string[] {
+    const { out, streams, layout } = this.#options
+    const { rows } = streams.stdout as { readonly rows?: number }
+    if (!out.isTerminal || layout.full || rows === undefined) return lines
+    const room = Math.max(5, rows - FRAME_ROWS)
+    if (lines.length <= room) return lines
+    return [...lines.slice(0, room), `  .. ${lines.length - room} more lines: --full`]
+  }
+}
+
+/** What broke just now stands first. */
+function newFirst(results: readonly TestResult[], before: ReadonlySet<string>): readonly TestResult[] {
+  const failed = results.filter(({ outcome }) => outcome === 'failed')
+  const isNew = (result: TestResult) => !before.has(testId(result))
+  return [...failed.filter(isNew), ...failed.filter((result) => !isNew(result))]
+}
+
+/** Name -> what changes when the file does. */
+async function look(folder: string): Promise<Look> {
+  const lines = await lookAtFolder(folder)
+  return new Map(
+    lines.map((line) => {
+      const name = /^"(?:[^"\\]|\\.)*"/.exec(line)?.[0]
+      return name === undefined ? [line, ''] : [String(JSON.parse(name)).slice(1), line.slice(name.length)]
+    }),
+  )
+}
+
+const WATCHED = /\.(rego|ya?ml|json)$/
+
+/** Files that policies and tests are made of, and the folder itself when it has come or gone. */
+function changedFiles(before: Look, after: Look): readonly string[] {
+  const names = [...new Set([...before.keys(), ...after.keys()])]
+  const isOurs = (name: string) => WATCHED.test(name) || before.get(name) === '' || after.get(name) === ''
+  return names.filter((name) => isOurs(name) && before.get(name) !== after.get(name))
+}
+
+const MAX_NAMED = 3
+
+function changesText(names: readonly string[]): string {
+  if (names.length === 0) return ''
+  const shown = names.slice(0, MAX_NAMED).join(', ')
+  return `${shown}${names.length > MAX_NAMED ? ` and ${names.length - MAX_NAMED} more` : ''} saved`
+}
+
+/** Resolves with null when the signal is given. */
+function aborted(signal: AbortSignal): Promise<null> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(null)
+    signal.addEventListener('abort', () => resolve(null), { once: true })
+  })
+}
+
+function clock(ms: number): string {
+  return new Date(ms).toTimeString().slice(0, 8)
+}
