@@ -23,6 +23,7 @@ import {
 import { addAsking } from './server-asking.ts'
 import { addInputRequired } from './server-input.ts'
 import { addPrompts, addResources } from './server-offers.ts'
+import { addTasks } from './server-tasks.ts'
 import { addTools } from './server-tools.ts'
 
 export interface ConformanceServer {
@@ -107,6 +108,7 @@ function createServerOf(notify: () => ServerNotifier | null, states: States): Mc
   addInputRequired(server, states)
   addResources(server)
   addPrompts(server)
+  addTasks(server)
   return server
 }
 
