@@ -10,6 +10,8 @@ export interface Segment {
   readonly number: number
   readonly path: string
   bytes: number
+  /** Of these, what it began with: the begins that were open. */
+  carriedBytes: number
   /** Number of the last row in it; 0 when it holds none. */
   lastSeq: number
 }
@@ -24,6 +26,14 @@ export interface Place {
 export interface SpoolReading {
   readonly frames: readonly PlacedFrame[]
   readonly next: Place
+}
+
+/**
+ * Bytes that may still be added. A file holds at least as much of its own as it has carried over: thousands of open streams
+ * fill a whole file, and each write would begin another one and carry them over again.
+ */
+export function roomIn({ bytes, carriedBytes }: Segment, segmentBytes: number): number {
+  return Math.max(segmentBytes - bytes, 2 * carriedBytes - bytes)
 }
 
 export class Segments {
@@ -44,7 +54,7 @@ export class Segments {
   next(folder: string): Segment {
     this.#lastNumber += 1
     const number = this.#lastNumber
-    return { number, path: join(folder, segmentName(number)), bytes: 0, lastSeq: 0 }
+    return { number, path: join(folder, segmentName(number)), bytes: 0, carriedBytes: 0, lastSeq: 0 }
   }
 
   add(segment: Segment): void {

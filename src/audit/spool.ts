@@ -11,7 +11,7 @@ import { syncFolder, writeAll } from './spool-files.ts'
 import type { Frame } from './spool-frame.ts'
 import { toBytes } from './spool-frame.ts'
 import type { Place, Segment, SpoolReading } from './spool-segments.ts'
-import { Segments } from './spool-segments.ts'
+import { roomIn, Segments } from './spool-segments.ts'
 
 /** Bounds of a spool. */
 export interface SpoolLimits {
@@ -203,14 +203,14 @@ export class Spool {
   /** Writes what waits, as far as one file holds it. */
   async #writeSome(): Promise<void> {
     const { segmentBytes } = this.#options.limits
-    if (this.#active !== null && this.#active.segment.bytes >= segmentBytes) await this.#rotate()
+    if (this.#active !== null && roomIn(this.#active.segment, segmentBytes) <= 0) await this.#rotate()
     const active = this.#active
     if (active === null) {
       // A sync has failed in the meantime; else nobody has opened it.
       if (this.#failure === null) throw new Error('the spool is not open')
       return
     }
-    const room = segmentBytes - active.segment.bytes
+    const room = roomIn(active.segment, segmentBytes)
     let size = 0
     let count = 0
     for (const { bytes } of this.#pending) {
@@ -312,6 +312,7 @@ export class Spool {
       await file.datasync()
       await syncFolder(fs, folder)
       segment.bytes = bytes.length
+      segment.carriedBytes = bytes.length
       this.#segments.add(segment)
       this.#active = { segment, file }
     } catch (error) {

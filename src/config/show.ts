@@ -27,7 +27,7 @@ export function listSettings({ tree, origins, templates }: LoadedConfig): ShownS
     shown.push({
       setting,
       value: Array.isArray(value)
-        ? value.map((item, at) => toShown(item, path, templates.get(`${setting}[${at}]`)))
+        ? value.map((item, at) => toShownItem(item, [...path, at], templates.get(`${setting}[${at}]`)))
         : toShown(value, path, templates.get(setting)),
       // A secret that was read from a file comes from where the file was named.
       origin: origins.get(setting) ?? origins.get(`${setting}_file`) ?? 'default',
@@ -38,7 +38,6 @@ export function listSettings({ tree, origins, templates }: LoadedConfig): ShownS
 }
 
 function toShown(value: unknown, path: readonly string[], template: string | undefined): unknown {
-  if (Array.isArray(value)) return value.map((item, at) => maskItem(item, [...path, at]))
   if (typeof value !== 'string') return value
   const isSecret = nodeAt(path)?.['x-secret'] === true
   if (isSecret) return template ?? (path[0] === 'database' ? maskUrl(value) : MASK)
@@ -47,9 +46,13 @@ function toShown(value: unknown, path: readonly string[], template: string | und
   return template ?? (path.at(-1) === 'url' ? value.replace(/\?.*/s, `?${MASK}`) : value)
 }
 
-/** Of a list only members that are declared secret are masked. */
-function maskItem(item: unknown, path: readonly (string | number)[]): unknown {
-  if (typeof item !== 'object' || item === null) return item
+/** Of a list items filled from outside are masked, and of its objects the members that are declared secret. */
+function toShownItem(
+  item: unknown,
+  path: readonly (string | number)[],
+  template: string | undefined,
+): unknown {
+  if (typeof item !== 'object' || item === null) return template ?? item
   const members = Object.entries(item).map(([name, value]) => {
     const isSecret = nodeAt([...path, name])?.['x-secret'] === true
     return [name, isSecret ? MASK : value]

@@ -147,6 +147,7 @@ async function forward(parts: StageParts, call: Call, exchange: Exchange): Promi
       exchange.open(rooms.http.openHead(call, head))
     },
     async event(event) {
+      if (watched.ended() !== null) return
       const relayed = await reviewEvent(parts, call, event)
       if (relayed !== null) await exchange.write(merged?.outwardEvent(call, relayed) ?? relayed)
     },

@@ -1,14 +1,14 @@
 /**
- * Streams that are open: what was allowed when they were opened is asked again while they last. Those that stay open until
- * one side ends them (GET, `subscriptions/listen`) end with a revoked key, a new policy or a kill switch; those that carry
- * the answer of one request end with a kill switch.
+ * Streams that are open: what was allowed when they were opened is asked again while they last. All of them (those of GET and
+ * `subscriptions/listen`, and those that carry the answer of one request) end with a kill switch, a revoked or expired key, or
+ * a new policy that does not allow them.
  */
 import { setImmediate } from 'node:timers/promises'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Rooms } from './call.ts'
 import { killedError } from './killed.ts'
 import { recheckSubscriptions } from './subscriptions.ts'
-import type { Call, Principal } from './types.ts'
+import type { Call, PolicyRevision, Principal } from './types.ts'
 
 /** One watched call. */
 export interface WatchedCall {
@@ -38,52 +38,29 @@ interface Entry {
   readonly controller: AbortController
   readonly isLongLived: boolean
   isOpen: boolean
+  /** The policy that has allowed it last. */
+  policy: PolicyRevision | null
   ended: GatewayError | null
 }
 
-/** A new policy is evaluated for all of them: after so many, other calls have their turn. */
+/** Judging one anew, and the row of one that ends, are work: after so many, other calls have their turn. */
 const STREAMS_AT_ONCE = 32
 
 export function createOpenStreams(rooms: StreamRooms): OpenStreams {
   const watched = new Set<Entry>()
-  let isRechecking = false
-  let isDue = false
-
-  function end(entry: Entry, reason: GatewayError): void {
-    entry.ended = reason
-    watched.delete(entry)
-    entry.controller.abort(reason)
-  }
-
-  async function recheckOne(entry: Entry): Promise<void> {
-    try {
-      const reason = await refusalNow(rooms, entry)
-      if (reason !== null && watched.has(entry)) end(entry, reason)
-    } catch (thrown) {
-      end(entry, toGatewayError(thrown))
-    }
-  }
-
-  async function recheckAll(): Promise<void> {
-    isRechecking = true
-    while (isDue) {
-      isDue = false
-      let count = 0
-      for (const entry of [...watched]) {
-        if (!entry.isOpen || !watched.has(entry)) continue
-        await recheckOne(entry)
-        count += 1
-        if (count % STREAMS_AT_ONCE === 0) await setImmediate()
-      }
-    }
-    isRechecking = false
-  }
-
   return {
     watch(call, signal) {
       const controller = new AbortController()
       const isLasting = isLongLived(call)
-      const entry: Entry = { call, controller, isLongLived: isLasting, isOpen: isLasting, ended: null }
+      const policy = call.evaluation?.policy ?? null
+      const entry: Entry = {
+        call,
+        controller,
+        isLongLived: isLasting,
+        isOpen: isLasting,
+        policy,
+        ended: null,
+      }
       const leave = (): void => controller.abort(signal.reason)
       if (signal.aborted) leave()
       signal.addEventListener('abort', leave)
@@ -100,10 +77,7 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
         },
       }
     },
-    recheck() {
-      isDue = true
-      if (!isRechecking) void recheckAll()
-    },
+    recheck: createRecheck(rooms, watched),
     endAll() {
       for (const entry of [...watched].filter((one) => one.isLongLived)) {
         watched.delete(entry)
@@ -113,25 +87,73 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
   }
 }
 
+/** One round at a time; what changes during a round is asked about in the next one. */
+function createRecheck(rooms: StreamRooms, watched: Set<Entry>): () => void {
+  let isRechecking = false
+  let isDue = false
+
+  function refuse(entry: Entry, reason: GatewayError | null): void {
+    if (reason !== null && watched.delete(entry)) entry.ended = reason
+  }
+
+  /** Costs thousands of quiet streams next to nothing. */
+  function lookAt(entry: Entry): void {
+    try {
+      refuse(entry, refusalNow(rooms, entry))
+    } catch (thrown) {
+      refuse(entry, toGatewayError(thrown))
+    }
+  }
+
+  function mustSettle(entry: Entry): boolean {
+    return entry.ended !== null || (watched.has(entry) && !isOfPolicyInForce(rooms, entry))
+  }
+
+  async function settle(entry: Entry): Promise<void> {
+    if (entry.ended === null) refuse(entry, await refusalOfNewPolicy(rooms, entry).catch(toGatewayError))
+    if (entry.ended !== null) entry.controller.abort(entry.ended)
+  }
+
+  /** From the first look on nothing passes on those that must end; they are closed, and others judged anew, a few at a time. */
+  async function recheckEach(): Promise<void> {
+    const open = [...watched].filter(({ isOpen }) => isOpen)
+    for (const entry of open) lookAt(entry)
+    let count = 0
+    for (const entry of open) {
+      if (!mustSettle(entry)) continue
+      await settle(entry)
+      count += 1
+      if (count % STREAMS_AT_ONCE === 0) await setImmediate()
+    }
+  }
+
+  async function recheckAll(): Promise<void> {
+    isRechecking = true
+    while (isDue) {
+      isDue = false
+      await recheckEach()
+    }
+    isRechecking = false
+  }
+
+  return () => {
+    isDue = true
+    if (!isRechecking) void recheckAll()
+  }
+}
+
 /** Streams that last until one side ends them; they do not count as calls in flight. */
 export function isLongLived(call: Call): boolean {
   return call.message?.kind === 'stream' || call.message?.method === 'subscriptions/listen'
 }
 
-function refusalNow(
-  rooms: StreamRooms,
-  { call, isLongLived: isLasting }: Entry,
-): GatewayError | null | Promise<GatewayError | null> {
+function refusalNow(rooms: StreamRooms, { call }: Entry): GatewayError | null {
   const kill = killOf(rooms, call)
   if (kill !== null) return killedError(kill)
-  // An answer under way belongs to a call that was decided once.
-  if (!isLasting) return null
-  if (!rooms.auth.isLive(call.principal as Principal)) {
-    return new GatewayError('unauthenticated', {
-      detail: 'the key was revoked or expired while the stream was open',
-    })
-  }
-  return refusalOfNewPolicy(rooms, call)
+  if (rooms.auth.isLive(call.principal as Principal)) return null
+  return new GatewayError('unauthenticated', {
+    detail: 'the key was revoked or expired while the stream was open',
+  })
 }
 
 function killOf(rooms: StreamRooms, call: Call) {
@@ -142,18 +164,24 @@ function killOf(rooms: StreamRooms, call: Call) {
 }
 
 /** The same policy gives the same answer, but for the clock: only a new one is worth an evaluation, and only one. */
-function refusalOfNewPolicy(
-  rooms: StreamRooms,
-  call: Call,
-): GatewayError | null | Promise<GatewayError | null> {
+function isOfPolicyInForce(rooms: StreamRooms, { policy }: Entry): boolean {
   const { digest, revision } = rooms.policy.revision
-  if (digest === call.evaluation?.policy.digest && revision === call.evaluation.policy.revision) return null
-  // From here on the stream is the new policy's, and so is its row.
-  call.evaluation = rooms.policy.decide(call)
-  if (call.evaluation.failure === null && call.evaluation.allow) return refusalOfSubscriptions(rooms, call)
-  return new GatewayError('policy_denied', { detail: 'a new policy does not allow the stream that was open' })
+  return digest === policy?.digest && revision === policy.revision
 }
 
-async function refusalOfSubscriptions(rooms: StreamRooms, call: Call): Promise<GatewayError | null> {
-  return await recheckSubscriptions(rooms, call).then(() => null, toGatewayError)
+async function refusalOfNewPolicy(rooms: StreamRooms, entry: Entry): Promise<GatewayError | null> {
+  const { call } = entry
+  entry.policy = rooms.policy.revision
+  const evaluation = rooms.policy.decide(call)
+  const isAllowed = evaluation.failure === null && evaluation.allow
+  // A long-lived stream is the new policy's from here on, and so is its row. An answer stays that of the policy that let its
+  // request through, until one refuses it.
+  if (entry.isLongLived || !isAllowed) call.evaluation = evaluation
+  if (!isAllowed) {
+    return new GatewayError('policy_denied', {
+      detail: 'a new policy does not allow the stream that was open',
+    })
+  }
+  await recheckSubscriptions(rooms, call)
+  return null
 }

@@ -15,6 +15,7 @@
  * - revision   which policy was in force: label and digest
  */
 import type { EndingKind, GatewayError, Outcome, Stage } from '../errors.ts'
+import type { SseFields } from '../sse.ts'
 
 /** 2025-x revisions with sessions, or 2026-07-28 and later: every request stands alone. Decided once, from the body. */
 export type Era = 'legacy' | 'modern'
@@ -75,12 +76,8 @@ export interface Reply extends ReplyHead {
 }
 
 /** One server-sent event. `raw` is the block as it arrived, including its blank line; `data` null when it has none. */
-export interface SseEvent {
+export interface SseEvent extends SseFields {
   readonly raw: Buffer
-  readonly data: string | null
-  readonly id: string | null
-  readonly event: string | null
-  readonly retry: string | null
 }
 
 /** What `admit` found out about the sender. */

@@ -2,8 +2,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { GatewayError } from '../errors.ts'
 import type { Exchange, Reply, ReplyHead, RequestHead, SseEvent } from '../gateway/types.ts'
+import { encodeEvent, encodeMessage, KEEP_ALIVE_COMMENT } from '../sse.ts'
 import { announcesBody, discardBody, hasArrived, readBody, takeArrived } from './body.ts'
-import { encodeEvent, encodeMessage, KEEP_ALIVE_COMMENT } from './sse.ts'
 
 /** Bounds of one exchange, in milliseconds. */
 export interface ExchangeBounds {
@@ -100,7 +100,8 @@ export class HttpExchange implements Exchange {
   async write(event: SseEvent): Promise<void> {
     if (this.#gone || this.#finished) return
     this.#active = true
-    if (!this.#response.write(encodeEvent(event))) await this.#unblocked()
+    const bytes = event.raw.length > 0 ? event.raw : encodeEvent(event)
+    if (!this.#response.write(bytes)) await this.#unblocked()
   }
 
   async finish(reply: Reply): Promise<void> {
@@ -142,7 +143,8 @@ export class HttpExchange implements Exchange {
   keepAlive(): void {
     const isQuiet = this.#opened && !this.#finished && !this.#gone && !this.#active && this.#blocked === null
     this.#active = false
-    if (isQuiet) this.#response.write(KEEP_ALIVE_COMMENT)
+    // Comments that nobody takes would pile up for as long as the stream lives.
+    if (isQuiet && !this.#response.write(KEEP_ALIVE_COMMENT)) void this.#unblocked()
   }
 
   #headers(head: ReplyHead): Record<string, string> {

@@ -1,5 +1,5 @@
 /**
- * Server-sent events as bytes (WHATWG HTML §9.2): an incremental parser and the encoder that goes with it.
+ * Reading server-sent events (WHATWG HTML §9.2) as they come in.
  *
  * Parsers on npm hand out decoded fields only. The gateway relays an event it does not edit byte for byte, so each event
  * keeps its raw block; that is why this is own code. A block whose reading could differ between two parsers (bare CR, a
@@ -8,6 +8,7 @@
  */
 import { isUtf8 } from 'node:buffer'
 import type { SseEvent } from '../gateway/types.ts'
+import { encodeEvent } from '../sse.ts'
 import { createByteBuffer } from './byte-buffer.ts'
 
 /** The stream broke a rule: an event too large, or bytes that are not UTF-8. Nothing after it can be trusted. */
@@ -153,16 +154,4 @@ function readLine(line: string, fields: Fields, data: string[]): boolean {
     default:
       return false
   }
-}
-
-/** The wire form of an event from its fields. Fields that are null are left out; data is split into lines. */
-export function encodeEvent(event: Pick<SseEvent, 'data' | 'id' | 'event' | 'retry'>): Buffer {
-  let text = ''
-  if (event.id !== null) text += `id: ${event.id}\n`
-  if (event.event !== null) text += `event: ${event.event}\n`
-  if (event.retry !== null) text += `retry: ${event.retry}\n`
-  if (event.data !== null) {
-    for (const line of event.data.split(/\r\n|\r|\n/)) text += `data: ${line}\n`
-  }
-  return Buffer.from(`${text}\n`)
 }

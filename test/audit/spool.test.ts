@@ -144,6 +144,21 @@ describe('audit/spool', () => {
     expect(readdirSync(folder)).to.deep.equal([])
   })
 
+  it('does not carry more begins over than rows it writes, however many calls are open', async () => {
+    const { spool, end } = await open({ segmentBytes: 1000 })
+    const begun = Array.from({ length: 200 }, () => frame({ kind: 'begin', seq: 0, text: '{"begun":1}' }))
+    for (const one of begun) await spool.append({ frame: one, until: 'written' })
+    const begins = spool.bytes
+    for (let seq = 1; seq <= 100; seq += 1) await end(seq)
+    // A file for each row would carry them over a hundred times; files that are no longer needed go when they can.
+    expect(spool.bytes).to.be.lessThan(10 * begins)
+    void spool.committed(100)
+    spool.turn()
+    await until('the old files to go', () => readdirSync(folder).length === 1)
+    expect(onDisk()[0]?.map(({ id }) => id)).to.include.members(begun.map(({ id }) => id))
+    await spool.close()
+  })
+
   it('reads rows back in order, also across files', async () => {
     const { spool, end } = await open({ segmentBytes: 1000 })
     for (let seq = 1; seq <= 20; seq += 1) await end(seq)

@@ -31,12 +31,12 @@ describe('what configured upstreams offer', () => {
       const { config } = loadConfig({ file: join(folder, 'gateway.yaml'), environment: {} })
       const stderr = new PassThrough()
       const out = createOutput({ color: false }, { stdout: new PassThrough(), stderr })
-      const offered = await readOfferedTools(out, config, 300)
+      const offered = await readOfferedTools(out, config, 3000)
       expect(offered.get('desk')).to.deep.equal(new Set(['search', 'odd']))
       expect([offered.get('stalled'), offered.get('liar')]).to.deep.equal([null, null])
       const told = String(stderr.read())
       expect(told).to.match(
-        /^stalled could not be asked, so its tools were not compared: no answer within 300 ms$/m,
+        /^stalled could not be asked, so its tools were not compared: no answer within 3000 ms$/m,
       )
       expect(told)
         .to.match(/^liar could not be asked/m)

@@ -1,7 +1,8 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
 import type { SseEvent } from '../../src/gateway/types.ts'
-import { createSseParser, encodeEvent, SseError } from '../../src/upstream/sse.ts'
+import { encodeEvent } from '../../src/sse.ts'
+import { createSseParser, SseError } from '../../src/upstream/sse.ts'
 
 const MAX = 4096
 

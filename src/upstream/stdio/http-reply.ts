@@ -4,8 +4,8 @@
  */
 import type { Dispatcher } from 'undici'
 import { GatewayError } from '../../errors.ts'
+import { encodeEvent } from '../../sse.ts'
 import { EVENT_STREAM, JSON_TYPE } from '../head-plan.ts'
-import { encodeEvent } from '../sse.ts'
 
 /** Bytes that wait for a slow reader. A server that many use cannot be held back for one of them. */
 const MAX_QUEUED = 8 * 1024 * 1024
