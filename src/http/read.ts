@@ -116,7 +116,7 @@ function messageOf(
   const revision = revisionOf(head, envelope)
   requireReadableNames(envelope)
   const session = sessionOf(revision, envelope.idText)
-  const edited = withOwnTasks(text, envelope, taskOf)
+  const edited = withOwnTasks(text, { ...envelope, era: revision.era }, taskOf)
   // From here on the message is the one that goes up.
   const sent = edited === null ? read : envelopeOf(edited)
   const { kind, method, idText, params } = sent.envelope

@@ -5,6 +5,7 @@
  */
 import { GatewayError } from '../errors.ts'
 import { MERGED, namePrefix, splitName } from '../gateway/federation/names.ts'
+import type { Era } from '../gateway/types.ts'
 import { isWellFormed } from '../json/scan.ts'
 import type { SpanEdit } from '../json/span.ts'
 import { findValue, replaceSpans } from '../json/span.ts'
@@ -63,7 +64,7 @@ export function ownTask(
  */
 export function withOwnTasks(
   text: string,
-  envelope: Envelope,
+  envelope: DatedEnvelope,
   own: (id: string, isRouted: boolean) => string | null,
 ): string | null {
   const edits: SpanEdit[] = []
@@ -78,17 +79,26 @@ export function withOwnTasks(
   return edits.length === 0 ? null : replaceSpans(text, edits)
 }
 
+/** A message and the era it belongs to. */
+type DatedEnvelope = Envelope & { readonly era: Era }
+
 type Path = readonly (string | number)[]
+
+/** Others are refused as unknown, whatever they name. */
+const TASK_METHODS: Readonly<Record<Era, ReadonlySet<string>>> = {
+  legacy: new Set(['tasks/get', 'tasks/result', 'tasks/cancel']),
+  modern: new Set(['tasks/get', 'tasks/update', 'tasks/cancel']),
+}
 
 /** Most tasks that one message names. */
 const MAX_TASKS = 1000
 
 /** Where a message from the client names tasks of the upstream. */
-function taskPaths(envelope: Envelope): readonly Path[] {
+function taskPaths(envelope: DatedEnvelope): readonly Path[] {
   const { kind, method, params } = envelope
   if (kind === 'response') return [['result', '_meta', META_RELATED_TASK, 'taskId']]
   const paths: Path[] = []
-  if (method.startsWith('tasks/') && 'taskId' in params) paths.push(['params', 'taskId'])
+  if (TASK_METHODS[envelope.era].has(method) && 'taskId' in params) paths.push(['params', 'taskId'])
   const meta = params['_meta']
   if (isObject(meta)) {
     if (META_RELATED_TASK in meta) paths.push(['params', '_meta', META_RELATED_TASK, 'taskId'])

@@ -33,15 +33,17 @@ describe('unmodified MCP clients work through the gateway', function () {
   this.timeout(20_000)
   let v1: SdkUpstream
   let v2: SdkUpstream
+  let modern: SdkUpstream
   let gateway: TestGateway
   let key: string
 
   before(async () => {
     v1 = await startV1Upstream()
     v2 = await startV2Upstream()
+    modern = await startV2Upstream('reject')
     gateway = await startTestGateway({
       policies: { 'authz/rules.rego': POLICY },
-      upstreams: { sessions: v1.url, both: v2.url },
+      upstreams: { sessions: v1.url, both: v2.url, modern: modern.url },
     })
     key = await gateway.key()
   })
@@ -49,6 +51,7 @@ describe('unmodified MCP clients work through the gateway', function () {
     await gateway?.close()
     await v1?.close()
     await v2?.close()
+    await modern?.close()
   })
 
   const url = (mount: string): URL => new URL(`${gateway.url}/mcp/${mount}`)
@@ -94,10 +97,16 @@ describe('unmodified MCP clients work through the gateway', function () {
     })
   }
 
-  for (const mode of ['legacy', 'auto', { pin: '2026-07-28' }] as const) {
-    it(`SDK v2 with version negotiation ${JSON.stringify(mode)}`, async () => {
+  for (const [mount, mode] of [
+    ['both', 'legacy'],
+    ['both', 'auto'],
+    ['both', { pin: '2026-07-28' }],
+    ['modern', 'auto'],
+    ['modern', { pin: '2026-07-28' }],
+  ] as const) {
+    it(`SDK v2 with version negotiation ${JSON.stringify(mode)} in front of ${mount}`, async () => {
       const client = new V2Client({ name: 'v2', version: '1' }, { versionNegotiation: { mode } })
-      await client.connect(new V2Transport(url('both'), init(key)))
+      await client.connect(new V2Transport(url(mount), init(key)))
       const { tools } = await client.listTools()
       expect(tools.map((tool) => tool.name))
         .to.include('echo')
@@ -119,6 +128,16 @@ describe('unmodified MCP clients work through the gateway', function () {
     expect(JSON.stringify(await client.callTool({ name: 'echo', arguments: { text: 'hi' } }))).to.contain(
       'hi',
     )
+    await client.close()
+  })
+
+  it('a client that knows only sessions is told so by an upstream that has none, and the other way round', async () => {
+    const refused = await v1Client('modern').catch((error: unknown) => error)
+    expect(String(refused)).to.contain('Unsupported protocol version').and.contain('2026-07-28')
+    const mode = { pin: '2026-07-28' }
+    const client = new V2Client({ name: 'v2', version: '1' }, { versionNegotiation: { mode } })
+    const failed = await client.connect(new V2Transport(url('sessions'), init(key))).catch((error) => error)
+    expect(failed).to.include({ code: 'ERA_NEGOTIATION_FAILED' })
     await client.close()
   })
 

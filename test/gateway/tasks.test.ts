@@ -137,6 +137,15 @@ describe('a task', () => {
     expect(upstream.count() - before, 'but for the call that started one').to.equal(1)
   })
 
+  it('is no reason to say more of a method that its era does not have', async () => {
+    for (const method of ['tasks/result', 'tasks/list']) {
+      const { status, json } = await modern(mcp, method, { taskId: FOREIGN_ID }, { key: alice })
+      expect([status, json.error.code], method).to.deep.equal([404, -32601])
+    }
+    const { status, json } = await send('tasks/update', { taskId: FOREIGN_ID })
+    expect([status, json.error.code]).to.deep.equal([200, -32601])
+  })
+
   it('cannot be named by anybody else beside the task that a message is for, or in a subscription', async () => {
     const taskId = await start()
     const before = upstream.count()
