@@ -24,6 +24,17 @@ export function openCall(
     server: null,
     message: null,
     target: null,
+    hint: null,
+    ...undecided(),
+  }
+}
+
+/** What is not known of a call before anybody has decided about it. */
+export function undecided(): Pick<
+  Call,
+  'evaluation' | 'rate' | 'rateFields' | 'listed' | 'upstream' | 'merged' | 'parts' | 'timingsUs'
+> {
+  return {
     evaluation: null,
     rate: null,
     rateFields: {},
@@ -31,7 +42,6 @@ export function openCall(
     upstream: null,
     merged: null,
     parts: null,
-    hint: null,
     timingsUs: {},
   }
 }

@@ -7,6 +7,7 @@ import { GatewayError, toGatewayError } from '../errors.ts'
 import { findValue, sliceOf } from '../json/span.ts'
 import type { Rooms } from './call.ts'
 import { answered, refused } from './ending.ts'
+import { undecided } from './open-call.ts'
 import { SERVER_REQUESTS, target } from './targets.ts'
 import type { Call, Message, UpstreamAnswer } from './types.ts'
 import { chargeLimits, refuseUnlessAllowed } from './verdict.ts'
@@ -126,14 +127,7 @@ function childCall(rooms: Rooms, call: Call, request: ServerRequest): Call {
       body: Buffer.alloc(0),
     },
     target: target('server_request', request.method),
-    evaluation: null,
-    rate: null,
-    rateFields: {},
-    listed: null,
-    upstream: null,
-    merged: null,
-    parts: null,
-    timingsUs: {},
+    ...undecided(),
   }
 }
 

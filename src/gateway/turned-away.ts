@@ -1,8 +1,9 @@
 /**
  * The record of attempts that were turned away at the door. A few in each {@link ROUND_MS} are left to the spine, which
  * answers when their row is stored. Beyond them answers do not wait for rows, and rows must not take what the calls in
- * work need: some more have a row each, the others are counted, exactly, in one row. What waits here is bounded, and nothing is dropped: rows go to the audit room, which
- * declares what it cannot hold, and a count waits until it can be stored.
+ * work need: some more have a row each, the others are counted, exactly, in one row. What waits here is bounded, and
+ * nothing is dropped: rows go to the audit room, which declares what it cannot hold, and a count waits until it can be
+ * stored.
  */
 import type { Rooms } from './call.ts'
 import { openCall } from './open-call.ts'

@@ -4,6 +4,7 @@ import { GatewayError, toGatewayError } from '../../errors.ts'
 import type { Rooms } from '../call.ts'
 import type { KillList } from '../killed.ts'
 import { refuseKilled } from '../killed.ts'
+import { undecided } from '../open-call.ts'
 import { authorizeSubscriptions } from '../subscriptions.ts'
 import { target, targetOf } from '../targets.ts'
 import type { Call, CallPart, Evaluation, Message, ServerFacts } from '../types.ts'
@@ -50,14 +51,7 @@ export function partOf(call: Call, facts: ServerFacts, message: Message): CallPa
     server: facts,
     message,
     target: target('server', facts.name),
-    evaluation: null,
-    rate: null,
-    rateFields: {},
-    listed: null,
-    upstream: null,
-    merged: null,
-    parts: null,
-    timingsUs: {},
+    ...undecided(),
   }
   return { call: own, refusal: null }
 }
