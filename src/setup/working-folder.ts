@@ -2,7 +2,7 @@
  * `gateway init`: a folder from which an organisation runs its gateway. Configuration, policies with tests, secrets of its
  * own, and the same gateway in containers. Nothing that exists is ever written over.
  */
-import { randomBytes } from 'node:crypto'
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { chmod, chown, lstat, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -53,6 +53,7 @@ export async function createWorkingFolder(options: WorkingFolderOptions): Promis
   ]
   await refuseExisting(folder, files)
   for (const file of files) await write(folder, file, owner)
+  await makeSpool(folder, owner)
   return files.map(({ name }) => name).sort()
 }
 
@@ -101,10 +102,7 @@ async function fromTemplates(values: Readonly<Record<string, string>>): Promise<
   )
 }
 
-function replacements(
-  options: WorkingFolderOptions,
-  owner: { readonly uid: number; readonly gid: number },
-): Readonly<Record<string, string>> {
+function replacements(options: WorkingFolderOptions, owner: Owner): Readonly<Record<string, string>> {
   const { server } = options
   if (!SERVER_NAME.test(server)) {
     throw new UsageError('usage', '--server: small letters, digits and dashes, at most 63.')
@@ -146,6 +144,9 @@ function secrets(): FileToWrite[] {
   const owner = randomBytes(32).toString('base64url')
   const texts = {
     secret: randomBytes(32).toString('base64'),
+    'audit-key.pem': String(
+      generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }),
+    ).trimEnd(),
     'database/gateway-password': gateway,
     'database/owner-password': owner,
     'database/gateway-url': `postgresql://gateway_runtime:${gateway}@postgres:5432/gateway`,
@@ -154,8 +155,20 @@ function secrets(): FileToWrite[] {
   return Object.entries(texts).map(([name, text]) => ({ name, text: `${text}\n`, kind: 'secret' }))
 }
 
+/** Where the container keeps audit rows until they are stored: made by docker it would be root's. */
+async function makeSpool(folder: string, { uid, gid }: Owner): Promise<void> {
+  const path = join(folder, 'spool')
+  await mkdir(path, { recursive: true, mode: 0o700 })
+  if (process.getuid?.() === 0) await chown(path, uid, gid)
+}
+
+interface Owner {
+  readonly uid: number
+  readonly gid: number
+}
+
 /** Who will read the secrets in the containers. */
-function ownerOfSecrets(): { readonly uid: number; readonly gid: number } {
+function ownerOfSecrets(): Owner {
   const uid = process.getuid?.() ?? 0
   if (uid === 0) return { uid: IMAGE_USER, gid: IMAGE_USER }
   return { uid, gid: process.getgid?.() ?? uid }
@@ -180,11 +193,7 @@ function existsError(folder: string, names: readonly string[], cause?: unknown):
 
 const MODES = { plain: 0o644, secret: 0o600, program: 0o755 } as const
 
-async function write(
-  folder: string,
-  { name, text, kind }: FileToWrite,
-  owner: { readonly uid: number; readonly gid: number },
-): Promise<void> {
+async function write(folder: string, { name, text, kind }: FileToWrite, owner: Owner): Promise<void> {
   const path = join(folder, name)
   try {
     await makeFolder(dirname(path))

@@ -26,6 +26,7 @@ import { createTestDatabase } from '../support/postgres.ts'
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const SECRETS = [
   'secret',
+  'audit-key.pem',
   'database/gateway-password',
   'database/gateway-url',
   'database/owner-password',
@@ -210,6 +211,7 @@ describe('gateway init', function () {
           name,
           value
             .replace('/run/secrets/gateway_secret', join(folder, 'secret'))
+            .replace('/run/secrets/audit_key', join(folder, 'audit-key.pem'))
             .replace('/run/secrets/gateway_url', join(folder, 'database/gateway-url'))
             .replace('/run/secrets/owner_url', join(folder, 'database/owner-url'))
             .replace(/^\$\{\w+:-(.*)\}$/, '$1'),
@@ -238,7 +240,15 @@ describe('gateway init', function () {
       expect(dockerfile).to.include('USER 65532:65532')
       expect(dockerfile).to.include(`CMD ["node", "${healthcheck.test.at(-1)}"]`)
       const [, workdir] = /^WORKDIR (\/gateway)$/m.exec(dockerfile) ?? []
-      for (const volume of volumes) expect(volume).to.match(new RegExp(`:${workdir}/[a-z.]+:ro$`))
+      for (const volume of volumes)
+        expect(volume).to.match(new RegExp(`^\\./spool:${workdir}/spool$|:${workdir}/[a-z.]+:ro$`))
+    })
+
+    it('has a folder for audit rows that wait, which only the user of the container can enter', () => {
+      const spool = statSync(join(folder, 'spool'))
+      expect([spool.mode & 0o777, spool.uid]).to.deep.equal([0o700, statSync(join(folder, 'secret')).uid])
+      expect(read('.gitignore')).to.include('/spool/')
+      expect(compose().services.gateway.environment['GATEWAY_AUDIT_SPOOL_DIR']).to.equal('/gateway/spool')
     })
 
     it('runs as whoever owns the secrets, never as root', () => {
