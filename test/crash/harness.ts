@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { stringify } from 'yaml'
+import { verifyLog } from '../../src/audit/verify.ts'
 import { createKey } from '../../src/auth/key-store.ts'
 import { toConnectionUrl } from '../../src/db/connection.ts'
 import type { TestServer } from '../support/postgres.ts'
@@ -276,8 +277,17 @@ async function verdict(
   const client = new pg.Client(server.runtime)
   await client.connect()
   try {
-    return await judge(client, { ledger, upstreamCalls: upstream.calls(), leftSpools })
+    const findings = await judge(client, { ledger, upstreamCalls: upstream.calls(), leftSpools })
+    return { ...findings, violations: [...findings.violations, ...(await brokenChains(client))] }
   } finally {
     await client.end()
   }
+}
+
+/** Also rows that another process has stored, or that came twice, stand in the chain of their writer. */
+async function brokenChains(client: pg.Client): Promise<readonly string[]> {
+  const everything = { since: null, until: null, anchors: null, publicKeys: null }
+  const { findings, unchained } = await verifyLog({ db: client, ...everything })
+  const texts = findings.slice(0, 3).map(({ text }) => `the chain does not verify: ${text}`)
+  return unchained === 0 ? texts : [...texts, `${unchained} rows are not chained`]
 }
