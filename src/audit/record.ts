@@ -1,9 +1,10 @@
-/** A row back from the text that was written to the spool, for what has to be changed about it. Pure. */
+/** A row back from the text that was written to the spool. Pure. */
 import { objectMembers, rootSpan, sliceOf } from '../json/span.ts'
+import { PAYLOAD_COLUMNS } from './chain.ts'
 import type { AuditRow } from './row.ts'
 import type { Entry } from './store.ts'
 
-const JSON_COLUMNS: ReadonlySet<string> = new Set(['request_json', 'response_json', 'decision', 'redaction'])
+const JSON_COLUMNS: ReadonlySet<string> = new Set(PAYLOAD_COLUMNS)
 
 /** The row of a record (see `toRecord`). JSON columns keep their characters. */
 export function toRow(record: string): AuditRow {
@@ -34,7 +35,7 @@ function withMembers(object: string, change: (name: string, text: string) => str
   return `{${members.join(',')}}`
 }
 
-/** An entry of a record that was read back from the spool; its row is made when something has to be changed about it. */
+/** An entry of a record that was read back from the spool; its row is made when its turn to be chained comes. */
 export function readBack(record: string, seq: number, writer: string): Entry {
   let row: AuditRow | null = null
   return {
