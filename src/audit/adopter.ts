@@ -13,6 +13,7 @@ export interface AdopterOptions extends RecoveryOptions {
   readonly folders: () => Promise<readonly string[]>
 }
 
+/** Looks as long as it is open. What cannot be emptied yet is tried again; it never rejects. */
 export function createAdopter(options: AdopterOptions): {
   start(): void
   /** Resolves when everything found so far is stored. */

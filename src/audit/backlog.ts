@@ -33,6 +33,7 @@ export interface Spilled {
   readonly sinceMs: number
 }
 
+/** See the head of this file. Not for concurrent use. */
 export class Backlog {
   /** Bounds of `head`. */
   readonly #limits: { readonly liveRows: number; readonly liveLength: number }

@@ -31,6 +31,7 @@ export interface DrainOptions {
 /** Times a file of the spool is tried before what stands in it is given up. */
 const READ_TRIES = 5
 
+/** One for each room; it owns what waits. Rows leave in order of `seq`. */
 export class Drain {
   isDatabaseUp = true
   readonly backlog: Backlog

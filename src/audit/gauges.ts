@@ -23,6 +23,7 @@ export interface GaugeParts {
   readonly nowMs: number
 }
 
+/** Counts since the start. */
 export function toCounters(parts: GaugeParts): AuditCounters {
   return {
     ...parts.store,
@@ -36,6 +37,7 @@ export function toCounters(parts: GaugeParts): AuditCounters {
   }
 }
 
+/** How it is now. */
 export function toGauges(parts: GaugeParts): AuditGauges {
   const { first, rows, length } = parts.backlog
   return {

@@ -12,6 +12,7 @@ export interface MissesOptions {
 
 const NOTE_EVERY_MS = 1000
 
+/** Counts in memory; whoever takes the sum declares it. */
 export function createMisses({ log, logEveryMs, note }: MissesOptions): {
   /** One more. */
   add(nowMs: number, why: Gap['why']): void

@@ -34,6 +34,7 @@ interface Section {
   readonly withheld?: true
 }
 
+/** Notes of one row. */
 export function createNotes(): Notes {
   const sections: Record<string, Section | KeptPayload> = {}
   const failed: string[] = []

@@ -36,6 +36,7 @@ export function roomIn({ bytes, carriedBytes }: Segment, segmentBytes: number): 
   return Math.max(segmentBytes - bytes, 2 * carriedBytes - bytes)
 }
 
+/** In the order in which they were made. */
 export class Segments {
   readonly #fs: SpoolFs
   #list: Segment[] = []

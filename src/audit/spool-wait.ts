@@ -6,6 +6,7 @@ export interface SpoolWaitOptions {
   readonly onChange: () => void
 }
 
+/** For all writes of one spool. */
 export function createSpoolWait({ deadlineMs, onChange }: SpoolWaitOptions): {
   /** Rejects as the write does, or when it takes too long. */
   wait(written: Promise<void>): Promise<void>

@@ -68,6 +68,7 @@ export interface Append {
   readonly onPlaced?: (place: Place) => void
 }
 
+/** One writer’s spool. Frames are on the disk in the order in which they were appended. */
 export class Spool {
   readonly #options: SpoolOptions
   readonly #segments: Segments

@@ -84,6 +84,7 @@ const ROW_FAULTS: ReadonlySet<string> = new Set(['22', '23', '54'])
 const DAY_REFUSED: ReadonlySet<string> = new Set(['22008', '42P07'])
 const DAY_MS = 86_400_000
 
+/** One for each process: it knows where the chains stand. */
 export function createStore(options: StoreOptions): Store {
   return new PostgresStore(options)
 }

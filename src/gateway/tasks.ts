@@ -31,6 +31,7 @@ const RELATED = 'io.modelcontextprotocol/related-task'
 
 type Path = readonly (string | number)[]
 
+/** Remembers tasks whose start was relayed, the latest ones. */
 export function createTaskBook(rooms: { readonly http: Pick<Rooms['http'], 'bindTask'> }): TaskBook {
   const owners = new LRUCache<string, string>({ max: MAX_TASKS })
 

@@ -46,6 +46,7 @@ const OWN_ROWS = 100
 /** Addresses that a counted row names. */
 const MAX_ADDRESSES = 20
 
+/** Begins the rounds; close it when the door is closed. */
 export function createTurnedAway(options: TurnedAwayOptions): TurnedAwayRecord {
   const record = new TurnedAwayRows(options)
   const timer = setInterval(() => record.round(), ROUND_MS)

@@ -75,6 +75,7 @@ export const OVERLOADED = new GatewayError('overloaded', {
   detail: 'more is being asked than can be answered in time',
 })
 
+/** The line of one process. */
 export function createTurns(options: TurnsOptions): Turns {
   const line = new Line(options)
   const timer = setInterval(() => line.measure(), MEASURE_MS)
