@@ -40,6 +40,9 @@ export interface ExchangeOptions {
   readonly watch: StreamWatch
 }
 
+/** Told to undici alone. One for all: the stack of each would tell nothing, and cost as much as the abort. */
+const ABANDONED = new Error('the exchange was abandoned')
+
 /** What an upstream may still send after its answer before the connection is cut instead of reused. */
 const DRAIN_MAX_BYTES = 65_536
 const DRAIN_MAX_MS = 1000
@@ -98,13 +101,13 @@ class RunningExchange implements Dispatcher.DispatchHandler {
 
   fail(error: unknown): void {
     this.settle(error)
-    if (!this.ended) this.controller?.abort(new Error('exchange abandoned'))
+    if (!this.ended) this.controller?.abort(ABANDONED)
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.controller = controller
     // Given up while it waited for a free connection: nothing is written to the socket.
-    if (this.settled) controller.abort(new Error('exchange abandoned'))
+    if (this.settled) controller.abort(ABANDONED)
   }
 
   onResponseStart(
@@ -147,7 +150,7 @@ class RunningExchange implements Dispatcher.DispatchHandler {
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
     this.ended = true
-    this.afterWork(() => this.settle(connectionError(error)))
+    if (!this.settled) this.afterWork(() => this.settle(connectionError(error)))
   }
 
   private readonly onWorked = (verdict: ChunkVerdict): void => {
