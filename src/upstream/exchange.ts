@@ -43,6 +43,9 @@ export interface ExchangeOptions {
 /** Told to undici alone. One for all: the stack of each would tell nothing, and cost as much as the abort. */
 const ABANDONED = new Error('the exchange was abandoned')
 
+/** A server that goes on with them has no answer; nothing else would end them before the deadline. */
+const MAX_INFORMATION = 100
+
 /** What an upstream may still send after its answer before the connection is cut instead of reused. */
 const DRAIN_MAX_BYTES = 65_536
 const DRAIN_MAX_MS = 1000
@@ -78,6 +81,7 @@ class RunningExchange implements Dispatcher.DispatchHandler {
   /** The upstream has nothing more to say: ended or broken. */
   private ended = false
   private drained = 0
+  private informed = 0
   private timer: NodeJS.Timeout | null
   private touch: (() => void) | null = null
   private unwatch: (() => void) | null = null
@@ -115,7 +119,11 @@ class RunningExchange implements Dispatcher.DispatchHandler {
     status: number,
     headers: IncomingHttpHeaders,
   ): void {
-    if (this.settled || status < 200) return
+    if (this.settled) return
+    if (status < 200) {
+      this.onInformation()
+      return
+    }
     try {
       const limits = this.receiver.onHead(status, headers)
       if (limits === 'done') this.finish()
@@ -123,6 +131,13 @@ class RunningExchange implements Dispatcher.DispatchHandler {
     } catch (thrown) {
       this.fail(thrown)
     }
+  }
+
+  /** 1xx, of which there may be several before the answer (RFC 9110 §15.2). */
+  private onInformation(): void {
+    this.informed += 1
+    if (this.informed > MAX_INFORMATION)
+      this.fail(new GatewayError('upstream_failed', { detail: `more than ${MAX_INFORMATION} answers 1xx` }))
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
