@@ -13,6 +13,13 @@ export interface ExchangeRequest {
   readonly path: string
   readonly headers: Readonly<Record<string, string>>
   readonly body: Buffer | null
+  /** Who asks; for a transport that shares something out, and never sent. Absent = the gateway itself. */
+  readonly caller?: string
+}
+
+/** What a dispatcher of ours may know beside what undici's know. */
+export interface CallerDispatch extends Dispatcher.DispatchOptions {
+  readonly caller?: string | undefined
 }
 
 /** Says how to go on after a chunk: a promise holds the upstream back; `done` means the rest is of no interest. */
@@ -61,9 +68,18 @@ export function exchange(
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const running = new RunningExchange(receiver, options, resolve, reject)
-    const { method, path, headers, body } = request
+    const { method, path, headers, body, caller } = request
+    const dispatched: CallerDispatch = {
+      method,
+      path,
+      headers,
+      body,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      caller,
+    }
     try {
-      options.dispatcher.dispatch({ method, path, headers, body, headersTimeout: 0, bodyTimeout: 0 }, running)
+      options.dispatcher.dispatch(dispatched, running)
     } catch (thrown) {
       running.fail(connectionError(thrown))
     }

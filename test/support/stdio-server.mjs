@@ -9,7 +9,8 @@
  *   --strict        ends when the first request is not `initialize`
  *
  * Tools: echo, pid, env, seen, digits, wait (until cancelled or released), release (in reverse order), progress, ask, die,
- * garbage, endless, overlong, flood, twin (its response has the id twice), hang, changed.
+ * garbage, endless, overlong, flood, twin (its response has the id twice), hang, changed, task (begins one),
+ * advance (progress of all tasks).
  */
 import { spawn } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
@@ -17,6 +18,7 @@ import { writeFileSync } from 'node:fs'
 const flags = new Set(process.argv.slice(2))
 const waiting = new Map()
 const asked = new Map()
+const tasks = []
 const seen = []
 let nextId = 1000
 
@@ -37,7 +39,7 @@ if (flags.has('--fork')) {
 if (process.env.PID_FILE) writeFileSync(process.env.PID_FILE, String(process.pid))
 
 const names =
-  'echo pid env wait release progress ask die garbage endless overlong flood twin hang changed seen digits'
+  'echo pid env wait release progress ask die garbage endless overlong flood twin hang changed seen digits task advance'
 const TOOLS = names.split(' ').map((name) => ({ name, inputSchema: { type: 'object' } }))
 const INFO = {
   capabilities: { tools: { listChanged: true }, logging: {}, resources: { subscribe: true } },
@@ -79,6 +81,13 @@ function call(id, { name, arguments: args = {}, _meta = {} }, line) {
       asked.set(question, (result) => answer(text(JSON.stringify(result))))
       return send({ id: question, method: 'roots/list' })
     }
+    case 'task':
+      tasks.push(_meta.progressToken)
+      return answer({ task: { taskId: `t${tasks.length}`, status: 'working' } })
+    case 'advance':
+      for (const progressToken of tasks)
+        send({ method: 'notifications/progress', params: { progressToken, progress: 1 } })
+      return answer(text('done'))
     case 'changed':
       send({ method: 'notifications/tools/list_changed' })
       return answer(text('told'))
