@@ -308,7 +308,14 @@ async function reportEndings({ database, folder, ends }: Bench): Promise<void> {
 
 async function reportLeavers({ alone, direct }: Bench): Promise<void> {
   console.log('\nfrom a client leaving to its upstream hearing of it, p50 / p99 / max')
-  await reportLeaving(alone, direct, { count: LEAVERS, together: 10 })
+  const plan = { count: LEAVERS, together: 10 }
+  for (const [name, target] of [
+    ['direct', direct],
+    ['through the gateway', alone],
+  ] as const) {
+    console.log(name)
+    await reportLeaving(target, direct, plan)
+  }
 }
 
 function pause(ms: number): Promise<void> {

@@ -17,6 +17,7 @@ import { createProbe } from './probe.ts'
 import type { ProbeJob, ProbeTimer } from './probe-timer.ts'
 import type { ShownTool } from './seen-tools.ts'
 import { createSeenTools } from './seen-tools.ts'
+import { requireParamHeaders } from './stdio/param-headers.ts'
 import type { StreamWatch } from './stream-watch.ts'
 import type { ToolList } from './tool-list.ts'
 import { verdictOn } from './verdict.ts'
@@ -165,12 +166,21 @@ class OneUpstream implements Upstream {
   async forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer> {
     const refused = this.#breaker.refusal()
     if (refused !== null) throw refused
+    await this.#requireParamHeaders(call)
     const leave = await this.#enter(call.message as Message, signal)
     try {
       return await this.#ask(call, sink, signal)
     } finally {
       leave()
     }
+  }
+
+  /** See `stdio/param-headers.ts`; upstreams that speak HTTP check it themselves. */
+  async #requireParamHeaders(call: Call): Promise<void> {
+    const { era, method, params } = call.message as Message
+    if (this.#options.transport === null || era !== 'modern' || method !== 'tools/call') return
+    const tool = await this.find(String(params['name']), null)
+    if (tool !== null) requireParamHeaders(call, tool)
   }
 
   refuseServerRequest(call: Call, idText: string): Promise<void> {

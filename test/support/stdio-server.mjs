@@ -10,7 +10,7 @@
  *
  * Tools: echo, pid, env, seen, digits, wait (until cancelled or released), release (in reverse order), progress, ask, die,
  * garbage, endless, overlong, flood, twin (its response has the id twice), hang, changed, task (begins one),
- * advance (progress of all tasks).
+ * advance (progress of all tasks), marked (has arguments that headers repeat).
  */
 import { spawn } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
@@ -41,6 +41,16 @@ if (process.env.PID_FILE) writeFileSync(process.env.PID_FILE, String(process.pid
 const names =
   'echo pid env wait release progress ask die garbage endless overlong flood twin hang changed seen digits task advance'
 const TOOLS = names.split(' ').map((name) => ({ name, inputSchema: { type: 'object' } }))
+TOOLS.push({
+  name: 'marked',
+  inputSchema: {
+    type: 'object',
+    properties: {
+      region: { type: 'string', 'x-mcp-header': 'Region' },
+      page: { type: 'object', properties: { size: { type: 'integer', 'x-mcp-header': 'Page-Size' } } },
+    },
+  },
+})
 const INFO = {
   capabilities: { tools: { listChanged: true }, logging: {}, resources: { subscribe: true } },
   serverInfo: { name: 'fixture', version: '1' },
@@ -81,6 +91,8 @@ function call(id, { name, arguments: args = {}, _meta = {} }, line) {
       asked.set(question, (result) => answer(text(JSON.stringify(result))))
       return send({ id: question, method: 'roots/list' })
     }
+    case 'marked':
+      return answer(text(JSON.stringify(args)))
     case 'task':
       tasks.push(_meta.progressToken)
       return answer({ task: { taskId: `t${tasks.length}`, status: 'working' } })

@@ -39,6 +39,7 @@ interface Ask {
   readonly meta?: string
   /** Id of the principal. */
   readonly caller?: string
+  readonly headers?: Readonly<Record<string, string>>
 }
 
 describe('a stdio upstream', function () {
@@ -99,7 +100,7 @@ describe('a stdio upstream', function () {
   ): Promise<UpstreamAnswer> {
     const session =
       ask.session === undefined || ask.session === null ? null : { upstreamId: ask.session, hash: 'h' }
-    const call = callOf({ message: { session, ...message } })
+    const call = callOf({ message: { session, ...message }, headers: ask.headers ?? {} })
     if (ask.caller !== undefined) call.principal = { ...PRINCIPAL, id: ask.caller }
     return await upstreams.forward(call, ask.sink ?? recordingSink(), ask.signal ?? never)
   }
@@ -426,6 +427,33 @@ describe('a stdio upstream', function () {
       await modern(upstreams, 'tools/call', { name: 'progress' }, { sink })
       expect(JSON.parse(sink.events[0]?.data ?? '').params.progressToken).to.equal('mine')
       expect((await modern(upstreams, 'tasks/list', {})).head.status).to.equal(404)
+    })
+
+    it('headers that repeat arguments say what the body says', async () => {
+      const upstreams = start(['--modern'])
+      const marked = (args: object, headers: Record<string, string>): Promise<UpstreamAnswer> =>
+        modern(upstreams, 'tools/call', { name: 'marked', arguments: args }, { headers })
+      const same: [object, Record<string, string>][] = [
+        [{}, {}],
+        [{ region: null }, { 'mcp-param-region': 'ignored' }],
+        [{ region: 'eu' }, { 'mcp-param-region': 'eu' }],
+        [{ region: 'süd' }, { 'mcp-param-region': `=?base64?${Buffer.from('süd').toString('base64')}?=` }],
+        [{ page: { size: 10 } }, { 'mcp-param-page-size': '10.0' }],
+      ]
+      for (const [args, headers] of same)
+        expect(text(await marked(args, headers))).to.equal(JSON.stringify(args))
+      const different: [object, Record<string, string>][] = [
+        [{ region: 'eu' }, {}],
+        [{ region: 'eu' }, { 'mcp-param-region': 'us' }],
+        [{ region: 'eu' }, { 'mcp-param-region': '=?base64?e?=' }],
+        [{ region: '7' }, { 'mcp-param-region': '7.0' }],
+        [{ page: { size: 10 } }, { 'mcp-param-page-size': '11' }],
+        [{ page: { size: 10 } }, { 'mcp-param-page-size': '' }],
+      ]
+      for (const [args, headers] of different)
+        expect((await refusal(marked(args, headers))).kind, JSON.stringify(headers)).to.equal(
+          'header_mismatch',
+        )
     })
 
     it('a subscription gets what is tagged with its own id', async () => {
