@@ -1,9 +1,10 @@
 /**
  * What the way through the gateway costs against the direct way, in one run on one box: by payload, by JSON and stream, by
  * connections, in both eras; lists of 1,000 tools; what a call costs beside 1,000 tools, 100 upstreams and 4,000 open
- * streams; what idle streams cost, and how soon they end. All stages on: key, policy, limit, catalogue, audit. Linux only.
+ * streams; what idle streams cost; how soon streams end, thousands at once or when their client leaves. All stages on: key,
+ * policy, limit, catalogue, audit. Linux only.
  *
- *     npm run bench:proxy              about two minutes
+ *     npm run bench:proxy              about five minutes
  *     npm run bench:proxy -- --short   less than half of that, rougher
  *     npm run bench:proxy -- --only=streams   one part: matrix, lists, flat, events, streams, ends, leaving
  */

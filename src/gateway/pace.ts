@@ -6,13 +6,19 @@ const AT_ONCE = 4
 /** A machine that was busy with other things does not make anybody wait longer than this for the next round. */
 const MAX_PAUSE_MS = 20
 
-/**
- * A line for work that nobody waits for: the function returned resolves when it is one's turn, at once when nobody stands in
- * line. A round takes half of the time there is, so that the other half is left for calls.
- */
-export function createPace(clock: Rooms['clock']): () => Promise<void> {
+/** A line for work that nobody waits for. A round takes half of the time there is, so that the other half is left for calls. */
+export interface Pace {
+  /** Resolves when it is one's turn: at once when nobody stands in line. */
+  turn(): Promise<void>
+  /** From now on there are no calls to leave time for. */
+  hurry(): void
+}
+
+/** Nobody stands in line yet. */
+export function createPace(clock: Rooms['clock']): Pace {
   const line: (() => void)[] = []
   let isRunning = false
+  let isHurried = false
 
   async function run(): Promise<void> {
     isRunning = true
@@ -20,14 +26,19 @@ export function createPace(clock: Rooms['clock']): () => Promise<void> {
       const from = clock.monotonicMs()
       for (const begin of line.splice(0, AT_ONCE)) begin()
       await setImmediate()
-      await setTimeout(Math.min(MAX_PAUSE_MS, clock.monotonicMs() - from))
+      if (!isHurried) await setTimeout(Math.min(MAX_PAUSE_MS, clock.monotonicMs() - from))
     }
     isRunning = false
   }
 
-  return () =>
-    new Promise((resolve) => {
-      line.push(resolve)
-      if (!isRunning) void run()
-    })
+  return {
+    turn: () =>
+      new Promise((resolve) => {
+        line.push(resolve)
+        if (!isRunning) void run()
+      }),
+    hurry() {
+      isHurried = true
+    },
+  }
 }

@@ -63,6 +63,7 @@ const SLICE_MS = 2
 export function createOpenStreams(rooms: StreamRooms): OpenStreams {
   const watched = new Set<Entry>()
   const rounds = createRounds(rooms, watched)
+  const rows = createPace(rooms.clock)
   return {
     watch(call, signal, cut) {
       const entry = createEntry(call, cut)
@@ -85,8 +86,9 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
       }
     },
     recheck: rounds.begin,
-    turnOfRow: createPace(rooms.clock),
+    turnOfRow: rows.turn,
     endAll() {
+      rows.hurry()
       for (const entry of [...watched].filter((one) => one.isLongLived)) {
         watched.delete(entry)
         entry.controller.abort()

@@ -160,7 +160,7 @@ describe('open streams', () => {
   })
 
   it('leave their rows a few at a time: the first at once, the others with a pause after each round', async () => {
-    const turn = createPace(clock)
+    const { turn, hurry } = createPace(clock)
     let rows = 0
     const seen: number[] = []
     const leaveRow = async (): Promise<void> => {
@@ -174,5 +174,8 @@ describe('open streams', () => {
     }
     await all
     expect(seen).to.deep.equal([1, 5, 9, 12])
+    hurry()
+    await Promise.all(Array.from({ length: 12 }, leaveRow))
+    expect(rows).to.equal(24)
   })
 })
