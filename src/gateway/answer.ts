@@ -87,7 +87,7 @@ export async function reviewEvent(review: Review, call: Call, event: SseEvent): 
     throw new GatewayError('upstream_failed', { detail: 'an event is both a request and a response' })
   if (!(await isForClient(review, call, event.data, parsed))) return null
   const text = review.tasks.inEvent(call, event.data, parsed)
-  return text === null ? null : rewritten(event, text)
+  return text === null ? null : rewritten(event, review.gate.outward(call, text, parsed))
 }
 
 /** Whether the client may see a request or notification of the upstream. */

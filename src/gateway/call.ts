@@ -18,6 +18,7 @@ import { createTimed } from './timed.ts'
 import type { Turn, Turns } from './turns.ts'
 import type {
   Admission,
+  AskedOfClient,
   AuditEvent,
   Call,
   ChargeReport,
@@ -67,6 +68,10 @@ export interface Rooms {
     replyRefusal(call: Call, error: GatewayError): Reply
     /** The id under which this caller may name the upstream's task. Throws `upstream_failed` for an unusable id. */
     bindTask(call: Call, upstreamId: string): string
+    /** The id under which this caller is asked. */
+    bindServerRequest(call: Call, asked: AskedOfClient): string
+    /** What the caller was asked under this id; null when it was not. */
+    askedUnder(call: Call, presented: string): AskedOfClient | null
   }
   readonly auth: {
     /** Throws `unauthenticated`; `address_throttled` for an address that keeps failing; `auth_unavailable`. */

@@ -134,6 +134,17 @@ export interface Message {
   readonly client: { readonly name: string; readonly version: string } | null
 }
 
+/** A request that an upstream has sent to a client, as far as the answer needs it. */
+export interface AskedOfClient {
+  readonly method: string
+  /** The upstream's own id, its exact JSON text. */
+  readonly idText: string
+  /** In which session: what is the client's on the mount of an upstream is another one on the merged mount. */
+  readonly session: Session | null
+  /** Revision of that session. */
+  readonly protocolVersion: string | null
+}
+
 export type TargetKind =
   | 'server'
   | 'tool'

@@ -62,6 +62,14 @@ export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions):
     return own
   }
 
+  /** To the session in which the upstream asked, whoever has opened that. */
+  async function answerIn(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer> {
+    const answer = await rooms.upstreams.forward(call, sink, signal)
+    // The client's session, which is another one, is as good as ever.
+    if (answer.head.status === 404) throw lost(call, answer, 'the session in which it asked has ended')
+    return answer
+  }
+
   async function askPart(
     part: CallPart,
     signal: AbortSignal,
@@ -87,13 +95,14 @@ export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions):
     async ask(call, sink, signal) {
       const message = call.message as Message
       if (message.session === null) return await rooms.upstreams.forward(call, sink, signal)
+      if (message.kind === 'response') return await answerIn(call, sink, signal)
       const opening = parseOpening(message.session)
       const session = await enter(call, message, opening, signal)
       const answer = await rooms.upstreams.forward(call, sink, signal)
       if (answer.head.status !== 404 || session.id === null) return answer
       await sessions.forget(opening, call.head.mount, session)
       // Not a tool: the upstream may have run it, whatever it says.
-      if (message.method === 'tools/call') throw lost(call, answer)
+      if (message.method === 'tools/call') throw lost(call, answer, NOT_TWICE)
       await enter(call, message, opening, signal)
       return await rooms.upstreams.forward(call, sink, signal)
     },
@@ -122,12 +131,12 @@ function isOwnRefusal({ kind }: GatewayError): boolean {
   return kind !== 'upstream_failed' && kind !== 'upstream_timeout' && kind !== 'overloaded'
 }
 
-function lost(call: Call, { report }: UpstreamAnswer): GatewayError {
+function lost(call: Call, { report }: UpstreamAnswer, detail: string): GatewayError {
   call.upstream = report
-  return new GatewayError('upstream_failed', {
-    detail: 'its session had ended; tools are not called twice, and the next call finds a new one',
-  })
+  return new GatewayError('upstream_failed', { detail })
 }
+
+const NOT_TWICE = 'its session had ended; tools are not called twice, and the next call finds a new one'
 
 interface Deadline {
   readonly signal: AbortSignal
