@@ -2,7 +2,9 @@
  * What comes back from an upstream, before the client sees it: lists are cut down to what the caller may use, and
  * requests to the client pass their own gate.
  */
+
 import { GatewayError } from '../errors.ts'
+import { asObject } from '../json/object.ts'
 import { foldCase, scanJson, watchKeys } from '../json/scan.ts'
 import type { Span, SpanEdit } from '../json/span.ts'
 import { arrayElements, findValue, replaceSpans, sliceOf } from '../json/span.ts'
@@ -255,10 +257,4 @@ function reframed(frame: SseEvent | null, text: string): SseEvent | null {
 
 function rewritten(event: SseEvent, text: string): SseEvent {
   return text === event.data ? event : { ...event, data: text, raw: Buffer.alloc(0) }
-}
-
-function asObject(value: unknown): Readonly<Record<string, unknown>> | null {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : null
 }

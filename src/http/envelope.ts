@@ -1,5 +1,7 @@
 /** A scanned JSON text -> one JSON-RPC 2.0 message. Pure. */
 
+import type { JsonObject } from '../json/object.ts'
+import { isObject } from '../json/object.ts'
 import { isWellFormed } from '../json/scan.ts'
 import type { Span } from '../json/span.ts'
 import { sliceOf } from '../json/span.ts'
@@ -22,13 +24,6 @@ const RESPONSE_MEMBERS: ReadonlySet<string> = new Set(['jsonrpc', 'id', 'result'
 /** Bounds of what is echoed and recorded. */
 const MAX_ID_CHARS = 1024
 const MAX_METHOD_CHARS = 256
-
-type JsonObject = Readonly<Record<string, unknown>>
-
-/** Whether a value is a JSON object. */
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
 
 /**
  * Reads a message. Members that JSON-RPC does not define are refused: nobody has judged them, and a message that is both

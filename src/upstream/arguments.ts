@@ -2,7 +2,7 @@
 import { LRUCache } from 'lru-cache'
 import { GatewayError } from '../errors.ts'
 import type { ToolEntry } from '../gateway/types.ts'
-import { asObject } from './response.ts'
+import { asObject } from '../json/object.ts'
 import type { SchemaPlans } from './schema-plans.ts'
 
 export interface ArgumentCheckOptions {

@@ -1,5 +1,5 @@
 /** Requests of 2026-07-28: each stands alone, so that all clients share one server. */
-import { asObject } from '../response.ts'
+import { asObject } from '../../json/object.ts'
 import type { HttpReply } from './http-reply.ts'
 import { toLine } from './message.ts'
 import type { Posted } from './posted.ts'

@@ -1,6 +1,8 @@
 /** What is POSTed to the bridge, and refusals of it in the words of the official servers: clients go by them. */
+
+import { asObject } from '../../json/object.ts'
 import { findValue, sliceOf } from '../../json/span.ts'
-import { asObject, parseJson } from '../response.ts'
+import { parseJson } from '../response.ts'
 import type { HttpReply } from './http-reply.ts'
 
 /** One POSTed message. */

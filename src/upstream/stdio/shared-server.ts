@@ -4,8 +4,8 @@
  * request stands alone, so that the clients speak for themselves.
  */
 import { GatewayError, toGatewayError } from '../../errors.ts'
+import { asObject } from '../../json/object.ts'
 import { findValue, replaceSpans, sliceOf } from '../../json/span.ts'
-import { asObject } from '../response.ts'
 import type { ChildSurroundings, StdioCommand } from './child.ts'
 import { StartFault } from './child.ts'
 import type { Link, Unsolicited } from './link.ts'
