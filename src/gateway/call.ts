@@ -105,6 +105,8 @@ export interface Rooms {
     all(): readonly ServerFacts[]
     /** false while it is known to be down. */
     isUp(name: string): boolean
+    /** Whether its sessions live in this process and can be reached from no other one: a stdio server's do. */
+    isLocal(name: string): boolean
     /**
      * The tool's catalogue entry, or that of a tool which only this client has been shown; null when unknown even after one
      * shared refresh; `upstream_failed` when unreadable.

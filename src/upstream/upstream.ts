@@ -75,6 +75,8 @@ export interface Upstream {
   readonly facts: ServerFacts
   /** Of {@link UpstreamOptions}. */
   readonly address: string
+  /** Its sessions live in this process. */
+  readonly isLocal: boolean
   /** `client` null = only what everybody is shown. */
   find(tool: string, client: string | null): Promise<ToolEntry | null>
   /** Remembers what of a list only this client has been shown. */
@@ -102,6 +104,7 @@ export function createUpstream(options: UpstreamOptions): Upstream {
 class OneUpstream implements Upstream {
   readonly facts: ServerFacts
   readonly address: string
+  readonly isLocal: boolean
   readonly #options: UpstreamOptions
   readonly #forwarder: Forwarder
   readonly #health: Health
@@ -119,6 +122,7 @@ class OneUpstream implements Upstream {
     this.#options = options
     this.facts = { name: target.name, labels: options.labels }
     this.address = options.address
+    this.isLocal = options.transport !== null
     const streamLimits = { idleMs: options.idleTimeoutMs, maxMs: maxStreamMs }
     const bounds = { streamLimits, maxStreamMs, connectTimeoutMs, maxConnections }
     const transport = options.transport === null ? {} : { transport: options.transport }

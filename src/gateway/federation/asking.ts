@@ -57,17 +57,9 @@ export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions):
     const own = await orAborted(sessions.open(opening, call), signal)
     const hash = message.session?.hash ?? ''
     call.message = { ...message, session: { upstreamId: own.id, hash } }
-    const headers = { ...call.head.headers, 'mcp-protocol-version': own.profile.protocolVersion }
+    const headers = { ...call.head.headers, 'mcp-protocol-version': own.protocolVersion }
     call.head = { ...call.head, headers }
     return own
-  }
-
-  /** To the session in which the upstream asked, whoever has opened that. */
-  async function answerIn(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer> {
-    const answer = await rooms.upstreams.forward(call, sink, signal)
-    // The client's session, which is another one, is as good as ever.
-    if (answer.head.status === 404) throw lost(call, answer, 'the session in which it asked has ended')
-    return answer
   }
 
   async function askPart(
@@ -95,16 +87,19 @@ export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions):
     async ask(call, sink, signal) {
       const message = call.message as Message
       if (message.session === null) return await rooms.upstreams.forward(call, sink, signal)
-      if (message.kind === 'response') return await answerIn(call, sink, signal)
+      if (message.kind === 'response') return await sendAnswer(rooms, call, sink, signal)
       const opening = parseOpening(message.session)
       const session = await enter(call, message, opening, signal)
       const answer = await rooms.upstreams.forward(call, sink, signal)
+      noteSubscription(sessions, opening, call, answer)
       if (answer.head.status !== 404 || session.id === null) return answer
-      await sessions.forget(opening, call.head.mount, session)
+      sessions.forget(opening, call.head.mount, session)
       // Not a tool: the upstream may have run it, whatever it says.
       if (message.method === 'tools/call') throw lost(call, answer, NOT_TWICE)
       await enter(call, message, opening, signal)
-      return await rooms.upstreams.forward(call, sink, signal)
+      const second = await rooms.upstreams.forward(call, sink, signal)
+      noteSubscription(sessions, opening, call, second)
+      return second
     },
 
     async askAll(parts, signal, run) {
@@ -124,6 +119,33 @@ export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions):
       return back
     },
   }
+}
+
+/** What a session is subscribed to outlives the upstream's own. */
+function noteSubscription(
+  sessions: UpstreamSessions,
+  opening: Opening,
+  { message, head }: Call,
+  { parsed }: UpstreamAnswer,
+): void {
+  const isWanted = message?.method === 'resources/subscribe'
+  if (!isWanted && message?.method !== 'resources/unsubscribe') return
+  const { uri } = message.params
+  if (typeof uri === 'string' && parsed?.['result'] !== undefined)
+    sessions.setSubscription(opening, head.mount, { uri, isWanted })
+}
+
+/** An answer of the client goes to the session in which the upstream asked, whoever has opened that. */
+async function sendAnswer(
+  rooms: AskingOptions['rooms'],
+  call: Call,
+  sink: AnswerSink,
+  signal: AbortSignal,
+): Promise<UpstreamAnswer> {
+  const answer = await rooms.upstreams.forward(call, sink, signal)
+  // The client's session, which is another one, is as good as ever.
+  if (answer.head.status === 404) throw lost(call, answer, 'the session in which it asked has ended')
+  return answer
 }
 
 /** What the policy or a switch refused stays away until that changes. */

@@ -4,7 +4,7 @@ import type { Rooms } from '../call.ts'
 import type { Call, CallPart, Message, UpstreamAnswer } from '../types.ts'
 import type { Asking } from './asking.ts'
 import { orAborted, ownAnswer, quietSink } from './asking.ts'
-import { openingOf, toSessionId } from './opening.ts'
+import { openingOf, toSessionId, withSessions } from './opening.ts'
 import type { Profile } from './profile.ts'
 import { mergedCapabilities, mergedInstructions, parseProfile } from './profile.ts'
 import type { UpstreamSessions } from './sessions.ts'
@@ -65,14 +65,15 @@ export function createGreeting({ rooms, sessions, asking, version }: GreetingOpt
       const parts = shared(call)
       await asking.askAll(parts, signal, async (part, within) => {
         const { profile } = await orAborted(sessions.open(opening, part.call), within)
-        remembered.set(part.call.head.mount, profile)
+        if (profile !== null) remembered.set(part.call.head.mount, profile)
       })
       const refusals = parts.map(({ refusal }) => refusal)
       const [first] = refusals
       if (first && refusals.every((refusal) => refusal?.kind === 'unsupported_version')) throw first
       const { protocolVersion } = opening
       const result = { protocolVersion, ...offered(parts) }
-      return ownAnswer(message.idText, JSON.stringify(result), { sessionId: toSessionId(opening) })
+      const sessionId = toSessionId(withSessions(opening, sessions.shareable(opening)))
+      return ownAnswer(message.idText, JSON.stringify(result), { sessionId })
     },
 
     async discover(call, signal) {

@@ -92,6 +92,8 @@ interface Branch {
   decidedBy: string
   /** The client may have seen lists without its share. */
   wasAway: boolean
+  /** Session at the upstream; undefined = none yet. Another one knows nothing of what was before it. */
+  session: string | null | undefined
   /** `subscriptions/listen`: what the upstream has acknowledged; null = nothing yet. */
   acknowledged: Readonly<Record<string, unknown>> | null
   /** It has acknowledged, or will not for now. */
@@ -133,6 +135,7 @@ class LiveStream {
       retryMs: FIRST_RETRY_MS,
       decidedBy: digest,
       wasAway: false,
+      session: undefined,
       acknowledged: null,
       heard: createHeard(),
     }))
@@ -238,6 +241,9 @@ class LiveStream {
       open: () => {
         branch.retryMs = FIRST_RETRY_MS
         branch.part.refusal = null
+        const session = call.message?.session?.upstreamId ?? null
+        if (branch.session !== undefined && branch.session !== session) branch.wasAway = true
+        branch.session = session
         if (branch.wasAway) void this.#tellChanged(branch)
       },
       event: async (event) => {
