@@ -66,8 +66,8 @@ export function createHttpRoom(options: HttpRoomOptions): HttpRoom {
     openHead: (call, head) => readable(call, openHead(call, head, sessions)),
     replyWith: (call, answer) => readable(call, replyWith(call, answer, sessions)),
     replyRefusal(call, error) {
-      const reply = readable(call, replyRefusal(call, error))
-      return options.denyAs === 'in_band' && isToldInBand(call, error) ? { ...reply, inBand: true } : reply
+      const how = isToldInBand(call, error) ? options.denyAs : 'http'
+      return readable(call, replyRefusal(call, error, how))
     },
     preflight: (head) => preflightReply(head, admission.isAllowedHost, admission.isAllowedOrigin),
     bindTask: (call, upstreamId) => tasks.wrap(ownerOf(call), upstreamId),

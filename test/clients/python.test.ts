@@ -163,14 +163,16 @@ describe('the official Python SDK 1.x works through a gateway that denies in ban
       const printed = await run(args, (line) => {
         if (line === 'SUBSCRIBED') void upstream.update('test://a')
       })
-      const { tools, ...seen } = JSON.parse(printed) as Record<string, unknown>
+      const { tools, denied, ...seen } = JSON.parse(printed) as Record<string, unknown>
       expect(tools).to.include(`${prefix}echo`).and.not.include(`${prefix}destroy`)
       expect(seen).to.deep.equal({
         ...{ revision: '2025-11-25', allowed: 'größe', progress: ['3 steps', [1, 2, 3]] },
         asked: '{"action":"accept","content":{"choice":"green"}}',
         heard: ['content of test://a', `${uriPrefix}test://a`],
-        ...{ denied: 'raised McpError: Forbidden', after: 'still here' },
+        after: 'still here',
       })
+      const row = (await gateway.rows()).findLast(({ outcome }) => outcome === 'denied_authz')
+      expect(denied).to.equal(`raised McpError: Forbidden (request ${row?.request_id})`)
     })
   }
 })

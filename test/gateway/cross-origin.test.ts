@@ -107,6 +107,9 @@ describe('a gateway that refuses in band (deny_as: in_band)', () => {
   it('says no with status 200 and the error; the row has the true status', async () => {
     const reply = await call(mcp, 'nothing', {}, { key })
     expect([reply.status, reply.json.id, reply.json.error.code]).to.deep.equal([200, 7, 1403])
+    expect(reply.json.error.message, 'of such an error clients show the message alone').to.equal(
+      `Forbidden (request ${reply.requestId})`,
+    )
     const [row] = await gateway.rowsOf(reply.requestId)
     expect(row).to.include({ outcome: 'denied_authz', status_code: 403, reason: 'unknown_tool' })
     const ping = '{"jsonrpc":"2.0","id":1,"method":"ping"}'
