@@ -11,6 +11,7 @@ import { ENDINGS, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
 import type { FederationSettings } from './federation/federation.ts'
 import type { KillSwitches } from './killed.ts'
+import type { ChargeReport, Limit } from './limit-types.ts'
 import { openCall } from './open-call.ts'
 import { createStages } from './stages.ts'
 import { isLongLived } from './streams.ts'
@@ -21,12 +22,10 @@ import type {
   AskedOfClient,
   AuditEvent,
   Call,
-  ChargeReport,
   Credential,
   Ending,
   Evaluation,
   Exchange,
-  Limit,
   PolicyRevision,
   Principal,
   Reading,
