@@ -137,6 +137,7 @@ export interface Rooms {
   observe(event: AuditEvent): void
 }
 
+/** The pipeline, and what it keeps open. */
 export interface Spine {
   /** Everything that `/mcp/<upstream>`, or `/mcp`, does with one exchange. Never rejects. */
   attempt(exchange: Exchange): Promise<void>

@@ -21,6 +21,7 @@ export interface ServerRequest {
   readonly paramsText: string | null
 }
 
+/** Where questions to clients and their answers are decided and recorded. */
 export interface ServerRequestGate {
   /** Decides, records and, for a request with an id, answers the upstream in the client's place when refused. */
   admit(call: Call, request: ServerRequest): Promise<boolean>
@@ -39,6 +40,7 @@ export interface ServerRequestGate {
 const MAX_REVOCABLE = 10_000
 const REVOCABLE_MS = 10 * 60_000
 
+/** Makes the gate. It remembers only what upstreams may still take back. */
 export function createServerRequestGate(rooms: Rooms): ServerRequestGate {
   /** The upstream's id, in its session -> the client's. */
   const revocable = new LRUCache<string, string>({ max: MAX_REVOCABLE, ttl: REVOCABLE_MS })

@@ -63,6 +63,7 @@ export interface Reading {
   readonly others: readonly Exchange[]
 }
 
+/** Status and headers of a reply. */
 export interface ReplyHead {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>
@@ -95,6 +96,7 @@ export interface Credential {
   readonly secret: string
 }
 
+/** Who is calling, as policies, limits and rows see it. */
 export interface Principal {
   readonly id: string
   readonly kind: 'user' | 'service' | 'agent' | 'anonymous'
@@ -116,6 +118,7 @@ export interface Session {
   readonly hash: string
 }
 
+/** What one body says, or the GET or DELETE of a session. */
 export interface Message {
   /** `response` = the client answers a server-to-client request; `stream` = GET; `terminate` = DELETE. */
   readonly kind: 'request' | 'notification' | 'response' | 'stream' | 'terminate'
@@ -146,6 +149,7 @@ export interface AskedOfClient {
   readonly protocolVersion: string | null
 }
 
+/** What calls can use. [DESIGN 4.3] */
 export type TargetKind =
   | 'server'
   | 'tool'
@@ -156,6 +160,7 @@ export type TargetKind =
   | 'task'
   | 'server_request'
 
+/** What a call wants to use. */
 export interface Target {
   readonly kind: TargetKind
   readonly name: string
@@ -171,6 +176,7 @@ export interface ServerFacts {
   readonly labels: Readonly<Record<string, string>>
 }
 
+/** Something the policy asks of the gateway; further members depend on `kind`. */
 export interface Obligation {
   readonly kind: string
   readonly [member: string]: unknown
@@ -186,6 +192,7 @@ export interface Mask {
   readonly json?: string
 }
 
+/** Which policy it was. */
 export interface PolicyRevision {
   /** Label of the source, e.g. a short digest or the bundle's revision. */
   readonly revision: string
@@ -247,6 +254,7 @@ export interface ToolEntry {
   readonly schemaDigest: string
 }
 
+/** What became of a call at its upstream, for the row. */
 export interface UpstreamReport {
   readonly server: string
   readonly status: number | null

@@ -46,6 +46,7 @@ export interface FrontDoorLimits {
   readonly maxPipelined: number
 }
 
+/** Limits for what is not configured. */
 export const DEFAULT_FRONT_DOOR_LIMITS: FrontDoorLimits = {
   maxHeaderBytes: 16_384,
   maxHeaders: 100,

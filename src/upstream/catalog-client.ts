@@ -23,6 +23,7 @@ export interface CatalogBounds {
   readonly timeoutMs: number
 }
 
+/** What reading a list of tools needs. */
 export interface CatalogClientOptions {
   readonly url: URL
   readonly own: OwnHeaders

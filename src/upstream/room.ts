@@ -84,6 +84,7 @@ const DEFAULTS: UpstreamLimits = {
   },
 }
 
+/** What the room is made with. */
 export interface UpstreamsOptions {
   readonly upstreams: Readonly<Record<string, UpstreamSettings>>
   readonly limits?: Partial<UpstreamLimits>

@@ -37,6 +37,7 @@ export interface UpstreamLog {
   warn(fields: object, message: string): void
 }
 
+/** What an upstream is made with. */
 export interface UpstreamOptions {
   readonly target: ForwardTarget
   /** What operators read where it is: no credentials and no query. */
@@ -71,6 +72,7 @@ export interface UpstreamFacts extends HealthState, CatalogState {
   readonly waiting: number
 }
 
+/** One upstream: its calls, its tools, its state. */
 export interface Upstream {
   readonly facts: ServerFacts
   /** Of {@link UpstreamOptions}. */
@@ -96,6 +98,7 @@ export interface Upstream {
 /** Longest a probe waits; an upstream that thinks longer about a ping is in trouble. */
 const MAX_PROBE_MS = 5000
 
+/** Makes it; nothing is connected yet. */
 export function createUpstream(options: UpstreamOptions): Upstream {
   return new OneUpstream(options)
 }

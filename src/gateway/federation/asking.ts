@@ -9,6 +9,7 @@ import type { Opening } from './opening.ts'
 import { parseOpening } from './opening.ts'
 import type { UpstreamSessions } from './sessions.ts'
 
+/** Asks upstreams in the sessions that a client of the merged mount has there. */
 export interface Asking {
   /**
    * Sends the message of a call on to the upstream of its `head.mount`, in the client's session there. What is known when it
@@ -28,6 +29,7 @@ export interface Asking {
   returned(): readonly string[]
 }
 
+/** What it is made with. */
 export interface AskingOptions {
   readonly rooms: Pick<Rooms, 'upstreams' | 'clock'>
   readonly sessions: UpstreamSessions
@@ -41,6 +43,7 @@ const MAX_AT_ONCE = 128
 const LATE_TIMEOUT_MS = 100
 const LATE_MS = 30_000
 
+/** Makes it. It remembers which upstreams were late or away. */
 export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions): Asking {
   /** Upstream -> until when (monotonic ms) it counts as slow. */
   const late = new Map<string, number>()

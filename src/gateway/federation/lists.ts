@@ -11,6 +11,7 @@ import { parseOpening } from './opening.ts'
 import { outwardElements } from './outward.ts'
 import type { UpstreamSessions } from './sessions.ts'
 
+/** What merged lists are made with. */
 export interface ListParts extends Review {
   readonly asking: Asking
   readonly sessions: UpstreamSessions

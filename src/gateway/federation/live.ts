@@ -28,6 +28,7 @@ import { acknowledgedBy, acknowledgedNames, listenMessages, withoutNamed } from 
 import { outwardEvent } from './outward.ts'
 import { decidePart, partOf } from './parts.ts'
 
+/** What lasting streams are made with. */
 export interface LiveParts extends Review {
   readonly streams: OpenStreams
   readonly asking: Asking
@@ -37,6 +38,7 @@ export interface LiveParts extends Review {
   readonly partTimeoutMs: number
 }
 
+/** The lasting streams of all clients of the merged mount. */
 export interface LiveStreams {
   /** Lasts as long as the stream. Throws what the last part was ended with when none is left. */
   run(call: Call, exchange: Exchange): Promise<UpstreamAnswer>

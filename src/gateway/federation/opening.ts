@@ -6,6 +6,7 @@
 import { GatewayError } from '../../errors.ts'
 import type { Message, Session } from '../types.ts'
 
+/** How a session of the merged mount began. */
 export interface Opening {
   /** Tells sessions apart. */
   readonly id: string

@@ -12,6 +12,7 @@ import type { UpstreamSession } from './open-session.ts'
 import { openSession } from './open-session.ts'
 import type { OpenedSession, Opening } from './opening.ts'
 
+/** The sessions at upstreams of all clients of the merged mount. */
 export interface UpstreamSessions {
   /**
    * The session of `opening` at the upstream of `call` (its `head.mount`); opened if there is none, all who wait share one.

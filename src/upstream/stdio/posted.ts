@@ -36,6 +36,7 @@ export function readPosted(body: string): Posted | null {
   }
 }
 
+/** Whether it wants an answer. */
 export function isRequest(posted: Posted): posted is PostedRequest {
   return posted.method !== null && posted.idText !== null
 }
@@ -58,6 +59,7 @@ export const REFUSALS = {
   },
 } as const
 
+/** Answers what is not served. */
 export function refuse(reply: HttpReply, why: keyof typeof REFUSALS, idText: string | null): void {
   const { status, code, message } = REFUSALS[why]
   const error = JSON.stringify({ code, message })

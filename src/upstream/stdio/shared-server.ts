@@ -27,6 +27,7 @@ class WrongEraError extends GatewayError {
   }
 }
 
+/** What a shared server is made with. */
 export interface SharedServerOptions {
   readonly command: StdioCommand
   readonly surroundings: ChildSurroundings & { readonly clock: { monotonicMs(): number } }
@@ -41,6 +42,7 @@ export interface SharedServerOptions {
   readonly onReady: (link: Link) => void
 }
 
+/** A server that many use, started again when it ends. */
 export interface SharedServer {
   /** Throws `upstream_failed`; see {@link inEra}. */
   get(): Promise<ReadyServer>
