@@ -23,6 +23,8 @@ const RESPONSE_MEMBERS: ReadonlySet<string> = new Set(['jsonrpc', 'id', 'result'
 
 /** Bounds of what is echoed and recorded. */
 const MAX_ID_CHARS = 1024
+/** Of ids in answers, which the gateway has made itself (`server-request-id.ts`): longer than those of upstreams that are in them. */
+const MAX_ANSWERED_ID_CHARS = 32_768
 const MAX_METHOD_CHARS = 256
 
 /**
@@ -40,7 +42,7 @@ export function parseEnvelope(parsed: unknown, text: string, members: ReadonlyMa
     new MessageRefusal('invalid_request', { idText, message: `Invalid request: ${rule}` })
   if (parsed['jsonrpc'] !== '2.0') throw fail('jsonrpc must be "2.0"')
   if ('id' in parsed && idText === null)
-    throw fail(`id must be an integer or a string of at most ${MAX_ID_CHARS} characters`)
+    throw fail(`id must be an integer or a string of at most ${maxIdChars(parsed)} characters`)
   return 'method' in parsed ? callOf(parsed, idText, fail) : responseOf(parsed, idText, fail)
 }
 
@@ -63,7 +65,11 @@ function idTextOf(parsed: JsonObject, text: string, members: ReadonlyMap<string,
   const id = parsed['id']
   const span = members.get('id')
   if (span === undefined || (typeof id !== 'string' && !Number.isInteger(id))) return null
-  return span.end - span.start > MAX_ID_CHARS ? null : sliceOf(text, span)
+  return span.end - span.start > maxIdChars(parsed) ? null : sliceOf(text, span)
+}
+
+function maxIdChars(parsed: JsonObject): number {
+  return 'method' in parsed ? MAX_ID_CHARS : MAX_ANSWERED_ID_CHARS
 }
 
 function hasOtherMembers(parsed: JsonObject, allowed: ReadonlySet<string>): boolean {
