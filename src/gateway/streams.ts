@@ -28,6 +28,7 @@ export interface WatchedCall {
   release(): void
 }
 
+/** Calls that are being forwarded, watched for what no longer allows them. */
 export interface OpenStreams {
   /**
    * Starts to watch a call that is being forwarded. `signal` is aborted when its client goes. `cut` ends what its client has
@@ -60,6 +61,7 @@ interface Entry {
 /** How long streams are looked at before other calls have their turn. */
 const SLICE_MS = 2
 
+/** Makes the watch; it has no timer of its own. */
 export function createOpenStreams(rooms: StreamRooms): OpenStreams {
   const watched = new Set<Entry>()
   const rounds = createRounds(rooms, watched)

@@ -4,9 +4,9 @@
  */
 import { decodeNameHeader } from '../gateway/federation/names.ts'
 import type { Era, RequestHead } from '../gateway/types.ts'
+import { isObject } from '../json/object.ts'
 import { headerOf } from './content.ts'
 import type { Envelope } from './envelope.ts'
-import { isObject } from './envelope.ts'
 import { MessageRefusal } from './message-refusal.ts'
 import {
   ASSUMED_VERSION,

@@ -6,7 +6,7 @@
 import { GatewayError } from '../../errors.ts'
 import { decodeNameHeader } from '../../gateway/federation/names.ts'
 import type { Call, ToolEntry } from '../../gateway/types.ts'
-import { asObject } from '../response.ts'
+import { asObject } from '../../json/object.ts'
 
 interface MarkedArgument {
   readonly path: readonly string[]

@@ -6,6 +6,7 @@
 import { GatewayError } from '../../errors.ts'
 import type { StdioSession } from './session.ts'
 
+/** Bounds of the sessions of one upstream. */
 export interface SessionsOptions {
   /** Sessions with a server of their own, and so processes. */
   readonly maxOwn: number
@@ -25,6 +26,7 @@ export interface Place {
   release(): void
 }
 
+/** The sessions of one upstream, by id. */
 export interface Sessions {
   /** Makes room for one more of this caller. Throws `overloaded`. */
   reserve(isOwn: boolean, caller: string): Promise<Place>
@@ -39,6 +41,7 @@ export interface Sessions {
 
 const MAX_SWEEP_MS = 30_000
 
+/** Makes an empty book. */
 export function createSessions(options: SessionsOptions): Sessions {
   const { clock, idleMs } = options
   /** Least recently used first. */
