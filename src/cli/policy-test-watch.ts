@@ -1,7 +1,6 @@
 /** `gateway policy test --watch`: runs the tests again whenever a file is saved, until it is stopped. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatMessages, toMessageDocuments } from '../policy/build-error.ts'
-import type { Compiler } from '../policy/compiler.ts'
 import { lookAtFolder } from '../policy/reload-folder.ts'
 import { rememberAnswers } from '../policy/testing/remembered.ts'
 import type { TestReport, TestResult } from '../policy/testing/report.ts'
@@ -10,6 +9,7 @@ import { testId } from '../policy/testing/run-tests.ts'
 import type { Key } from './keyboard.ts'
 import { hasKeys, listenToKeys } from './keyboard.ts'
 import type { Output, Streams } from './output.ts'
+import type { CompilerPair } from './policy-place.ts'
 import type { ReportLayout } from './policy-test-lines.ts'
 import { countOutcomes, layoutFailures } from './policy-test-lines.ts'
 import type { TestOutcome } from './policy-test-outcome.ts'
@@ -34,8 +34,6 @@ export interface WatchOptions {
   /** The report for programs. */
   readonly toDocument: (report: TestReport) => object
 }
-
-type CompilerPair = readonly [Compiler, Compiler]
 
 /** How often the folder is looked at, and how long it has to stay as it is before it is read. Milliseconds. */
 const POLL_MS = 80
