@@ -97,8 +97,11 @@ function watchWith(
     compilers: compilers.lasting,
     nowMs: Date.now,
     onOutcome: (outcome) => writeReports(command, outcome),
-    run: (pair, filter) => {
-      const chosen = { ...command, plan: { ...plan, filter: filter ?? plan.filter } }
+    run: (pair, { filter, coverage }) => {
+      const chosen = {
+        ...command,
+        plan: { ...plan, filter: filter ?? plan.filter, coverage: coverage || plan.coverage },
+      }
       return pair === null ? attempt(() => runTests(chosen, compilers.quick)) : runAgain(chosen, pair)
     },
     extra: (report) => extraLines(command, report),
