@@ -26,6 +26,7 @@ const WISHES: Readonly<Record<string, Exclude<Wish['kind'], 'pattern'>>> = {
 const QUIT = new Set(['\u0003', '\u0004'])
 const ERASE = new Set(['\u0008', '\u007f'])
 const ESCAPE = '\u001b'
+const SEQUENCES = [`${ESCAPE}[`, `${ESCAPE}O`]
 const MAX_PATTERN = 200
 
 /** The line that says which keys there are. */
@@ -68,7 +69,7 @@ export function createKeyReader(): KeyReader {
   return {
     read(text) {
       // An arrow, a function key: not Escape and letters.
-      if (text.length > 1 && text.startsWith(ESCAPE)) return []
+      if (SEQUENCES.some((lead) => text.startsWith(lead))) return []
       return [...text].flatMap((char) => press(char) ?? [])
     },
     prompt: () =>

@@ -15,6 +15,7 @@ import { lintListPhase } from './list-phase.ts'
 import { lintMasks } from './masks.ts'
 import type { OfferedTools } from './offered-tools.ts'
 import { lintOfferedTools } from './offered-tools.ts'
+import { lintReasons } from './reasons.ts'
 import { lintUpstreams } from './unknown-upstreams.ts'
 import { lintUnreachable } from './unreachable.ts'
 
@@ -90,6 +91,7 @@ async function lint(
   const names = { dictionary, sources, data, dataFiles: await readDataFiles(folder) }
   return [
     ...lintMasks(dictionary, sources),
+    ...lintReasons(dictionary, sources),
     ...lintListPhase(dictionary, sources),
     ...lintListContradictions(dictionary, sources),
     ...lintUnreachable(read.rules, sources),

@@ -60,4 +60,10 @@ export const WARNING_PAGES: Readonly<Record<string, MessagePage>> = {
         'package gateway.server.github\n\nallow contains "team" if "github" in input.principal.teams\n\ndeny contains "frozen" if input.target.name == "delete_repo"\n',
     },
   },
+  P207: {
+    what: 'A reason that no decision can hold.',
+    why: 'Reasons stand in rows and metrics, so they are words, never sentences or values. A decision with another one is malformed: whatever the rule holds for is denied, for everybody.',
+    wrong: authzFolder('deny contains "Deleting is frozen!" if input.target.name == "delete_repo"\n'),
+    right: authzFolder('deny contains "frozen" if input.target.name == "delete_repo"\n'),
+  },
 }
