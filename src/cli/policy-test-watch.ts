@@ -109,9 +109,11 @@ class Watch {
   press(wish: Wish): void {
     if (wish.kind === 'uncut') this.#uncut = !this.#uncut
     if (wish.kind === 'coverage') this.#coverage = !this.#coverage
-    if (wish.kind === 'all' || wish.kind === 'pattern')
+    if (wish.kind === 'failed') this.#onlyFailed = !this.#onlyFailed
+    if (wish.kind === 'all' || wish.kind === 'pattern') {
+      this.#onlyFailed = false
       this.#pattern = wish.kind === 'pattern' ? wish.pattern : null
-    this.#onlyFailed = wish.kind === 'failed' && !this.#onlyFailed
+    }
     this.#asked = this.#wanted()
   }
 
