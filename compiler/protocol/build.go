@@ -185,7 +185,8 @@ func toWasm(modules map[string]*ast.Module, caps *ast.Capabilities, entrypoints 
 	}
 	sort.Strings(names)
 	for _, n := range names {
-		b.Modules = append(b.Modules, bundle.ModuleFile{URL: n, Path: n, Parsed: modules[n]})
+		// A bundle's sources are formatted at the end, and nobody reads these.
+		b.Modules = append(b.Modules, bundle.ModuleFile{URL: n, Path: n, Parsed: modules[n], Raw: []byte("package unread")})
 	}
 	c := compile.New().
 		WithTarget(compile.TargetWasm).

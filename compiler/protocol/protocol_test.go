@@ -397,3 +397,19 @@ func TestBuiltinsTheHostEvaluatesAreNotCalledInTheModule(t *testing.T) {
 		}
 	}
 }
+
+func TestHintsForWhatBeginnersWrite(t *testing.T) {
+	for body, want := range map[string]string{
+		`deny contains 'x' if input.a`:                               "double quotes",
+		`deny contains "x" if input.a && input.b`:                    "lines of their own",
+		`deny contains "x" if input.a || input.b`:                    "a rule of the same name for each alternative",
+		`deny contains "x" if input.a := "x"`:                        "compare with `==`",
+		`deny contains "x" if startswith(input.a, 5)`:                "argument 2 (base) is a number, it has to be a string",
+		"deny contains \"x\" if bad\n\nbad if worse\n\nworse if bad": "cannot depend on itself",
+	} {
+		errs := errorsOf(t, ask(t, map[string]any{"op": "check", "sources": one("package gateway.authz\n\n" + body + "\n")}))
+		if len(errs) != 1 || !strings.Contains(errs[0], want) {
+			t.Errorf("%s: %q has not one error with the hint %q", body, errs, want)
+		}
+	}
+}

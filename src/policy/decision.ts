@@ -85,7 +85,7 @@ function parseVerdictMembers(value: Readonly<Record<string, unknown>>, path: str
 function parseReasons(value: unknown, path: string): readonly string[] {
   return parseList(value, path, MAX_REASONS)
     .map((reason, index) => {
-      if (!isName(reason)) throw new MalformedDecision(`${path}[${index}]`, NAME_RULE)
+      if (!isReason(reason)) throw new MalformedDecision(`${path}[${index}]`, NAME_RULE)
       return reason
     })
     .sort()
@@ -108,7 +108,7 @@ function parseLimit(value: unknown, index: number): Limit {
   const optional = ['window_s', 'calendar', 'cost', 'on_store_error', 'mode']
   const members = parseObject(value, path, ['name', 'key', 'limit'], optional)
   const { name, cost = 1, on_store_error: onStoreError = 'deny', mode = 'enforce' } = members
-  if (!isName(name)) throw new MalformedDecision(`${path}.name`, NAME_RULE)
+  if (!isReason(name)) throw new MalformedDecision(`${path}.name`, NAME_RULE)
   if (onStoreError !== 'deny' && onStoreError !== 'local')
     throw new MalformedDecision(`${path}.on_store_error`, 'must be "deny" or "local"')
   if (mode !== 'enforce' && mode !== 'shadow')
@@ -184,7 +184,8 @@ function parseInteger(value: unknown, path: string, max: number): number {
   throw new MalformedDecision(path, `must be an integer from 1 to ${max}`)
 }
 
-function isName(value: unknown): value is string {
+/** Whether it is a word as reasons and names of limits are. */
+export function isReason(value: unknown): value is string {
   return typeof value === 'string' && NAME.test(value)
 }
 

@@ -60,7 +60,7 @@ export interface PolicyRoomOptions {
   readonly onProbe?: ProbeListener | undefined
 }
 
-/** `Rooms.policy` of the spine, and the exchange of the policy in force. */
+/** `Rooms.policy` of the spine: one policy, as long as it is open. */
 export interface PolicyRoom {
   /** Evaluates `data.gateway.decision`. Never throws: trouble is a denial with `failure` set. */
   decide(call: Call): Evaluation
@@ -69,11 +69,6 @@ export interface PolicyRoom {
   readonly revision: PolicyRevision
   /** Whether it has `mask` rules: then nobody knows what to mask in a call that it was not asked about. */
   readonly hasMasks: boolean
-  /**
-   * Puts another policy in force, between two evaluations. Rejects with a PolicyFault when it cannot be loaded; the one in
-   * force then stays.
-   */
-  replace(policy: CompiledPolicy): Promise<void>
   /** From now on everything is denied. */
   close(): void
 }
@@ -131,11 +126,9 @@ type Failure = NonNullable<Evaluation['failure']>
 class Room implements PolicyRoom {
   private readonly options: PolicyRoomOptions
   private readonly limits: PolicyLimits
-  private loaded: Loaded
+  private readonly loaded: Loaded
   private closed = false
   private readonly warned = new WeakSet<Loaded>()
-  /** Exchanges happen one after the other, in the order they were asked for. */
-  private exchange: Promise<void> = Promise.resolve()
 
   constructor(options: PolicyRoomOptions, limits: PolicyLimits, loaded: Loaded) {
     this.options = options
@@ -181,14 +174,6 @@ class Room implements PolicyRoom {
       verdicts.push(...this.judge(loaded, call, chunk, nowNs))
     }
     return verdicts
-  }
-
-  replace(policy: CompiledPolicy): Promise<void> {
-    const replaced = this.exchange.then(async () => {
-      this.loaded = await load(policy, this.limits, this.options.onProbe)
-    })
-    this.exchange = replaced.catch(() => undefined)
-    return replaced
   }
 
   close(): void {

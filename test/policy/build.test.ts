@@ -163,7 +163,8 @@ describe('building policies', function () {
 
     it('and refuses what it cannot read for certain', async () => {
       for (const [files, text] of [
-        [{ 'p.rego': Buffer.from([0x70, 0xff]) }, 'p.rego: the file is not UTF-8'],
+        [{ 'p.rego': Buffer.from('p\n\u00e9\n\xff\n', 'latin1') }, 'p.rego: the file is not UTF-8: line 2'],
+        [{ 'p.rego': Buffer.from([0x70, 0x0a, 0xff]) }, 'p.rego: the file is not UTF-8: line 2'],
         [{ 'p.rego/x': '' }, ' holds no .rego file'],
         [{ 'bad\u202ename.rego': ALLOW }, 'file names must not hold control characters'],
         [{ 'data.json': '{}' }, ' holds no .rego file'],
