@@ -34,6 +34,8 @@ type Result struct {
 	Modules      map[string]*ast.Module
 	Capabilities *ast.Capabilities
 	Dictionary   *Dictionary
+	// Checked holds the modules as they were written, checked.
+	Checked *ast.Compiler
 	// Reordered bodies, and expressions whose place in the evaluation order
 	// is not known for certain. For tests.
 	Reordered, Unmatched int
@@ -116,6 +118,7 @@ func Instrument(modules map[string]*ast.Module, o Options) (*Result, error) {
 		Modules:      snapshot,
 		Capabilities: WithProbes(o.Capabilities, in.declared),
 		Dictionary:   in.dictionary(),
+		Checked:      c,
 		Reordered:    o2.moved,
 		Unmatched:    o2.unmatched,
 	}, nil

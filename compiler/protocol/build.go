@@ -145,8 +145,9 @@ func build(req *Request) (answer, error) {
 	if err := req.Contract.check(modules); err != nil {
 		return nil, err
 	}
-	out := answer{"opa": version.Version, "entrypoints": req.Entrypoints, "dictionary": nil}
+	out := answer{"opa": version.Version, "dictionary": nil}
 	caps := o.Capabilities
+	var c *ast.Compiler
 	if req.Instrument {
 		res, err := instrument.Instrument(modules, o)
 		if err != nil {
@@ -155,14 +156,21 @@ func build(req *Request) (answer, error) {
 		modules, caps = res.Modules, res.Capabilities
 		out["dictionary"] = res.Dictionary
 		out["stats"] = answer{"reordered": res.Reordered, "unmatched": res.Unmatched}
+		c = res.Checked
 	} else {
 		copies := map[string]*ast.Module{}
 		for name, m := range modules {
 			copies[name] = m.Copy()
 		}
-		if _, err := instrument.Check(copies, o); err != nil {
+		if c, err = instrument.Check(copies, o); err != nil {
 			return nil, err
 		}
+	}
+	if req.Reads != nil {
+		if err := req.Reads.add(modules, c); err != nil {
+			return nil, err
+		}
+		req.Entrypoints = append(req.Entrypoints, req.Reads.As)
 	}
 	caps, err = instrument.Reroute(modules, caps, rerouted(req.Builtins))
 	if err != nil {
@@ -172,6 +180,7 @@ func build(req *Request) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	out["entrypoints"] = req.Entrypoints
 	out["wasm"] = wasm // base64
 	return out, nil
 }

@@ -46,6 +46,7 @@ type Request struct {
 
 	Entrypoints []string `json:"entrypoints"` // build, check, deps
 	Instrument  bool     `json:"instrument"`  // build
+	Reads       *Reads   `json:"reads"`       // build
 
 	File   string `json:"file"`   // format
 	Source string `json:"source"` // format

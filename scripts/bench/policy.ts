@@ -14,6 +14,7 @@ import { buildPolicy, loadInputSchema, toBuildRequest } from '../../src/policy/b
 import type { Compiler } from '../../src/policy/compiler.ts'
 import { createCompiler } from '../../src/policy/compiler.ts'
 import { loadCompilerArtifact } from '../../src/policy/compiler-artifact.ts'
+import type { PolicyRoom } from '../../src/policy/engine.ts'
 import { createPolicyRoom } from '../../src/policy/engine.ts'
 import type { HostRun, PolicyHost } from '../../src/policy/host.ts'
 import { createHost, DEFAULT_HOST_LIMITS } from '../../src/policy/host.ts'
@@ -129,24 +130,19 @@ function print(us: ReadonlyMap<string, number>): void {
 
 const LISTED = 1000
 
-/** 1,000 targets in one evaluation, against the decision on one call as a host makes it. */
-function lists({ subject, traced, input }: Bench): void {
+/**
+ * 1,000 targets in one evaluation against one decision, as a host makes them; and the whole list as the gateway judges it, for
+ * the first caller and for the next one who looks the same to the rules, against a decision as the gateway makes it.
+ */
+async function lists({ subject, policy, traced, input }: Bench): Promise<void> {
   const { target, ...head } = subject.head
-  const targets = Array.from({ length: LISTED }, (_, index) => ({
-    ...target,
-    name: `${target.name.replace(/\d+$/, '')}${index % 20}`,
-  }))
+  const targets = Array.from({ length: LISTED }, (_, index) => ({ ...target, ...subject.listed(index) }))
   const document = JSON.stringify({ ...head, phase: 'list', targets })
   const list = new TextEncoder().encode(document)
-  const listing = () => {
+  const evaluation = () => {
     const from = performance.now()
-    const { fault } = traced.evaluate({
-      entrypoint: 'gateway/visible',
-      input: list,
-      nowNs: 1n,
-      record: false,
-    })
-    if (fault !== null) throw fault
+    const run = traced.evaluate({ entrypoint: 'gateway/visible', input: list, nowNs: 1n, record: false })
+    if (run.fault !== null) throw run.fault
     return performance.now() - from
   }
   const single = () => {
@@ -154,8 +150,44 @@ function lists({ subject, traced, input }: Bench): void {
     decision(traced, input, true).recording()
     return performance.now() - from
   }
-  const us = inTurns({ 'a decision, values read': single, [`a list of ${LISTED} tools`]: listing }, 10)
   console.log(`\n${subject.name}: ${LISTED} tools in one evaluation`)
+  ratioOf(inTurns({ 'a decision, values read': single, [`${LISTED} tools`]: evaluation }, 10))
+
+  const room = await roomOn(policy)
+  const call = callOf(subject)
+  const listed = targets.map((one) => ({ ...one, kind: 'tool', schemaDigest: null }) satisfies Target)
+  const decide = () => {
+    const from = performance.now()
+    room.decide(call)
+    return performance.now() - from
+  }
+  const visible = (asked: Call) => async () => {
+    const from = performance.now()
+    await room.visible(asked, listed)
+    return performance.now() - from
+  }
+  let strangers = 0
+  const stranger = () => {
+    const { principal } = call
+    if (principal === null) throw new Error('a call without a principal')
+    strangers += 1
+    const roles = [...principal.roles, `stranger-${strangers}`]
+    return visible({ ...call, principal: { ...principal, roles } })()
+  }
+  console.log(`\n${subject.name}: a list of ${LISTED} tools in the gateway`)
+  const one = inTurns({ 'a decision': decide }, 100)
+  for (const [name, ask] of [
+    ['for the first time', stranger],
+    ['again', visible(call)],
+  ] as const) {
+    let best = Number.POSITIVE_INFINITY
+    for (let round = 0; round < 10 * ROUNDS; round += 1) best = Math.min(best, (await ask()) * 1000)
+    ratioOf(new Map([...one, [`${LISTED} tools, ${name}`, best]]))
+  }
+}
+
+/** Prints two costs, of one decision and of the list, and what 100 elements cost in decisions. */
+function ratioOf(us: ReadonlyMap<string, number>): void {
   print(us)
   const [one = 1, all = 0] = us.values()
   console.log(`  100 tools cost as much as ${(all / (LISTED / 100) / one).toFixed(1)} decisions`)
@@ -203,13 +235,7 @@ async function sidecar({ subject, policy }: Bench): Promise<void> {
     console.log(`  skipped: ${answers.skipped}`)
     return
   }
-  const room = await createPolicyRoom({
-    policy,
-    inputMacKey: Buffer.alloc(32),
-    now: () => 1n,
-    monotonicMs: () => performance.now(),
-    log: { warn: () => undefined, error: () => undefined },
-  })
+  const room = await roomOn(policy)
   const call = callOf(subject)
   const decide = () => {
     const from = performance.now()
@@ -227,6 +253,16 @@ async function sidecar({ subject, policy }: Bench): Promise<void> {
       ["OPA's server", answers.medianUs],
     ]),
   )
+}
+
+function roomOn(policy: CompiledPolicy): Promise<PolicyRoom> {
+  return createPolicyRoom({
+    policy,
+    inputMacKey: Buffer.alloc(32),
+    now: () => 1n,
+    monotonicMs: () => performance.now(),
+    log: { warn: () => undefined, error: () => undefined },
+  })
 }
 
 function callOf({ head, argumentsText }: PolicySubject): Call {
@@ -258,7 +294,7 @@ async function main(): Promise<void> {
     const shipped = await prepare(await shippedPolicy(), compiler)
     const large = await prepare(largePolicy(), compiler)
     for (const bench of [shipped, large]) evaluations(bench)
-    for (const bench of [shipped, large]) lists(bench)
+    for (const bench of [shipped, large]) await lists(bench)
     await owners(shipped.subject, compiler)
     await sidecar(shipped)
   } finally {

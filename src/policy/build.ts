@@ -19,6 +19,7 @@ import {
   AUTHOR_PACKAGES,
   DECISION_RULES,
   ENTRYPOINTS,
+  LIST_READS,
   OWNED_PACKAGE,
   PRODUCT_FILE,
   productModule,
@@ -96,6 +97,7 @@ export function toBuildRequest(sources: PolicySources, inputSchema: JsonObject):
     builtins: [...HOST_BUILTINS].sort(),
     contract: POLICY_CONTRACT,
     entrypoints: ENTRYPOINTS,
+    reads: LIST_READS,
     instrument: true,
   }
 }

@@ -94,6 +94,8 @@ export interface Dependencies {
 export interface BuildRequest extends CheckRequest {
   /** Such as `gateway/decision`. */
   readonly entrypoints: readonly string[]
+  /** Adds the entrypoint `as`, whose value names the fields of the input that the rules `of` may depend on (see `LIST_READS`). */
+  readonly reads?: { readonly of: string; readonly as: string }
   /** Whether the module shall tell what it evaluates. */
   readonly instrument: boolean
 }

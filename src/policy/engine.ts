@@ -4,18 +4,21 @@
  * One instance per process, synchronous: its budgets (`host.ts`) bound how long one caller can hold up the others.
  */
 import { createHmac } from 'node:crypto'
-import { setImmediate } from 'node:timers/promises'
 import type { Call, Evaluation, PolicyRevision, Target, TargetVerdict } from '../gateway/types.ts'
 import type { CompiledPolicy } from './build.ts'
 import type { Decision, Verdict } from './decision.ts'
-import { MalformedDecision, parseDecision, parseVerdicts } from './decision.ts'
+import { MalformedDecision, parseDecision } from './decision.ts'
 import type { Dictionary } from './dictionary.ts'
 import type { HostLimits, HostRun, PolicyHost, ProbeListener } from './host.ts'
 import { createHost, DEFAULT_HOST_LIMITS } from './host.ts'
 import { PolicyFault, toPolicyFault } from './host-fault.ts'
 import type { PolicyInput } from './input.ts'
-import { nameAsSeen, targetBytes, toPolicyInput } from './input.ts'
+import { toPolicyInput } from './input.ts'
+import type { ListMemory } from './list-memory.ts'
+import { createListMemory } from './list-memory.ts'
+import { judgeList } from './list-verdicts.ts'
 import { isMaskRule, NO_MASKS } from './mask.ts'
+import { LIST_READS } from './product-module.ts'
 import type { TraceReader } from './trace.ts'
 import { createTraceReader } from './trace.ts'
 import type { RenderedTrace, TraceBounds } from './trace-render.ts'
@@ -27,14 +30,17 @@ export interface PolicyLimits extends HostLimits {
   readonly maxInputBytes: number
   /** Most targets of one evaluation of a list. */
   readonly maxTargets: number
+  /** Most characters of remembered verdicts on elements of lists (`list-memory.ts`); 0 = none are. */
+  readonly maxRemembered: number
   readonly trace: TraceBounds
 }
 
-/** 256 KiB of input, about 50 ms, 16 MiB; traces of 64 KiB. */
+/** 256 KiB of input, about 50 ms, 16 MiB; traces of 64 KiB; some 50,000 remembered verdicts. */
 export const DEFAULT_POLICY_LIMITS: PolicyLimits = {
   ...DEFAULT_HOST_LIMITS,
   maxInputBytes: 262_144,
   maxTargets: 128,
+  maxRemembered: 1 << 24,
   trace: DEFAULT_TRACE_BOUNDS,
 }
 
@@ -90,6 +96,8 @@ interface Loaded {
   readonly revision: PolicyRevision
   readonly hasMasks: boolean
   readonly dictionary: Dictionary
+  /** null = nothing is remembered. */
+  readonly memory: ListMemory | null
 }
 
 /**
@@ -123,7 +131,15 @@ async function load(
   const { revision, digest, opa } = policy
   const { dictionary } = policy
   const hasMasks = dictionary.rules.some(({ path }) => isMaskRule(path))
-  return { host, trace, revision: { revision, digest, opa }, dictionary, hasMasks }
+  // Whoever is told of every event wants every evaluation to be made.
+  const memory = onProbe === undefined ? createListMemory(listReads(host), limits.maxRemembered) : null
+  return { host, trace, revision: { revision, digest, opa }, dictionary, hasMasks, memory }
+}
+
+/** undefined for a module that does not tell. */
+function listReads(host: PolicyHost): unknown {
+  if (!host.entrypoints.includes(LIST_READS.as)) return undefined
+  return host.evaluate({ entrypoint: LIST_READS.as, input: null, nowNs: 0n, record: false }).result
 }
 
 type Failure = NonNullable<Evaluation['failure']>
@@ -172,15 +188,24 @@ class Room implements PolicyRoom {
     }
   }
 
-  async visible(call: Call, targets: readonly Target[]): Promise<readonly TargetVerdict[]> {
+  visible(call: Call, targets: readonly Target[]): Promise<readonly TargetVerdict[]> {
     const { loaded } = this
+    const { maxTargets, maxInputBytes } = this.limits
     const nowNs = this.options.now()
-    const verdicts: TargetVerdict[] = []
-    for (const chunk of this.chunks(targets)) {
-      if (verdicts.length > 0) await setImmediate() // a long list must not hold up other calls
-      verdicts.push(...this.judge(loaded, call, chunk, nowNs))
-    }
-    return verdicts
+    return judgeList(call, targets, {
+      ...{ memory: loaded.memory, maxTargets, maxInputBytes, nowNs },
+      assertOpen: () => this.refuseWhenClosed(),
+      ask: (input) => {
+        const run = this.run(loaded, VISIBLE, input, nowNs, false)
+        return { value: resultOf(run), run }
+      },
+      refuse: (thrown, count) => {
+        const { kind, message } = toFailure(thrown)
+        const fields = { requestId: call.requestId, kind, detail: message, targets: count }
+        this.options.log.warn(fields, 'list elements denied')
+        return kind.replace('_', '-')
+      },
+    })
   }
 
   replace(policy: CompiledPolicy): Promise<void> {
@@ -215,56 +240,6 @@ class Room implements PolicyRoom {
     record: boolean,
   ): HostRun {
     return loaded.host.evaluate({ entrypoint, input: input.bytes, nowNs, record })
-  }
-
-  /** Targets in their order, in groups that one evaluation can take. */
-  private *chunks(targets: readonly Target[]): Generator<readonly Target[]> {
-    const room = this.limits.maxInputBytes / 2
-    let chunk: Target[] = []
-    let bytes = 0
-    for (const target of targets) {
-      const size = targetBytes(target)
-      if (chunk.length === this.limits.maxTargets || (chunk.length > 0 && bytes + size > room)) {
-        yield chunk
-        chunk = []
-        bytes = 0
-      }
-      chunk.push(target)
-      bytes += size
-    }
-    if (chunk.length > 0) yield chunk
-  }
-
-  private judge(
-    loaded: Loaded,
-    call: Call,
-    targets: readonly Target[],
-    nowNs: bigint,
-  ): readonly TargetVerdict[] {
-    try {
-      this.refuseWhenClosed()
-      const subject = { phase: 'list', targets } as const
-      const input = toPolicyInput(call, subject, { nowNs, maxBytes: this.limits.maxInputBytes })
-      if (input.fault !== null) throw input.fault
-      const verdicts = parseVerdicts(
-        resultOf(this.run(loaded, VISIBLE, input, nowNs, false)),
-        targets.map(nameAsSeen),
-      )
-      return targets.map(({ name }, index) => ({ name, ...(verdicts[index] ?? DENIED) }))
-    } catch (thrown) {
-      const { kind, message } = toFailure(thrown)
-      const { requestId } = call
-      this.options.log.warn(
-        { requestId, kind, detail: message, targets: targets.length },
-        'list elements denied',
-      )
-      return targets.map(({ name }) => ({
-        name,
-        allow: false,
-        allowedBy: [],
-        deniedBy: [kind.replace('_', '-')],
-      }))
-    }
   }
 
   private evaluation(loaded: Loaded, made: Made): Evaluation {

@@ -10,6 +10,12 @@ export const PRODUCT_FILE = `${PRODUCT_FILE_PREFIX}gateway.rego`
 /** What the module is built for: the decision on a call, and the verdicts on the targets of a list. */
 export const ENTRYPOINTS = ['gateway/decision', 'gateway/visible'] as const
 
+/**
+ * An entrypoint that the compiler adds: its value names the fields of the input that the verdict on one target may depend on,
+ * each as an array of names; an empty one stands for all of the input.
+ */
+export const LIST_READS = { of: 'gateway/judged', as: 'gateway/list_reads' } as const
+
 /** First segment of the packages that are the product's. */
 export const OWNED_PACKAGE = 'gateway'
 

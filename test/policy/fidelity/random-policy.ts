@@ -36,17 +36,33 @@ export function randomDecision(seed: number): { readonly rules: string; readonly
   return { rules: writer.decision(), argumentsText: writer.object(3) }
 }
 
+/** Rules `allow` and `deny` that read targets and principals, and some of either: what their claims and annotations hold. */
+export function randomListing(seed: number): {
+  readonly rules: string
+  readonly annotations: readonly string[]
+  readonly claims: readonly string[]
+} {
+  const writer = new PolicyWriter(createDraw(seed), 'input.target.annotations', 'input.principal.claims')
+  const objects = (count: number) => Array.from({ length: count }, () => writer.object(3))
+  return { rules: writer.decision(), annotations: objects(6), claims: objects(3) }
+}
+
 class PolicyWriter {
   readonly #draw: Draw
-  readonly #root: string
+  readonly #roots: readonly string[]
   /** Rules written so far; a rule refers to earlier ones only, so nothing is recursive. */
   readonly #rules: string[] = []
   #names = 0
 
-  /** `root`: what the policy reads its fields from. */
-  constructor(draw: Draw, root = 'input') {
+  /** `roots`: what the policy reads its fields from; none = the input. */
+  constructor(draw: Draw, ...roots: readonly string[]) {
     this.#draw = draw
-    this.#root = root
+    this.#roots = roots.length === 0 ? ['input'] : roots
+  }
+
+  get #root(): string {
+    const [only, second] = this.#roots
+    return only !== undefined && second === undefined ? only : this.#pick(this.#roots)
   }
 
   policy(): string {
