@@ -52,6 +52,14 @@ func reachable(c *ast.Compiler, path ast.Ref) map[*ast.Rule]bool {
 	return found
 }
 
+// ReadsInput tells whether one definition, by itself, may read a member of
+// input. Its else branch counts, too.
+func ReadsInput(r *ast.Rule, member string) bool {
+	reads := inputReads{}
+	reads.of(r)
+	return slices.ContainsFunc(reads.paths, func(p []string) bool { return len(p) == 0 || p[0] == member })
+}
+
 type inputReads struct{ paths [][]string }
 
 // of adds what one definition reads by itself.

@@ -20,6 +20,7 @@ import {
   DECISION_RULES,
   ENTRYPOINTS,
   LIST_READS,
+  LISTED,
   OWNED_PACKAGE,
   PRODUCT_FILE,
   productModule,
@@ -98,6 +99,7 @@ export function toBuildRequest(sources: PolicySources, inputSchema: JsonObject):
     contract: POLICY_CONTRACT,
     entrypoints: ENTRYPOINTS,
     reads: LIST_READS,
+    list: LISTED,
     instrument: true,
   }
 }

@@ -7,18 +7,19 @@ import { createHmac } from 'node:crypto'
 import type { Call, Evaluation, PolicyRevision, Target, TargetVerdict } from '../gateway/types.ts'
 import type { CompiledPolicy } from './build.ts'
 import type { Decision, Verdict } from './decision.ts'
-import { MalformedDecision, parseDecision } from './decision.ts'
+import { MalformedDecision, parseDecision, parseListed, parseVerdicts } from './decision.ts'
 import type { Dictionary } from './dictionary.ts'
 import type { HostLimits, HostRun, PolicyHost, ProbeListener } from './host.ts'
 import { createHost, DEFAULT_HOST_LIMITS } from './host.ts'
 import { PolicyFault, toPolicyFault } from './host-fault.ts'
 import type { PolicyInput } from './input.ts'
-import { toPolicyInput } from './input.ts'
+import { nameAsSeen, toPolicyInput } from './input.ts'
 import type { ListMemory } from './list-memory.ts'
 import { createListMemory } from './list-memory.ts'
+import type { ListJudgeOptions } from './list-verdicts.ts'
 import { judgeList } from './list-verdicts.ts'
 import { isMaskRule, NO_MASKS } from './mask.ts'
-import { LIST_READS } from './product-module.ts'
+import { LIST_READS, LISTED } from './product-module.ts'
 import type { TraceReader } from './trace.ts'
 import { createTraceReader } from './trace.ts'
 import type { RenderedTrace, TraceBounds } from './trace-render.ts'
@@ -96,6 +97,8 @@ interface Loaded {
   readonly revision: PolicyRevision
   readonly hasMasks: boolean
   readonly dictionary: Dictionary
+  /** Whether it can be asked about all targets of a list at once. */
+  readonly answersAtOnce: boolean
   /** null = nothing is remembered. */
   readonly memory: ListMemory | null
 }
@@ -131,9 +134,11 @@ async function load(
   const { revision, digest, opa } = policy
   const { dictionary } = policy
   const hasMasks = dictionary.rules.some(({ path }) => isMaskRule(path))
-  // Whoever is told of every event wants every evaluation to be made.
-  const memory = onProbe === undefined ? createListMemory(listReads(host), limits.maxRemembered) : null
-  return { host, trace, revision: { revision, digest, opa }, dictionary, hasMasks, memory }
+  // Whoever is told of every event wants every evaluation to be made, and traced.
+  const isTold = onProbe !== undefined
+  const memory = isTold ? null : createListMemory(listReads(host), limits.maxRemembered)
+  const answersAtOnce = !isTold && host.entrypoints.includes(LISTED.as)
+  return { host, trace, revision: { revision, digest, opa }, dictionary, hasMasks, memory, answersAtOnce }
 }
 
 /** undefined for a module that does not tell. */
@@ -195,10 +200,7 @@ class Room implements PolicyRoom {
     return judgeList(call, targets, {
       ...{ memory: loaded.memory, maxTargets, maxInputBytes, nowNs },
       assertOpen: () => this.refuseWhenClosed(),
-      ask: (input) => {
-        const run = this.run(loaded, VISIBLE, input, nowNs, false)
-        return { value: resultOf(run), run }
-      },
+      ask: (input, asked) => this.ask(loaded, input, asked, nowNs),
       refuse: (thrown, count) => {
         const { kind, message } = toFailure(thrown)
         const fields = { requestId: call.requestId, kind, detail: message, targets: count }
@@ -240,6 +242,25 @@ class Room implements PolicyRoom {
     record: boolean,
   ): HostRun {
     return loaded.host.evaluate({ entrypoint, input: input.bytes, nowNs, record })
+  }
+
+  /**
+   * Asks about all targets at once, where the module can be asked that. What comes of it but no verdicts is left to the
+   * question that is always there: so a list is refused for what is wrong with a policy, not for how it was asked.
+   */
+  private ask(
+    loaded: Loaded,
+    input: PolicyInput,
+    targets: readonly Target[],
+    nowNs: bigint,
+  ): ReturnType<ListJudgeOptions['ask']> {
+    if (loaded.answersAtOnce) {
+      const { result, fault, readClock } = this.run(loaded, LISTED.as, input, nowNs, false)
+      const verdicts = fault === null ? verdictsOf(result, targets.length) : null
+      if (verdicts !== null) return { verdicts, readClock }
+    }
+    const run = this.run(loaded, VISIBLE, input, nowNs, false)
+    return { verdicts: parseVerdicts(resultOf(run), targets.map(nameAsSeen)), readClock: run.readClock }
   }
 
   private evaluation(loaded: Loaded, made: Made): Evaluation {
@@ -293,6 +314,15 @@ interface Made {
 const DENIED: Verdict = { allow: false, allowedBy: [], deniedBy: [] }
 const NOTHING: Decision = { ...DENIED, limits: [], obligations: [], ...NO_MASKS }
 const UNKNOWN_MASKS: Decision = { ...NOTHING, maskFailure: 'mask is not known without a decision' }
+
+/** null = it is malformed. */
+function verdictsOf(listed: unknown, targets: number): readonly Verdict[] | null {
+  try {
+    return parseListed(listed, targets)
+  } catch {
+    return null
+  }
+}
 
 /** @throws PolicyFault when there is no value */
 function resultOf(run: HostRun): unknown {

@@ -5,10 +5,8 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Call, Target, TargetVerdict } from '../gateway/types.ts'
 import type { Verdict } from './decision.ts'
-import { parseVerdicts } from './decision.ts'
-import type { HostRun } from './host.ts'
 import type { PolicyInput } from './input.ts'
-import { nameAsSeen, targetText, toPolicyInput } from './input.ts'
+import { targetText, toPolicyInput } from './input.ts'
 import type { ListMemory, RememberedVerdicts } from './list-memory.ts'
 
 /** What judging a list needs of the room. */
@@ -22,8 +20,11 @@ export interface ListJudgeOptions {
   readonly nowNs: bigint
   /** Throws when nothing is to be decided any more. */
   assertOpen(): void
-  /** The value of `data.gateway.visible`. Throws when there is none. */
-  ask(input: PolicyInput): { readonly value: unknown; readonly run: HostRun }
+  /** One verdict per target, and whether any of them depends on the clock. Throws when there are none. */
+  ask(
+    input: PolicyInput,
+    targets: readonly Target[],
+  ): { readonly verdicts: readonly Verdict[]; readonly readClock: boolean }
   /** These elements are denied for what was thrown; returns the reason. */
   refuse(thrown: unknown, count: number): string
 }
@@ -122,9 +123,8 @@ class List {
       const targets = group.map(({ target }) => target)
       const input = this.inputOf(targets)
       if (input.fault !== null) throw input.fault
-      const { value, run } = this.options.ask(input)
-      const verdicts = parseVerdicts(value, targets.map(nameAsSeen))
-      if (!run.readClock) this.remember(group, verdicts)
+      const { verdicts, readClock } = this.options.ask(input, targets)
+      if (!readClock) this.remember(group, verdicts)
       return verdicts
     } catch (thrown) {
       const reason = this.options.refuse(thrown, group.length)

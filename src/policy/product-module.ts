@@ -16,6 +16,12 @@ export const ENTRYPOINTS = ['gateway/decision', 'gateway/visible'] as const
  */
 export const LIST_READS = { of: 'gateway/judged', as: 'gateway/list_reads' } as const
 
+/**
+ * An entrypoint that the compiler adds where it can: the reasons for and against all targets of a list at once, which is the
+ * same as `visible` and many times as fast. What comes of it is read by `parseListed`.
+ */
+export const LISTED = { sets: ['gateway/allowed_by', 'gateway/denied_by'], as: 'gateway/listed' } as const
+
 /** First segment of the packages that are the product's. */
 export const OWNED_PACKAGE = 'gateway'
 

@@ -5,7 +5,7 @@ import type { CompiledPolicy } from '../../src/policy/build.ts'
 import { loadInputSchema, toBuildRequest } from '../../src/policy/build.ts'
 import { parseDecision } from '../../src/policy/decision.ts'
 import type { PolicyRoom } from '../../src/policy/engine.ts'
-import { DEFAULT_POLICY_LIMITS } from '../../src/policy/engine.ts'
+import { createPolicyRoom, DEFAULT_POLICY_LIMITS } from '../../src/policy/engine.ts'
 import type { PolicyHost } from '../../src/policy/host.ts'
 import { createHost } from '../../src/policy/host.ts'
 import { createListTracer } from '../../src/policy/list-trace.ts'
@@ -144,13 +144,67 @@ describe('verdicts on lists', function () {
     })
   })
 
+  describe('on all targets at once', () => {
+    const LIST_ONLY = 'allow contains "any" if input.target.name\n'
+
+    it('are those of the other question where the first one ends in an error', async () => {
+      // Nobody is asked about `broken` here, but whoever asks for all targets asks for it.
+      const policy = await buildFixture(
+        `${LIST_ONLY}broken := 1 if input.target.name\nbroken := 2 if input.target.name\ndeny contains "broken" if {\n\tinput.target.annotations.x\n\tbroken\n}\n`,
+      )
+      expect(policy.entrypoints).to.include('gateway/listed')
+      const room = await roomOn(policy)
+      expect(await room.visible(callOf(), [tool('a'), tool('b')])).to.deep.equal([
+        { name: 'a', allow: true, allowedBy: ['any'], deniedBy: [] },
+        { name: 'b', allow: true, allowedBy: ['any'], deniedBy: [] },
+      ])
+    })
+
+    it('deny a group whose budget is spent, and judge the others', async () => {
+      const policy = await buildFixture(
+        `${LIST_ONLY}deny contains "sum" if {\n\tsome a in numbers.range(1, input.target.annotations.n)\n\tsome b in numbers.range(1, input.target.annotations.n)\n\ta + b < 0\n}\n`,
+      )
+      expect(policy.entrypoints).to.include('gateway/listed')
+      const room = await roomOn(policy, { maxTargets: 2 })
+      const targets = [tool('a', { n: 1 }), tool('b', { n: 100_000 }), tool('c', { n: 2 })]
+      expect(await room.visible(callOf(), targets)).to.deep.equal([
+        { name: 'a', allow: false, allowedBy: [], deniedBy: ['policy-budget'] },
+        { name: 'b', allow: false, allowedBy: [], deniedBy: ['policy-budget'] },
+        { name: 'c', allow: true, allowedBy: ['any'], deniedBy: [] },
+      ])
+    })
+
+    it('are asked for with every event where somebody is told of events', async () => {
+      const policy = await buildFixture(LIST_ONLY)
+      let events = 0
+      const room = await createPolicyRoom({
+        policy,
+        inputMacKey: Buffer.alloc(32),
+        now: () => NOW,
+        monotonicMs: () => 0,
+        log: { warn() {}, error() {} },
+        onProbe: () => {
+          events += 1
+        },
+      })
+      await room.visible(callOf(), [tool('a')])
+      const first = events
+      await room.visible(callOf(), [tool('a')])
+      expect(first).to.be.greaterThan(0)
+      expect(events).to.equal(2 * first)
+    })
+  })
+
   it('of random policies are those that asking for each element alone gives', async () => {
     let compared = 0
     let allowed = 0
+    let atOnce = 0
     for (let seed = 1; seed <= SEEDS; seed += 1) {
       const { rules, annotations, claims } = randomListing(seed)
-      const policy = await compiled(rules)
+      const owners = randomListing(seed + 10_000).rules
+      const policy = (await compiled(rules, owners)) ?? (await compiled(rules, ''))
       if (policy === null) continue
+      if (policy.entrypoints.includes('gateway/listed')) atOnce += 1
       const room = await roomOn(policy)
       const alone = await asker(policy)
       const draw = createDraw(seed)
@@ -173,12 +227,16 @@ describe('verdicts on lists', function () {
     }
     expect(compared).to.be.greaterThan(SEEDS * 10)
     expect(allowed).to.be.greaterThan(compared / 20)
+    expect(atOnce).to.be.greaterThan(SEEDS / 2)
   })
 })
 
 /** Null when the rules are refused. */
-async function compiled(rules: string): Promise<CompiledPolicy | null> {
-  const rego = { 'authz/policy.rego': `package gateway.authz\n\n${rules}` }
+async function compiled(rules: string, owners: string): Promise<CompiledPolicy | null> {
+  const rego = {
+    'authz/policy.rego': `package gateway.authz\n\n${rules}`,
+    ...(owners !== '' && { 'server/files/policy.rego': `package gateway.server.files\n\n${owners}` }),
+  }
   const request = toBuildRequest({ rego, data: { d: {} } }, await loadInputSchema())
   const built = await (await fixtureCompiler()).build({ ...request, lenient: true })
   if (!built.ok || built.dictionary === null) return null
