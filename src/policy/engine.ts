@@ -71,7 +71,7 @@ export interface PolicyRoomOptions {
 export interface PolicyRoom {
   /** Evaluates `data.gateway.decision`. Never throws: trouble is a denial with `failure` set. */
   decide(call: Call): Evaluation
-  /** Evaluates `data.gateway.visible`, all on one revision, in the order given. Never rejects: trouble is a denial. */
+  /** The verdicts of `data.gateway.visible`, all of one revision, in the order given. Never rejects: trouble is a denial. */
   visible(call: Call, targets: readonly Target[]): Promise<readonly TargetVerdict[]>
   readonly revision: PolicyRevision
   /** Whether it has `mask` rules: then nobody knows what to mask in a call that it was not asked about. */
