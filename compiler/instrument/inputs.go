@@ -9,11 +9,16 @@ import (
 // InputReads lists what evaluating the rules at a path may read of input, as
 // the names that lead there, sorted; what lies below one of them is not listed
 // again. A reference counts up to its first step that is no constant string,
-// so the empty path, alone, stands for all of input. It lists too much rather
-// than too little: what a `with` replaces counts, too.
+// so the empty path, alone, stands for all of input; so does a path without
+// rules. It lists too much rather than too little: what a `with` replaces
+// counts, too.
 func InputReads(c *ast.Compiler, path ast.Ref) [][]string {
+	rules := reachable(c, path)
+	if len(rules) == 0 {
+		return [][]string{{}}
+	}
 	reads := inputReads{}
-	for r := range reachable(c, path) {
+	for r := range rules {
 		reads.of(r)
 	}
 	slices.SortFunc(reads.paths, slices.Compare)

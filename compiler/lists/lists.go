@@ -59,6 +59,7 @@ func Module(plain map[string]*ast.Module, checked *ast.Compiler, q Question) (*a
 	answer := [][2]*ast.Term{}
 	for _, set := range q.Sets {
 		l.rows = nil
+		l.unsupported = l.unsupported || len(l.defs[set.String()]) == 0
 		l.set(set.String(), nil)
 		name, _ := set[len(set)-1].Value.(ast.String)
 		answer = append(answer, [2]*ast.Term{ast.StringTerm(string(name)), ast.ArrayTerm(l.rows...)})

@@ -434,6 +434,12 @@ f(y) if y.z`} {
 	}
 }
 
+func TestRulesThatAreNotThereReadAllOfTheInput(t *testing.T) {
+	if reads := readsOf(t, "package a\n\nx := 1\n", true); reads != "[[]]" {
+		t.Errorf("got %s", reads)
+	}
+}
+
 // readsOf builds a source and returns the rule that tells what data.a.judged
 // reads, from the module that would be compiled.
 func readsOf(t *testing.T, source string, instrumented bool) string {

@@ -4,6 +4,7 @@
  * One instance per process, synchronous: its budgets (`host.ts`) bound how long one caller can hold up the others.
  */
 import { createHmac } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
 import type { Call, Evaluation, PolicyRevision, Target, TargetVerdict } from '../gateway/types.ts'
 import type { CompiledPolicy } from './build.ts'
 import type { Decision, Verdict } from './decision.ts'
@@ -248,7 +249,7 @@ class Room implements PolicyRoom {
    * Asks about all targets at once, where the module can be asked that. What comes of it but no verdicts is left to the
    * question that is always there: so a list is refused for what is wrong with a policy, not for how it was asked.
    */
-  private ask(
+  private async ask(
     loaded: Loaded,
     input: PolicyInput,
     targets: readonly Target[],
@@ -258,6 +259,8 @@ class Room implements PolicyRoom {
       const { result, fault, readClock } = this.run(loaded, LISTED.as, input, nowNs, false)
       const verdicts = fault === null ? verdictsOf(result, targets.length) : null
       if (verdicts !== null) return { verdicts, readClock }
+      await setImmediate() // each question has a budget of its own, with other calls in between
+      this.refuseWhenClosed()
     }
     const run = this.run(loaded, VISIBLE, input, nowNs, false)
     return { verdicts: parseVerdicts(resultOf(run), targets.map(nameAsSeen)), readClock: run.readClock }

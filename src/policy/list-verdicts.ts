@@ -20,11 +20,11 @@ export interface ListJudgeOptions {
   readonly nowNs: bigint
   /** Throws when nothing is to be decided any more. */
   assertOpen(): void
-  /** One verdict per target, and whether any of them depends on the clock. Throws when there are none. */
+  /** One verdict per target, and whether any of them depends on the clock. Rejects when there are none. */
   ask(
     input: PolicyInput,
     targets: readonly Target[],
-  ): { readonly verdicts: readonly Verdict[]; readonly readClock: boolean }
+  ): Promise<{ readonly verdicts: readonly Verdict[]; readonly readClock: boolean }>
   /** These elements are denied for what was thrown; returns the reason. */
   refuse(thrown: unknown, count: number): string
 }
@@ -61,7 +61,7 @@ export async function judgeList(
     }
     const size = Buffer.byteLength(text) + 1
     if (waiting.length === options.maxTargets || (waiting.length > 0 && bytes + size > list.maxBytes)) {
-      list.judge(waiting, verdicts)
+      await list.judge(waiting, verdicts)
       await setImmediate()
       waiting = []
       bytes = 0
@@ -69,7 +69,7 @@ export async function judgeList(
     waiting.push({ index, target, text })
     bytes += size
   }
-  if (waiting.length > 0) list.judge(waiting, verdicts)
+  if (waiting.length > 0) await list.judge(waiting, verdicts)
   return verdicts
 }
 
@@ -96,8 +96,8 @@ class List {
     }
   }
 
-  judge(group: readonly Listed[], verdicts: TargetVerdict[]): void {
-    const judged = this.ask(group)
+  async judge(group: readonly Listed[], verdicts: TargetVerdict[]): Promise<void> {
+    const judged = await this.ask(group)
     for (const [at, { index, target }] of group.entries())
       verdicts[index] = verdictOn(target, judged[at] ?? DENIED)
   }
@@ -117,13 +117,13 @@ class List {
     }
   }
 
-  private ask(group: readonly Listed[]): readonly Verdict[] {
+  private async ask(group: readonly Listed[]): Promise<readonly Verdict[]> {
     try {
       this.options.assertOpen()
       const targets = group.map(({ target }) => target)
       const input = this.inputOf(targets)
       if (input.fault !== null) throw input.fault
-      const { verdicts, readClock } = this.options.ask(input, targets)
+      const { verdicts, readClock } = await this.options.ask(input, targets)
       if (!readClock) this.remember(group, verdicts)
       return verdicts
     } catch (thrown) {
