@@ -54,6 +54,8 @@ type Request struct {
 
 	Entrypoints []string `json:"entrypoints"` // build, check, deps
 	Instrument  bool     `json:"instrument"`  // build
+	Reads       *Reads   `json:"reads"`       // build
+	List        *List    `json:"list"`        // build
 
 	File   string `json:"file"`   // format
 	Source string `json:"source"` // format

@@ -90,6 +90,8 @@ export interface HostRun {
   resultText(): string | undefined
   /** Fuel used. */
   readonly fuel: number
+  /** Whether a builtin has read the clock, which is not part of the input. */
+  readonly readClock: boolean
   /** The logged events with their values. Read from the instance once, at the latest before it evaluates again. */
   recording(): Recording
 }
@@ -213,7 +215,15 @@ class Host implements PolicyHost {
   evaluate(request: HostRequest): HostRun {
     this.settle?.()
     this.events.start(request.record)
-    this.context = { nowNs: request.nowNs, charge: (units) => this.charge(units), cache: new Map() }
+    let readClock = false
+    this.context = {
+      get nowNs() {
+        readClock = true
+        return request.nowNs
+      },
+      charge: (units) => this.charge(units),
+      cache: new Map(),
+    }
     let result: unknown
     let fault: PolicyFault | null = null
     try {
@@ -230,6 +240,7 @@ class Host implements PolicyHost {
       result: single,
       fault,
       fuel,
+      readClock,
       resultText: single === undefined ? () => undefined : this.textAt(this.resultAddress),
       recording: this.recordOnce(),
     }
