@@ -34,6 +34,10 @@ type Result struct {
 	Modules      map[string]*ast.Module
 	Capabilities *ast.Capabilities
 	Dictionary   *Dictionary
+	// Checked holds the modules as they were written, checked; Plain are
+	// copies from before they are instrumented, in the order of evaluation.
+	Checked *ast.Compiler
+	Plain   map[string]*ast.Module
 	// Reordered bodies, and expressions whose place in the evaluation order
 	// is not known for certain. For tests.
 	Reordered, Unmatched int
@@ -105,6 +109,10 @@ func Instrument(modules map[string]*ast.Module, o Options) (*Result, error) {
 	if !o2.adopt(c.Modules) {
 		return nil, fmt.Errorf("instrument: the snapshot does not match the compiled modules")
 	}
+	plain := map[string]*ast.Module{}
+	for name, m := range snapshot {
+		plain[name] = m.Copy()
+	}
 	in := newInstrumenter(c, o.Capabilities)
 	for _, name := range sortedNames(snapshot) {
 		in.module(snapshot[name])
@@ -116,6 +124,8 @@ func Instrument(modules map[string]*ast.Module, o Options) (*Result, error) {
 		Modules:      snapshot,
 		Capabilities: WithProbes(o.Capabilities, in.declared),
 		Dictionary:   in.dictionary(),
+		Checked:      c,
+		Plain:        plain,
 		Reordered:    o2.moved,
 		Unmatched:    o2.unmatched,
 	}, nil
