@@ -6,6 +6,7 @@
  * and leaves exactly one audit row, whatever happened. The words used here are explained at the head of `types.ts`.
  * The spine imports no room: `main.ts` hands them in as {@link Rooms}.
  */
+import type { CallSignal } from '../call-signal.ts'
 import type { GatewayError } from '../errors.ts'
 import { ENDINGS, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
@@ -114,7 +115,7 @@ export interface Rooms {
     /** Throws `invalid_arguments`. */
     validateArguments(mount: string, tool: ToolEntry, argumentsText: string): Promise<void>
     /** Sends the message on and returns the final answer. */
-    forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer>
+    forward(call: Call, sink: AnswerSink, signal: CallSignal): Promise<UpstreamAnswer>
     /** Answers a server-to-client request in the client's place, with an error. Best effort, never throws. */
     refuseServerRequest(call: Call, idText: string): Promise<void>
   }

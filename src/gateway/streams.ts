@@ -4,6 +4,8 @@
  * a new policy that does not allow them.
  */
 import { setImmediate } from 'node:timers/promises'
+import type { CallSignal } from '../call-signal.ts'
+import { CallAbort } from '../call-signal.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
 import type { Rooms } from './call.ts'
 import { killedError } from './killed.ts'
@@ -13,7 +15,7 @@ import type { Call, PolicyRevision, Principal } from './types.ts'
 /** One watched call. */
 export interface WatchedCall {
   /** Aborted when the call must end, or the client has gone. */
-  readonly signal: AbortSignal
+  readonly signal: CallSignal
   /** Its answer has turned out to be a stream. */
   opened(): void
   /** Why it must end; null while it may go on. */
@@ -24,7 +26,7 @@ export interface WatchedCall {
 
 export interface OpenStreams {
   /** Starts to watch a call that is being forwarded. `signal` is aborted when its client goes. */
-  watch(call: Call, signal: AbortSignal): WatchedCall
+  watch(call: Call, signal: CallSignal): WatchedCall
   /** Asks again for every open stream; call it after a change and once a second (keys also expire). */
   recheck(): void
   /** Ends the long-lived ones, for a gateway that stops. */
@@ -35,7 +37,7 @@ type StreamRooms = Pick<Rooms, 'auth' | 'policy' | 'kills'>
 
 interface Entry {
   readonly call: Call
-  readonly controller: AbortController
+  readonly controller: CallAbort
   readonly isLongLived: boolean
   isOpen: boolean
   /** The policy that has allowed it last. */
@@ -50,7 +52,7 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
   const watched = new Set<Entry>()
   return {
     watch(call, signal) {
-      const controller = new AbortController()
+      const controller = new CallAbort()
       const isLasting = isLongLived(call)
       const policy = call.evaluation?.policy ?? null
       const entry: Entry = {
@@ -66,7 +68,7 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
       signal.addEventListener('abort', leave)
       watched.add(entry)
       return {
-        signal: controller.signal,
+        signal: controller,
         opened: () => {
           entry.isOpen = true
         },

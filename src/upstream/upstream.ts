@@ -1,4 +1,5 @@
 /** One upstream with everything that belongs to it: what calls pass on their way to it, and what is known of it. */
+import type { CallSignal } from '../call-signal.ts'
 import type { AnswerSink } from '../gateway/call.ts'
 import type { Call, Message, ServerFacts, ToolEntry, UpstreamAnswer } from '../gateway/types.ts'
 import type { Breaker, BreakerSettings, BreakerState, Pass } from './breaker.ts'
@@ -27,7 +28,7 @@ export interface UpstreamGate {
    * Takes a place; the function returned gives it back.
    * @throws GatewayError `overloaded` when there is none in time; `client_closed`
    */
-  enter(signal?: AbortSignal): Promise<() => void>
+  enter(signal?: CallSignal): Promise<() => void>
   state(): { readonly running: number; readonly waiting: number }
 }
 
@@ -83,7 +84,7 @@ export interface Upstream {
   refetch(tool: string): Promise<ToolEntry | null>
   /** Its tools, read if that is due. Throws `upstream_failed`. */
   tools(): Promise<ToolList>
-  forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer>
+  forward(call: Call, sink: AnswerSink, signal: CallSignal): Promise<UpstreamAnswer>
   refuseServerRequest(call: Call, idText: string): Promise<void>
   /** What a probe does. Never rejects. */
   look(): Promise<void>
@@ -162,7 +163,7 @@ class OneUpstream implements Upstream {
     return this.#catalog.tools()
   }
 
-  async forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer> {
+  async forward(call: Call, sink: AnswerSink, signal: CallSignal): Promise<UpstreamAnswer> {
     const refused = this.#breaker.refusal()
     if (refused !== null) throw refused
     const leave = await this.#enter(call.message as Message, signal)
@@ -211,7 +212,7 @@ class OneUpstream implements Upstream {
    * Only requests wait for a turn. What answers, cancels or ends something may be what an earlier request is waiting for, and
    * streams last as long as clients like.
    */
-  async #enter(message: Message, signal: AbortSignal): Promise<() => void> {
+  async #enter(message: Message, signal: CallSignal): Promise<() => void> {
     const { gate, clock, onWait } = this.#options
     if (gate === null || message.kind !== 'request' || isLasting(message)) return free
     const from = clock.monotonicMs()
@@ -222,7 +223,7 @@ class OneUpstream implements Upstream {
     }
   }
 
-  async #ask(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer> {
+  async #ask(call: Call, sink: AnswerSink, signal: CallSignal): Promise<UpstreamAnswer> {
     const lasting = isLasting(call.message as Message)
     const pass = this.#breaker.enter()
     let isOpen = false

@@ -4,6 +4,7 @@
  * opened again. Kept in memory and in no other process.
  */
 import { LRUCache } from 'lru-cache'
+import { CallAbort } from '../../call-signal.ts'
 import { GatewayError } from '../../errors.ts'
 import type { AnswerSink, Rooms } from '../call.ts'
 import type { Call, Message, UpstreamAnswer } from '../types.ts'
@@ -90,7 +91,7 @@ export function createUpstreamSessions(rooms: Pick<Rooms, 'upstreams'>): Upstrea
     const headers = session === null ? {} : { 'mcp-protocol-version': session.profile.protocolVersion }
     const own = { ...call, message, head: { ...call.head, headers } }
     // Other callers may be waiting for the same session: it is opened also when this one leaves.
-    return rooms.upstreams.forward(own, SILENT, new AbortController().signal)
+    return rooms.upstreams.forward(own, SILENT, new CallAbort())
   }
 
   return {
