@@ -200,6 +200,14 @@ async function lookUp(rooms: Rooms, call: Call): Promise<Found> {
   }
 }
 
+/** One for all calls of a tool, so that what it says to a policy is written once. */
+const toolTargets = new WeakMap<ToolEntry, Target>()
+
 function toolTarget(tool: ToolEntry): Target {
-  return { kind: 'tool', name: tool.name, annotations: tool.annotations, schemaDigest: tool.schemaDigest }
+  const known = toolTargets.get(tool)
+  if (known !== undefined) return known
+  const { name, annotations, schemaDigest } = tool
+  const made = Object.freeze({ kind: 'tool', name, annotations, schemaDigest } satisfies Target)
+  toolTargets.set(tool, made)
+  return made
 }

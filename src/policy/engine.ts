@@ -275,6 +275,8 @@ class Room implements PolicyRoom {
       rendered ??= input === null || run === null ? EMPTY_TRACE : this.renderTrace(loaded, input, run)
       return rendered
     }
+    let mac: string | null = null
+    const macOf = (): string => this.mac(input?.bytes ?? new Uint8Array())
     return {
       ...decision,
       failure: made.failure,
@@ -283,7 +285,11 @@ class Room implements PolicyRoom {
       evalUs: Math.max(0, (this.options.monotonicMs() - made.startedMs) * 1000),
       fuel: run?.fuel ?? 0,
       inputText: input?.headText ?? '{}',
-      inputMac: this.mac(input?.bytes ?? new Uint8Array()),
+      // Only rows have it, and making it takes longer than the rest of this.
+      get inputMac() {
+        mac ??= macOf()
+        return mac
+      },
       traceText: () => render().text,
       traceParts: () => ({ values: render().values, words: loaded.trace.words }),
       traceDictionary: loaded.dictionary,

@@ -118,7 +118,7 @@ class OneUpstream implements Upstream {
   constructor(options: UpstreamOptions) {
     const { target, clock, watch, version, maxStreamMs, connectTimeoutMs, maxConnections } = options
     this.#options = options
-    this.facts = { name: target.name, labels: options.labels }
+    this.facts = Object.freeze({ name: target.name, labels: options.labels })
     this.address = options.address
     const streamLimits = { idleMs: options.idleTimeoutMs, maxMs: maxStreamMs }
     const bounds = { streamLimits, maxStreamMs, connectTimeoutMs, maxConnections }
