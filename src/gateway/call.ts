@@ -15,7 +15,7 @@ import type { KillSwitches } from './killed.ts'
 import { openCall } from './open-call.ts'
 import { createStages } from './stages.ts'
 import { isLongLived } from './streams.ts'
-import { createTimed } from './timed.ts'
+import { createStageClock } from './timed.ts'
 import type { Turn, Turns } from './turns.ts'
 import type {
   Admission,
@@ -105,15 +105,19 @@ export interface Rooms {
      * The tool's catalogue entry, or that of a tool which only this client has been shown; null when unknown even after one
      * shared refresh; `upstream_failed` when unreadable.
      */
-    findTool(mount: string, name: string, client?: string | null): Promise<ToolEntry | null>
+    findTool(
+      mount: string,
+      name: string,
+      client?: string | null,
+    ): ToolEntry | null | Promise<ToolEntry | null>
     /** A client has been shown these elements of a list of tools (`text` is their scanned JSON). */
     learnTools(
       mount: string,
       client: string,
       shown: readonly { readonly name: string; readonly text: string }[],
     ): void
-    /** Throws `invalid_arguments`. */
-    validateArguments(mount: string, tool: ToolEntry, argumentsText: string): Promise<void>
+    /** Throws, or rejects with, `invalid_arguments`. */
+    validateArguments(mount: string, tool: ToolEntry, argumentsText: string): void | Promise<void>
     /** Sends the message on and returns the final answer. */
     forward(call: Call, sink: AnswerSink, signal: CallSignal): Promise<UpstreamAnswer>
     /** Answers a server-to-client request in the client's place, with an error. Best effort, never throws. */
@@ -147,7 +151,6 @@ export interface Spine {
 /** `merged` null: there is no merged mount. */
 export function createSpine(rooms: Rooms, merged: FederationSettings | null): Spine {
   const stages = createStages(rooms, merged)
-  const timed = createTimed(rooms.clock)
 
   return {
     attempt: (exchange) => attempt(exchange, null),
@@ -158,6 +161,7 @@ export function createSpine(rooms: Rooms, merged: FederationSettings | null): Sp
   /** `requestId` of the exchange whose batch this is an element of, else null. */
   async function attempt(arrived: Exchange, requestId: string | null): Promise<void> {
     const call = openCall(rooms, arrived.head, requestId)
+    const clock = createStageClock(call, rooms.clock)
     let exchange = arrived
     let others: Promise<unknown> | null = null
     let ending: Ending | null = null
@@ -165,24 +169,37 @@ export function createSpine(rooms: Rooms, merged: FederationSettings | null): Sp
     const seat = createSeat()
     let turn: Turn | null = null
     try {
-      turn = await waitForTurn(rooms, call)
+      turn = await rooms.turns.take()
+      noteQueue(rooms, call)
       seat.hold(turn.leave)
-      const admission = await timed(call, 'admit', () => stages.admit(call))
-      call.principal = await timed(call, 'auth', () => stages.authenticate(call, admission, arrived))
-      seat.hold(await timed(call, 'rate', () => rooms.rate.enter(principalKey(call.principal as Principal))))
-      const reading = await timed(call, 'read', () => stages.read(call, arrived))
+      clock.enter('admit')
+      const admission = stages.admit(call)
+      clock.enter('auth')
+      call.principal = await stages.authenticate(call, admission, arrived)
+      clock.enter('rate')
+      seat.hold(rooms.rate.enter(principalKey(call.principal)))
+      clock.enter('read')
+      const reading = await stages.read(call, arrived)
       call.message = reading.message
       exchange = reading.exchange
-      others = attemptAll(reading.others, call.requestId)
-      const tool = await timed(call, 'authz', () => stages.authorize(call))
-      await timed(call, 'rate', () => stages.chargeLimits(call))
-      await timed(call, 'validate', () => stages.validate(call, tool))
-      await timed(call, 'audit', () => rooms.audit.begin(call))
+      if (reading.others.length > 0) others = attemptAll(reading.others, call.requestId)
+      clock.enter('authz')
+      const tool = await stages.authorize(call)
+      clock.enter('rate')
+      await stages.chargeLimits(call)
+      clock.enter('validate')
+      await stages.validate(call, tool)
+      clock.enter('audit')
+      await rooms.audit.begin(call)
       if (isLongLived(call)) seat.leave()
-      const answer = await timed(call, 'upstream', () => stages.forward(call, exchange))
+      clock.enter('upstream')
+      const answer = await stages.forward(call, exchange)
+      clock.leave()
       reply = rooms.http.replyWith(call, answer)
       ending = answered(call, answer, rooms.clock.monotonicMs())
     } catch (thrown) {
+      clock.leave()
+      if (turn === null) noteRefusedTurn(rooms, call)
       const error = toGatewayError(thrown)
       noteDenial(rooms.rate, call, error)
       reply = rooms.http.replyRefusal(call, error)
@@ -190,7 +207,8 @@ export function createSpine(rooms: Rooms, merged: FederationSettings | null): Sp
     } finally {
       seat.leave()
       const event = { call, ending: ending as Ending }
-      await Promise.all([close(exchange, event, reply as Reply, turn), others])
+      const closed = close(exchange, event, reply as Reply, turn)
+      await (others === null ? closed : Promise.all([closed, others]))
     }
   }
 
@@ -223,15 +241,14 @@ export function createSpine(rooms: Rooms, merged: FederationSettings | null): Sp
   }
 }
 
-async function waitForTurn(rooms: Rooms, call: Call): Promise<Turn> {
-  try {
-    return await rooms.turns.take()
-  } catch (error) {
-    call.clientIp = rooms.http.clientIp(call.head)
-    throw error
-  } finally {
-    call.timingsUs.queue = Math.round((rooms.clock.monotonicMs() - call.startedAt) * 1000)
-  }
+function noteQueue({ clock }: Rooms, call: Call): void {
+  call.timingsUs.queue = Math.round((clock.monotonicMs() - call.startedAt) * 1000)
+}
+
+/** A call that was never worked on: whoever asked is all that is known. */
+function noteRefusedTurn(rooms: Rooms, call: Call): void {
+  noteQueue(rooms, call)
+  call.clientIp = rooms.http.clientIp(call.head)
 }
 
 /** Denials count against their principal, but not those that say that it has had too many. */

@@ -196,11 +196,11 @@ function guard(
 }
 
 /** What browsers ask before a page may call is no attempt. */
-async function answer(options: FrontDoorOptions, exchange: HttpExchange): Promise<void> {
+function answer(options: FrontDoorOptions, exchange: HttpExchange): Promise<void> {
   const preflight = options.preflight?.(exchange.head) ?? null
-  if (preflight === null) return await options.spine(exchange)
+  if (preflight === null) return options.spine(exchange)
   const headers = { ...commonHeaders(options.newRequestId()), ...preflight.headers }
-  await exchange.finish({ status: preflight.status, headers, message: null, frame: null })
+  return exchange.finish({ status: preflight.status, headers, message: null, frame: null })
 }
 
 function watchUnused(server: Server, secure: boolean, unused: Set<Duplex>): void {

@@ -83,7 +83,8 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
     const lasting = isLasting(message)
     const timeoutMs = timeoutOf(message, target)
     const startedAt = clock.monotonicMs()
-    const passage = await order.enter(message)
+    const entered = order.enter(message)
+    const passage = entered instanceof Promise ? await entered : entered
     const patience = createPatience(clock)
     const receiver = createReceiver({
       server: target.name,

@@ -77,7 +77,7 @@ export interface Upstream {
   /** Of {@link UpstreamOptions}. */
   readonly address: string
   /** `client` null = only what everybody is shown. */
-  find(tool: string, client: string | null): Promise<ToolEntry | null>
+  find(tool: string, client: string | null): ToolEntry | null | Promise<ToolEntry | null>
   /** Remembers what of a list only this client has been shown. */
   learn(client: string, shown: readonly ShownTool[]): void
   /** The entry after a refresh, if one is due; never throws. */
@@ -140,9 +140,12 @@ class OneUpstream implements Upstream {
     this.#job = probeIntervalMs === null ? null : timer.add(probeIntervalMs, () => this.#lookIfDue())
   }
 
-  async find(tool: string, client: string | null): Promise<ToolEntry | null> {
+  find(tool: string, client: string | null): ToolEntry | null | Promise<ToolEntry | null> {
     const seen = client !== null && this.#catalog.lacks(tool) ? this.#seen.find(client, tool) : null
-    if (seen !== null) return seen
+    return seen ?? this.#catalog.fresh(tool) ?? this.#read(tool)
+  }
+
+  async #read(tool: string): Promise<ToolEntry | null> {
     try {
       return await this.#catalog.find(tool)
     } catch (thrown) {
@@ -166,7 +169,9 @@ class OneUpstream implements Upstream {
   async forward(call: Call, sink: AnswerSink, signal: CallSignal): Promise<UpstreamAnswer> {
     const refused = this.#breaker.refusal()
     if (refused !== null) throw refused
-    const leave = await this.#enter(call.message as Message, signal)
+    const { gate } = this.#options
+    if (gate === null || !takesTurns(call.message as Message)) return await this.#ask(call, sink, signal)
+    const leave = await this.#enter(gate, signal)
     try {
       return await this.#ask(call, sink, signal)
     } finally {
@@ -208,13 +213,8 @@ class OneUpstream implements Upstream {
     await this.#forwarder.close()
   }
 
-  /**
-   * Only requests wait for a turn. What answers, cancels or ends something may be what an earlier request is waiting for, and
-   * streams last as long as clients like.
-   */
-  async #enter(message: Message, signal: CallSignal): Promise<() => void> {
-    const { gate, clock, onWait } = this.#options
-    if (gate === null || message.kind !== 'request' || isLasting(message)) return free
+  async #enter(gate: UpstreamGate, signal: CallSignal): Promise<() => void> {
+    const { clock, onWait } = this.#options
     const from = clock.monotonicMs()
     try {
       return await gate.enter(signal)
@@ -331,4 +331,10 @@ class OneUpstream implements Upstream {
   }
 }
 
-const free = (): void => undefined
+/**
+ * Only requests wait for a turn. What answers, cancels or ends something may be what an earlier request is waiting for, and
+ * streams last as long as clients like.
+ */
+function takesTurns(message: Message): boolean {
+  return message.kind === 'request' && !isLasting(message)
+}

@@ -7,7 +7,12 @@ const VALUES = [0, 0.0005, 0.001, 0.0011, 0.05, 0.1, 7, 7]
 
 describe('the histograms of every call', () => {
   it('say what those of prom-client say, with labels', async () => {
-    const options = { name: 'a_seconds', help: 'Some time.', labelNames: ['method', 'error'], buckets: BUCKETS }
+    const options = {
+      name: 'a_seconds',
+      help: 'Some time.',
+      labelNames: ['method', 'error'],
+      buckets: BUCKETS,
+    }
     const [ours, theirs] = [new Registry(), new Registry()]
     const histogram = createHistogram({ ...options, registers: [ours] })
     const reference = new Histogram({ ...options, registers: [theirs] })
