@@ -12,7 +12,7 @@ import { ENDINGS, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
 import type { FederationSettings } from './federation/federation.ts'
 import type { KillSwitches } from './killed.ts'
-import { openCall } from './open-call.ts'
+import { openCall, principalKey } from './open-call.ts'
 import { createStages } from './stages.ts'
 import { isLongLived } from './streams.ts'
 import { createStageClock } from './timed.ts'
@@ -256,11 +256,6 @@ function noteDenial(rate: Rooms['rate'], call: Call, error: GatewayError): void 
   const { status } = ENDINGS[error.kind]
   if (call.principal === null || call.message === null || (status !== 403 && status !== 429)) return
   rate.recordDenial(principalKey(call.principal))
-}
-
-/** Names of principals are unique within their tenant only. */
-function principalKey({ tenant, id }: Principal): string {
-  return JSON.stringify([tenant, id])
 }
 
 /** The counts on which a call in flight stands; `leave` takes it off all of them, once. */

@@ -56,6 +56,8 @@ export interface PolicyRoomOptions {
   /** What differs from {@link DEFAULT_POLICY_LIMITS}. */
   readonly limits?: Partial<PolicyLimits>
   readonly log: PolicyLog
+  /** false = nobody asks for traces: those of its evaluations are empty. Default true. */
+  readonly keepsTraces?: boolean
   /** Told of every event of every evaluation, for coverage. */
   readonly onProbe?: ProbeListener | undefined
 }
@@ -88,6 +90,7 @@ interface Loaded {
   readonly host: PolicyHost
   readonly trace: TraceReader
   readonly revision: PolicyRevision
+  readonly decidedBy: Evaluation['policy']
   readonly hasMasks: boolean
   readonly dictionary: Dictionary
 }
@@ -120,10 +123,11 @@ async function load(
   if (missing.length > 0) {
     throw new PolicyFault('error', `the policy module has no entrypoint ${missing.join(', ')}`)
   }
-  const { revision, digest, opa } = policy
-  const { dictionary } = policy
+  const { revision: label, digest, opa, dictionary } = policy
+  const revision = { revision: label, digest, opa }
+  const decidedBy = { ...revision, entrypoint: DECISION }
   const hasMasks = dictionary.rules.some(({ path }) => isMaskRule(path))
-  return { host, trace, revision: { revision, digest, opa }, dictionary, hasMasks }
+  return { host, trace, revision, decidedBy, dictionary, hasMasks }
 }
 
 type Failure = NonNullable<Evaluation['failure']>
@@ -162,7 +166,7 @@ class Room implements PolicyRoom {
       input = toPolicyInput(call, { phase: 'call' }, { nowNs, maxBytes: this.limits.maxInputBytes })
       if (input.fault !== null) throw input.fault
       startedMs = this.options.monotonicMs()
-      run = this.run(loaded, DECISION, input, nowNs, true)
+      run = this.run(loaded, DECISION, input, nowNs, this.options.keepsTraces ?? true)
       const decision = parseDecision(resultOf(run))
       this.warnOfMasks(loaded, decision)
       return this.evaluation(loaded, { nowNs, input, run, startedMs, decision, failure: null })
@@ -269,31 +273,11 @@ class Room implements PolicyRoom {
 
   private evaluation(loaded: Loaded, made: Made): Evaluation {
     const { input, run } = made
-    const decision = made.decision ?? (loaded.hasMasks ? UNKNOWN_MASKS : NOTHING)
-    let rendered: RenderedTrace | null = null
-    const render = (): RenderedTrace => {
-      rendered ??= input === null || run === null ? EMPTY_TRACE : this.renderTrace(loaded, input, run)
-      return rendered
-    }
-    let mac: string | null = null
-    const macOf = (): string => this.mac(input?.bytes ?? new Uint8Array())
-    return {
-      ...decision,
-      failure: made.failure,
-      policy: { ...loaded.revision, entrypoint: DECISION },
-      nowNs: String(made.nowNs),
-      evalUs: Math.max(0, (this.options.monotonicMs() - made.startedMs) * 1000),
-      fuel: run?.fuel ?? 0,
-      inputText: input?.headText ?? '{}',
-      // Only rows have it, and making it takes longer than the rest of this.
-      get inputMac() {
-        mac ??= macOf()
-        return mac
-      },
-      traceText: () => render().text,
-      traceParts: () => ({ values: render().values, words: loaded.trace.words }),
-      traceDictionary: loaded.dictionary,
-    }
+    const evalUs = Math.max(0, (this.options.monotonicMs() - made.startedMs) * 1000)
+    return new MadeEvaluation(loaded, made, evalUs, {
+      render: () => (input === null || run === null ? EMPTY_TRACE : this.renderTrace(loaded, input, run)),
+      mac: () => this.mac(input?.bytes ?? new Uint8Array()),
+    })
   }
 
   private renderTrace(loaded: Loaded, input: PolicyInput, run: HostRun): RenderedTrace {
@@ -308,6 +292,75 @@ class Room implements PolicyRoom {
 
   private mac(bytes: Uint8Array): string {
     return createHmac('sha256', this.options.inputMacKey).update(bytes).digest('hex')
+  }
+}
+
+/** What a row asks for, made when it does: it takes longer than all the rest of an evaluation's record. */
+interface Afterwards {
+  render(): RenderedTrace
+  mac(): string
+}
+
+class MadeEvaluation implements Evaluation {
+  readonly allow: boolean
+  readonly allowedBy: readonly string[]
+  readonly deniedBy: readonly string[]
+  readonly limits: Evaluation['limits']
+  readonly obligations: Evaluation['obligations']
+  readonly masks: Evaluation['masks']
+  readonly maskFailure: string | null
+  readonly failure: Evaluation['failure']
+  readonly policy: Evaluation['policy']
+  readonly evalUs: number
+  readonly fuel: number
+  readonly inputText: string
+  readonly traceDictionary: object
+  private readonly nowNsValue: bigint
+  private readonly words: string
+  private readonly afterwards: Afterwards
+  private rendered: RenderedTrace | null = null
+  private digest: string | null = null
+
+  constructor(loaded: Loaded, made: Made, evalUs: number, afterwards: Afterwards) {
+    const decision = made.decision ?? (loaded.hasMasks ? UNKNOWN_MASKS : NOTHING)
+    this.allow = decision.allow
+    this.allowedBy = decision.allowedBy
+    this.deniedBy = decision.deniedBy
+    this.limits = decision.limits
+    this.obligations = decision.obligations
+    this.masks = decision.masks
+    this.maskFailure = decision.maskFailure
+    this.failure = made.failure
+    this.policy = loaded.decidedBy
+    this.evalUs = evalUs
+    this.fuel = made.run?.fuel ?? 0
+    this.inputText = made.input?.headText ?? '{}'
+    this.traceDictionary = loaded.dictionary
+    this.nowNsValue = made.nowNs
+    this.words = loaded.trace.words
+    this.afterwards = afterwards
+  }
+
+  get nowNs(): string {
+    return String(this.nowNsValue)
+  }
+
+  get inputMac(): string {
+    this.digest ??= this.afterwards.mac()
+    return this.digest
+  }
+
+  traceText(): string {
+    return this.trace().text
+  }
+
+  traceParts(): { readonly values: string; readonly words: string } {
+    return { values: this.trace().values, words: this.words }
+  }
+
+  private trace(): RenderedTrace {
+    this.rendered ??= this.afterwards.render()
+    return this.rendered
   }
 }
 
