@@ -7,6 +7,8 @@ import { setImmediate } from 'node:timers/promises'
 import type { CallSignal } from '../call-signal.ts'
 import { CallAbort } from '../call-signal.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
+import type { Listed } from '../roster.ts'
+import { Roster } from '../roster.ts'
 import type { Rooms } from './call.ts'
 import { killedError } from './killed.ts'
 import { recheckSubscriptions } from './subscriptions.ts'
@@ -35,7 +37,7 @@ export interface OpenStreams {
 
 type StreamRooms = Pick<Rooms, 'auth' | 'policy' | 'kills'>
 
-interface Entry {
+interface Entry extends Listed {
   readonly call: Call
   readonly controller: CallAbort
   readonly isLongLived: boolean
@@ -49,7 +51,7 @@ interface Entry {
 const STREAMS_AT_ONCE = 32
 
 export function createOpenStreams(rooms: StreamRooms): OpenStreams {
-  const watched = new Set<Entry>()
+  const watched = new Roster<Entry>()
   return {
     watch(call, signal) {
       const controller = new CallAbort()
@@ -62,6 +64,7 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
         isOpen: isLasting,
         policy,
         ended: null,
+        place: -1,
       }
       const leave = (): void => controller.abort(signal.reason)
       if (signal.aborted) leave()
@@ -81,7 +84,7 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
     },
     recheck: createRecheck(rooms, watched),
     endAll() {
-      for (const entry of [...watched].filter((one) => one.isLongLived)) {
+      for (const entry of watched.all().filter((one) => one.isLongLived)) {
         watched.delete(entry)
         entry.controller.abort()
       }
@@ -90,7 +93,7 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
 }
 
 /** One round at a time; what changes during a round is asked about in the next one. */
-function createRecheck(rooms: StreamRooms, watched: Set<Entry>): () => void {
+function createRecheck(rooms: StreamRooms, watched: Roster<Entry>): () => void {
   let isRechecking = false
   let isDue = false
 
@@ -118,7 +121,7 @@ function createRecheck(rooms: StreamRooms, watched: Set<Entry>): () => void {
 
   /** From the first look on nothing passes on those that must end; they are closed, and others judged anew, a few at a time. */
   async function recheckEach(): Promise<void> {
-    const open = [...watched].filter(({ isOpen }) => isOpen)
+    const open = watched.all().filter(({ isOpen }) => isOpen)
     for (const entry of open) lookAt(entry)
     let count = 0
     for (const entry of open) {

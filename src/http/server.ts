@@ -103,8 +103,10 @@ const PLAIN_PATH = /^\/mcp\/([A-Za-z0-9._~-]{1,128})(?:\?|$)/
 /** Makes the front door. Paths other than `/mcp/<upstream>` and `/mcp` are answered 404 here and leave no audit row. */
 export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
   const limits = { ...DEFAULT_FRONT_DOOR_LIMITS, ...options.limits }
-  const connections = new Map<Duplex, Set<HttpExchange>>()
-  const attempts = new Set<Promise<void>>()
+  const connections = new Map<Duplex, HttpExchange[]>()
+  /** Attempts that have not ended, and who waits for the last of them. */
+  let running = 0
+  let onIdle: (() => void) | null = null
   /** Connections on which no attempt has begun: Node counts them as busy, so a silent one would hold up the end. */
   const unused = new Set<Duplex>()
   let server: Server | null = null
@@ -114,25 +116,26 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
   function serve(request: IncomingMessage, response: ServerResponse, mount: string): void {
     const open = exchangesOf(connections, request.socket)
     unused.delete(request.socket)
-    if (open.size >= limits.maxPipelined) request.socket.destroy()
+    if (open.length >= limits.maxPipelined) request.socket.destroy()
     if (request.socket.destroyed) return
     const exchange = new HttpExchange(request, response, mount, limits)
     if (closing) exchange.drainConnection()
-    open.add(exchange)
-    const attempt = answer(options, exchange)
-      .catch((fault: unknown) => {
-        options.log.error({ err: fault }, 'an attempt failed outside the spine')
-        exchange.abort()
-      })
-      .finally(() => {
-        open.delete(exchange)
-        attempts.delete(attempt)
-      })
-    attempts.add(attempt)
+    open.push(exchange)
+    running += 1
+    const ended = (): void => {
+      open.splice(open.indexOf(exchange), 1)
+      running -= 1
+      if (running === 0) onIdle?.()
+    }
+    answer(options, exchange).then(ended, (fault: unknown) => {
+      options.log.error({ err: fault }, 'an attempt failed outside the spine')
+      exchange.abort()
+      ended()
+    })
   }
 
   function everyExchange(visit: (exchange: HttpExchange) => void): void {
-    for (const open of connections.values()) for (const exchange of open) visit(exchange)
+    for (const open of connections.values()) for (const exchange of [...open]) visit(exchange)
   }
 
   return {
@@ -171,7 +174,10 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
         server?.closeAllConnections()
       }, graceMs)
       await closed
-      await Promise.allSettled([...attempts])
+      await new Promise<void>((resolve) => {
+        onIdle = resolve
+        if (running === 0) resolve()
+      })
       for (const timer of [sweep, idle, cut]) clearTimeout(timer)
     },
   }
@@ -290,7 +296,7 @@ function hardenServer(
   listener: Listener,
   limits: FrontDoorLimits,
   options: FrontDoorOptions,
-  connections: ReadonlyMap<Duplex, ReadonlySet<HttpExchange>>,
+  connections: ReadonlyMap<Duplex, readonly HttpExchange[]>,
 ): void {
   // Node drops headers beyond its own count without a word; the size bounds them, and the count is refused above.
   server.maxHeadersCount = 0
@@ -300,7 +306,7 @@ function hardenServer(
   server.on('checkContinue', listener)
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     options.log.debug({ code: error.code }, 'malformed request')
-    const isBusy = (connections.get(socket)?.size ?? 0) > 0
+    const isBusy = (connections.get(socket)?.length ?? 0) > 0
     const isHttp = /^(HPE_|ERR_HTTP_)/.test(error.code ?? '')
     if (isBusy || !isHttp || !socket.writable) socket.destroy()
     else refuseMalformed(socket, error.code, options.newRequestId())
@@ -324,14 +330,14 @@ function refuseMalformed(socket: Duplex, code: string | undefined, requestId: st
 }
 
 /** The exchanges of a connection. When it closes they are all left by their client, also those that were pipelined. */
-function exchangesOf(connections: Map<Duplex, Set<HttpExchange>>, socket: Duplex): Set<HttpExchange> {
+function exchangesOf(connections: Map<Duplex, HttpExchange[]>, socket: Duplex): HttpExchange[] {
   const known = connections.get(socket)
   if (known !== undefined) return known
-  const open = new Set<HttpExchange>()
+  const open: HttpExchange[] = []
   connections.set(socket, open)
   socket.once('close', () => {
     connections.delete(socket)
-    for (const exchange of open) exchange.left()
+    for (const exchange of [...open]) exchange.left()
   })
   return open
 }
