@@ -207,7 +207,7 @@ export function createSpine(rooms: Rooms, merged: FederationSettings | null): Sp
     } finally {
       seat.leave()
       const event = { call, ending: ending as Ending }
-      const closed = close(exchange, event, reply as Reply, turn)
+      const closed = close(rooms, { exchange, event, reply: reply as Reply, turn })
       await (others === null ? closed : Promise.all([closed, others]))
     }
   }
@@ -219,26 +219,29 @@ export function createSpine(rooms: Rooms, merged: FederationSettings | null): Sp
     all.catch(() => undefined)
     return all
   }
+}
 
-  /** The one place where an attempt is recorded and answered. The answer waits for the record. */
-  async function close(
-    exchange: Exchange,
-    event: AuditEvent,
-    reply: Reply,
-    turn: Turn | null,
-  ): Promise<void> {
-    const { call, ending } = event
-    let last = reply
-    try {
-      // Throttled addresses get one row for the whole window (see `Rooms.auth`), not one for each attempt.
-      if (ending.kind !== 'address_throttled') await rooms.audit.end(event)
-    } catch (thrown) {
-      last = rooms.http.replyRefusal(call, toGatewayError(thrown))
-    }
-    turn?.done()
-    rooms.observe(event)
-    await exchange.finish(last)
+/** An attempt that is over but for its record and its answer. */
+interface Over {
+  readonly exchange: Exchange
+  readonly event: AuditEvent
+  readonly reply: Reply
+  readonly turn: Turn | null
+}
+
+/** The one place where an attempt is recorded and answered. The answer waits for the record. */
+async function close(rooms: Rooms, { exchange, event, reply, turn }: Over): Promise<void> {
+  const { call, ending } = event
+  let last = reply
+  try {
+    // Throttled addresses get one row for the whole window (see `Rooms.auth`), not one for each attempt.
+    if (ending.kind !== 'address_throttled') await rooms.audit.end(event)
+  } catch (thrown) {
+    last = rooms.http.replyRefusal(call, toGatewayError(thrown))
   }
+  turn?.done()
+  rooms.observe(event)
+  await exchange.finish(last)
 }
 
 function noteQueue({ clock }: Rooms, call: Call): void {

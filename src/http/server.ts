@@ -104,9 +104,7 @@ const PLAIN_PATH = /^\/mcp\/([A-Za-z0-9._~-]{1,128})(?:\?|$)/
 export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
   const limits = { ...DEFAULT_FRONT_DOOR_LIMITS, ...options.limits }
   const connections = new Map<Duplex, HttpExchange[]>()
-  /** Attempts that have not ended, and who waits for the last of them. */
-  let running = 0
-  let onIdle: (() => void) | null = null
+  const attempts = createAttemptCount()
   /** Connections on which no attempt has begun: Node counts them as busy, so a silent one would hold up the end. */
   const unused = new Set<Duplex>()
   let server: Server | null = null
@@ -121,11 +119,10 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
     const exchange = new HttpExchange(request, response, mount, limits)
     if (closing) exchange.drainConnection()
     open.push(exchange)
-    running += 1
+    attempts.begin()
     const ended = (): void => {
       open.splice(open.indexOf(exchange), 1)
-      running -= 1
-      if (running === 0) onIdle?.()
+      attempts.end()
     }
     answer(options, exchange).then(ended, (fault: unknown) => {
       options.log.error({ err: fault }, 'an attempt failed outside the spine')
@@ -174,12 +171,29 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
         server?.closeAllConnections()
       }, graceMs)
       await closed
-      await new Promise<void>((resolve) => {
-        onIdle = resolve
-        if (running === 0) resolve()
-      })
+      await attempts.allEnded()
       for (const timer of [sweep, idle, cut]) clearTimeout(timer)
     },
+  }
+}
+
+/** How many attempts have begun and not ended. */
+function createAttemptCount(): { begin(): void; end(): void; allEnded(): Promise<void> } {
+  let running = 0
+  let onNone: (() => void) | null = null
+  return {
+    begin: () => {
+      running += 1
+    },
+    end: () => {
+      running -= 1
+      if (running === 0) onNone?.()
+    },
+    allEnded: () =>
+      new Promise((resolve) => {
+        onNone = resolve
+        if (running === 0) resolve()
+      }),
   }
 }
 
