@@ -1,7 +1,8 @@
 /** What an evaluation means for the call: go on, or end with one of the table's kinds. */
 import { GatewayError } from '../errors.ts'
 import type { Rooms } from './call.ts'
-import type { Call, Evaluation, Limit } from './types.ts'
+import type { Limit } from './limit-types.ts'
+import type { Call, Evaluation } from './types.ts'
 
 /** @throws GatewayError `policy_error`, `policy_budget`, `policy_malformed` or `policy_denied` */
 export function refuseUnlessAllowed(evaluation: Evaluation): void {
