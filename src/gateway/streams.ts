@@ -7,7 +7,11 @@
  * rows, which cost most, come last and leave other calls half of the time.
  */
 import { setImmediate } from 'node:timers/promises'
+import type { CallSignal } from '../call-signal.ts'
+import { CallAbort } from '../call-signal.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
+import type { Listed } from '../roster.ts'
+import { Roster } from '../roster.ts'
 import type { Rooms } from './call.ts'
 import { killedError } from './killed.ts'
 import { createPace } from './pace.ts'
@@ -17,7 +21,7 @@ import type { Call, PolicyRevision, Principal } from './types.ts'
 /** One watched call. */
 export interface WatchedCall {
   /** Aborted when the call must end, or the client has gone. */
-  readonly signal: AbortSignal
+  readonly signal: CallSignal
   /** Its answer has turned out to be a stream. */
   opened(): void
   /** Why it must end; null while it may go on. */
@@ -34,7 +38,7 @@ export interface OpenStreams {
    * Starts to watch a call that is being forwarded. `signal` is aborted when its client goes. `cut` ends what its client has
    * of it, before its row is made; it must not throw.
    */
-  watch(call: Call, signal: AbortSignal, cut: (reason: GatewayError) => void): WatchedCall
+  watch(call: Call, signal: CallSignal, cut: (reason: GatewayError) => void): WatchedCall
   /** Asks again for every open stream; call it after a change and once a second (keys also expire). */
   recheck(): void
   /** Resolves when it is the turn of a stream that has ended to leave its row. */
@@ -45,9 +49,9 @@ export interface OpenStreams {
 
 type StreamRooms = Pick<Rooms, 'auth' | 'policy' | 'kills' | 'clock'>
 
-interface Entry {
+interface Entry extends Listed {
   readonly call: Call
-  readonly controller: AbortController
+  readonly controller: CallAbort
   readonly cut: (reason: GatewayError) => void
   readonly isLongLived: boolean
   isOpen: boolean
@@ -63,7 +67,7 @@ const SLICE_MS = 2
 
 /** Makes the watch; it has no timer of its own. */
 export function createOpenStreams(rooms: StreamRooms): OpenStreams {
-  const watched = new Set<Entry>()
+  const watched = new Roster<Entry>()
   const rounds = createRounds(rooms, watched)
   const rows = createPace(rooms.clock)
   return {
@@ -75,7 +79,7 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
       signal.addEventListener('abort', leave)
       watched.add(entry)
       return {
-        signal: controller.signal,
+        signal: controller,
         opened: () => {
           entry.isOpen = true
         },
@@ -91,7 +95,7 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
     turnOfRow: rows.turn,
     endAll() {
       rows.hurry()
-      for (const entry of [...watched].filter((one) => one.isLongLived)) {
+      for (const entry of watched.all().filter((one) => one.isLongLived)) {
         watched.delete(entry)
         entry.controller.abort()
       }
@@ -103,13 +107,14 @@ function createEntry(call: Call, cut: Entry['cut']): Entry {
   const isLasting = isLongLived(call)
   return {
     call,
-    controller: new AbortController(),
+    controller: new CallAbort(),
     cut,
     isLongLived: isLasting,
     isOpen: isLasting,
     policy: call.evaluation?.policy ?? null,
     judging: null,
     ended: null,
+    place: -1,
   }
 }
 
@@ -120,7 +125,7 @@ interface Rounds {
 }
 
 /** One round at a time, in slices. */
-function createRounds(rooms: StreamRooms, watched: Set<Entry>): Rounds {
+function createRounds(rooms: StreamRooms, watched: Roster<Entry>): Rounds {
   /** Their clients have been told; their upstreams have not. */
   const closing: Entry[] = []
   let isRunning = false
@@ -162,7 +167,7 @@ function createRounds(rooms: StreamRooms, watched: Set<Entry>): Rounds {
 
   async function lookAtEach(rest: Rest): Promise<void> {
     isDue = false
-    const open = [...watched].filter(({ isOpen }) => isOpen)
+    const open = watched.all().filter(({ isOpen }) => isOpen)
     for (const entry of open) lookAt(entry)
     for (const entry of open.filter(({ ended }) => ended !== null)) {
       tellClient(entry)

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { expect } from 'chai'
+import { CallAbort } from '../../src/call-signal.ts'
 import type { Rooms } from '../../src/gateway/call.ts'
 import { openCall } from '../../src/gateway/open-call.ts'
 import { createPace } from '../../src/gateway/pace.ts'
@@ -69,7 +70,7 @@ describe('open streams', () => {
     const streams = createOpenStreams(rooms)
     const watched: WatchedCall[] = []
     for (let n = 0; n < count; n += 1) {
-      const one = streams.watch(callOf(method), new AbortController().signal, ({ kind }) => {
+      const one = streams.watch(callOf(method), new CallAbort(), ({ kind }) => {
         now += 1
         log.push(`client ${kind}`)
       })
