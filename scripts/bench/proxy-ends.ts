@@ -119,18 +119,20 @@ export function reportEnds(
   )
 }
 
-const LEAVING = ['closes', 'resets', 'half-closes', 'had pipelined'] as const
-type Leaving = (typeof LEAVING)[number]
+/** How a client leaves. */
+export const LEAVING = ['closes', 'resets', 'half-closes', 'had pipelined'] as const
+/** One of {@link LEAVING}. */
+export type Leaving = (typeof LEAVING)[number]
 
 /** From a client's leaving to its upstream hearing of it, by answer and by the way they leave; `together` at a time. */
 export async function reportLeaving(
   target: StreamTarget,
   upstream: { readonly port: number },
-  plan: { readonly count: number; readonly together: number },
+  plan: { readonly count: number; readonly together: number; readonly ways: readonly Leaving[] },
 ): Promise<void> {
   for (const sse of [false, true]) {
     const request = toolCall('2026-07-28', { hang: true, sse })
-    for (const how of LEAVING) {
+    for (const how of plan.ways) {
       const { p50Ms, p99Ms, maxMs } = await leavingDelays(target, request, { ...plan, how }, upstream)
       const name = `${sse ? 'stream' : 'JSON'}, client ${how}`
       console.log(
