@@ -20,7 +20,7 @@ import type { AuditCounters, AuditGauges, AuditLimits, AuditRoomOptions, AuditSt
 import { AUDIT_LIMITS } from './limits.ts'
 import { createMisses } from './misses.ts'
 import type { AuditRow } from './row.ts'
-import { gapRow, withoutPayload } from './row.ts'
+import { gapRow, toBegun, withoutPayload } from './row.ts'
 import type { RowRules } from './rules.ts'
 import { toRowRules } from './rules.ts'
 import { SPOOL_LIMITS, Spool } from './spool.ts'
@@ -180,8 +180,7 @@ class SpoolingWriter {
       return
     }
     this.#open.set(call.id, call)
-    const { core: _core, ...row } = toBegunRow(call, this.#rules)
-    const text = JSON.stringify(row)
+    const text = toBegun(toBegunRow(call, this.#rules))
     const until = this.#options.mode === 'batch' ? 'written' : 'synced'
     try {
       await this.#wait.wait(this.#append('begin', call.id, 0, text, until))

@@ -7,13 +7,55 @@
  * with the shortest escapes. Text that `jsonb` refuses comes out in a form that it refuses as well.
  */
 
+declare const STORED: unique symbol
+
+/** JSON text exactly as `jsonb` prints it. What is put together from such texts in that very form needs no second reading. */
+export type StoredText = string & { readonly [STORED]: true }
+
 const FEW_MEMBERS = 16
 /** Beyond it PostgreSQL refuses the number, and spelling it out would only cost memory. */
 const MAX_EXPONENT = 140_000
 
 /** The text as `jsonb` prints it. Depth costs no stack. Throws SyntaxError when the text is not JSON. */
-export function toStoredText(json: string): string {
-  return new Printer(json).print()
+export function toStoredText(json: string): StoredText {
+  return new Printer(json).print() as StoredText
+}
+
+/** The stored text of a value that `JSON.stringify` can write. */
+export function storedJson(value: unknown): StoredText {
+  const json = JSON.stringify(value)
+  const isSame = typeof value === 'string' || typeof value === 'boolean' || Number.isSafeInteger(value)
+  return isSame ? (json as StoredText) : toStoredText(json)
+}
+
+/** An array of stored texts. */
+export function storedArray(elements: readonly StoredText[]): StoredText {
+  return `[${elements.join(', ')}]` as StoredText
+}
+
+/** The texts of an object's members by name; those that are null or absent are left out. */
+export type StoredMembers<Name extends string> = { readonly [name in Name]?: StoredText | null }
+
+/** A printer of objects that have no other members than these. Names are put in order once. */
+export function createObjectPrinter<Name extends string>(
+  ...names: readonly Name[]
+): (members: StoredMembers<Name>) => StoredText {
+  const ordered = [...names].sort(compareNames).map((name) => [name, `${JSON.stringify(name)}: `] as const)
+  return (members) => {
+    let text = ''
+    for (const [name, token] of ordered) {
+      const value = members[name]
+      if (value === null || value === undefined) continue
+      text += text === '' ? token : `, ${token}`
+      text += value
+    }
+    return `{${text}}` as StoredText
+  }
+}
+
+/** The order in which `jsonb` keeps the members of an object. */
+export function compareNames(left: string, right: string): number {
+  return compareBytes({ name: left }, { name: right })
 }
 
 const QUOTE = 0x22
@@ -243,7 +285,7 @@ function compareAscii({ name: left }: Member, { name: right }: Member): number {
   return left < right ? -1 : 1
 }
 
-function compareBytes({ name: left }: Member, { name: right }: Member): number {
+function compareBytes({ name: left }: Pick<Member, 'name'>, { name: right }: Pick<Member, 'name'>): number {
   const [leftBytes, rightBytes] = [Buffer.from(left), Buffer.from(right)]
   return leftBytes.length - rightBytes.length || Buffer.compare(leftBytes, rightBytes)
 }

@@ -21,9 +21,11 @@ export interface InputDocument {
   readonly arguments: LookupDocument | null
 }
 
-/** JSON texts of the references of one expression. */
+/** What the references of one expression stand for. */
 export interface Reads {
-  readonly values: readonly (readonly [text: string, json: string])[]
+  /** JSON text of each reference; undefined when it has no value, null when that is not known. */
+  readonly values: readonly (string | undefined | null)[]
+  /** Those without a value. */
   readonly missing: readonly string[]
 }
 
@@ -33,13 +35,8 @@ const INTEGER = /^-?\d{1,15}$/
 
 /** The references of an expression that failed, or that is negated. What cannot be known is left out. */
 export function readsOf(expr: PreparedExpr, known: Bindings, world: World): Reads {
-  const values: (readonly [string, string])[] = []
-  const missing: string[] = []
-  for (const read of expr.probe.reads) {
-    const value = valueRead(read, expr, known, world)
-    if (value === undefined) missing.push(read.text)
-    else if (value !== null) values.push([read.text, value])
-  }
+  const values = expr.probe.reads.map((read) => valueRead(read, expr, known, world))
+  const missing = expr.probe.reads.flatMap(({ text }, index) => (values[index] === undefined ? [text] : []))
   return { values, missing }
 }
 

@@ -5,9 +5,12 @@
  * When the whole is too large it is written again with less and less detail. Kept are, in this order: rules that were
  * defined, the steps of a solution, what failed and every `not`, the rest.
  */
+import type { StoredText } from '../json/stored-text.ts'
+import { storedArray, storedJson } from '../json/stored-text.ts'
+import type { PreparedExpr, Slot } from './trace-dictionary.ts'
 import type { Reads } from './trace-reads.ts'
 import type { RuleNode, StepNode } from './trace-tree.ts'
-import { cutJsonText, splitArray, toJsonText } from './trace-value.ts'
+import { cutJsonText, splitArray, toJsonText, toStoredValue } from './trace-value.ts'
 
 /** Bounds of a trace's text. */
 export interface TraceBounds {
@@ -44,11 +47,11 @@ const DETAILS: readonly Detail[] = [
 const ENVELOPE_BYTES = 64
 /** Longest list of solutions that is taken apart, in characters. */
 const MAX_ROWS = 8192
-const UNREADABLE = '"… a value too large to be read …"'
+const UNREADABLE = toStoredValue('"… a value too large to be read …"')
 
 /** A trace as JSON text, and the fragments of it that hold values. */
 export interface RenderedTrace {
-  readonly text: string
+  readonly text: StoredText
   /** Members and values in the text that the policy did not write itself. */
   readonly values: string
 }
@@ -64,8 +67,8 @@ export function renderTrace(rules: readonly RuleNode[], dropped: number, bounds:
   return { text: envelope('', dropped + countRules(rules)), values: '' }
 }
 
-function envelope(rules: string, dropped: number): string {
-  return `{"v":1,"truncated":${dropped > 0},"dropped":${dropped},"rules":[${rules}]}`
+function envelope(rules: string, dropped: number): StoredText {
+  return `{"v": 1, "rules": [${rules}], "dropped": ${dropped}, "truncated": ${dropped > 0}}` as StoredText
 }
 
 class TraceWriter {
@@ -94,83 +97,86 @@ class TraceWriter {
 
   rules(nodes: readonly RuleNode[], max = this.detail.rules): string {
     const kept = nodes.length <= max ? nodes : this.keepRules(nodes, max)
-    return kept.map((node) => this.rule(node)).join(',')
+    return kept.map((node) => this.rule(node)).join(', ')
   }
 
   private rule(node: RuleNode): string {
     this.written += 1
     if (this.isOver()) return ''
     const { rule, outcome } = node
-    let text = `${rule.prefix}"${outcome}"`
-    if (rule.keys.length > 0) text += `,"args":{${this.members(rule.keys, node.args)}}`
-    if (outcome === 'defined') text += `,"value":${this.ruleValue(node)}`
+    const args = rule.args.length > 0 ? `, "args": {${this.members(rule.args, node.args)}}` : ''
+    const value = outcome === 'defined' ? `, "value": ${this.ruleValue(node)}` : ''
     const steps = this.steps(node.steps)
-    const head = node.headFailed ? `${steps === '' ? '' : ','}${rule.headFailure}` : ''
-    text += `,"steps":[${steps}${head}]`
+    const head = node.headFailed ? `${steps === '' ? '' : ', '}${rule.headFailure}` : ''
     const inner = this.rules(node.rules)
-    return inner === '' ? `${text}}` : `${text},"rules":[${inner}]}`
+    const rules = inner === '' ? '' : `, "rules": [${inner}]`
+    return `${rule.at}${args}${rule.rule}${rules}, "steps": [${steps}${head}]${rule.title}${value}, "outcome": "${outcome}"}`
   }
 
   private steps(nodes: readonly StepNode[]): string {
     const kept = nodes.length <= this.detail.steps ? nodes : this.keepSteps(nodes, this.detail.steps)
-    return kept.map((node) => this.step(node)).join(',')
+    return kept.map((node) => this.step(node)).join(', ')
   }
 
   private step(node: StepNode): string {
     this.written += 1
     if (this.isOver()) return ''
     const { expr, reads } = node
-    let text = `${expr.prefix}${node.ok}${node.aborted ? ',"aborted":true' : ''},"vars":{${this.members(expr.keys, node.vars)}}`
-    if (reads !== null) text += this.reads(reads)
+    let text = `${expr.at}${node.ok}${expr.expr}${this.members(expr.vars, node.vars)}}`
+    if (reads !== null) text += this.reads(expr, reads)
     this.characters += text.length
     const steps = this.steps(node.steps)
-    if (steps !== '') text += `,"steps":[${steps}]`
     const rules = this.rules(node.rules)
-    if (rules !== '') text += `,"rules":[${rules}]`
-    return `${text}}`
+    if (rules !== '') text += `, "rules": [${rules}]`
+    if (steps !== '') text += `, "steps": [${steps}]`
+    if (node.aborted) text += ', "aborted": true'
+    return reads === null ? `${text}}` : `${text}${missingOf(reads)}}`
   }
 
-  private reads({ values, missing }: Reads): string {
-    const read = values.map(
-      ([name, json]) => `${JSON.stringify(name)}:${cutJsonText(json, this.detail.value)}`,
-    )
-    for (const member of read) this.seen.add(member)
-    const text = `,"reads":{${read.join(',')}}`
-    return missing.length === 0 ? text : `${text},"missing":${JSON.stringify(missing)}`
-  }
-
-  private members(keys: readonly string[], values: readonly (string | null | undefined)[]): string {
+  private reads({ reads }: PreparedExpr, { values }: Reads): string {
     let text = ''
-    for (let index = 0; index < keys.length; index += 1) {
+    for (const { index, key } of reads) {
+      const json = values[index]
+      if (json === undefined || json === null) continue
+      const member = `${key}${toStoredValue(cutJsonText(json, this.detail.value))}`
+      this.seen.add(member)
+      text += text === '' ? member : `, ${member}`
+    }
+    return `, "reads": {${text}}`
+  }
+
+  private members(slots: readonly Slot[], values: readonly (string | null | undefined)[]): string {
+    let text = ''
+    for (const { index, key } of slots) {
       const value = values[index]
       if (value === undefined) continue
-      const member = `${keys[index]}${this.value(value)}`
+      const member = `${key}${this.value(value)}`
       this.seen.add(member)
-      text += text === '' ? member : `,${member}`
+      text += text === '' ? member : `, ${member}`
     }
     return text
   }
 
-  private value(rego: string | null): string {
+  private value(rego: string | null): StoredText {
     if (rego === null) return UNREADABLE
     const { value } = this.detail
-    return cutJsonText(rego.length > value ? rego : toJsonText(rego), value)
+    return toStoredValue(cutJsonText(rego.length > value ? rego : toJsonText(rego), value))
   }
 
   /** A set's definition contributes a list; any other has one value, or several when it was given several. */
-  private ruleValue({ rule, rows }: RuleNode): string {
-    if (rule.probe.outs === 0) return rule.isSet ? `[${rule.constant}]` : rule.constant
+  private ruleValue({ rule, rows }: RuleNode): StoredText {
+    if (rule.probe.outs === 0) return rule.isSet ? storedArray([rule.constant]) : rule.constant
     const value = this.computedValue(rule.isSet, rows)
     this.seen.add(value)
     return value
   }
 
-  private computedValue(isSet: boolean, rows: string | null): string {
+  private computedValue(isSet: boolean, rows: string | null): StoredText {
     if (rows === null || rows.length > MAX_ROWS) return this.value(rows)
     const solutions = [...new Set(splitArray(rows))]
     const [first] = solutions
     if (first !== undefined && solutions.length === 1 && !isSet) return this.value(first)
-    return cutJsonText(`[${solutions.map(toJsonText).join(',')}]`, this.detail.value)
+    return toStoredValue(cutJsonText(`[${solutions.map(toJsonText).join(',')}]`, this.detail.value))
   }
 
   private keepRules(nodes: readonly RuleNode[], max: number): readonly RuleNode[] {
@@ -196,6 +202,10 @@ class TraceWriter {
       return left >= 0
     })
   }
+}
+
+function missingOf({ missing }: Reads): string {
+  return missing.length === 0 ? '' : `, "missing": ${storedJson(missing)}`
 }
 
 function countRule(node: RuleNode): number {

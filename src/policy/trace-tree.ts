@@ -113,13 +113,15 @@ function itemOf(dictionary: PreparedDictionary, event: RecordedEvent): Held | Fr
     return {
       kind: 'frame',
       rule,
-      args: valuesFor(rule.keys.length, event.values),
+      args: valuesFor(rule.probe.args.length, event.values),
       items: [],
       rows: undefined,
     }
   }
   const expr = dictionary.exprs.get(event.id)
-  return expr === undefined ? null : { kind: 'held', expr, values: valuesFor(expr.keys.length, event.values) }
+  return expr === undefined
+    ? null
+    : { kind: 'held', expr, values: valuesFor(expr.probe.vars.length, event.values) }
 }
 
 function valuesFor(count: number, values: readonly (string | null)[]): Values {

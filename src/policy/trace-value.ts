@@ -3,6 +3,9 @@
  * any type, numbers as the author or caller wrote them. In a trace a set is an array and a key that is no string is its
  * text. Most values are JSON already and pass through untouched.
  */
+import { LRUCache } from 'lru-cache'
+import type { StoredText } from '../json/stored-text.ts'
+import { toStoredText } from '../json/stored-text.ts'
 
 /** Nothing in it can differ between the two notations: no brace, parenthesis, point or escape. */
 const PLAIN = /^[\w\s"',:;/@|<>=!?#%&*+~^$[\]-]*$/
@@ -34,6 +37,22 @@ export function toJsonText(rego: string): string {
   if (rego.startsWith('"') || (rego.startsWith('[') && PLAIN.test(rego))) return rego
   if (rego === '{}' || (KEY.test(rego) && isJsonText(rego))) return rego
   return convert(rego) ?? JSON.stringify(rego)
+}
+
+/** Values of traces that came up lately, as they are stored. Roles, names and labels come up again and again. */
+const STORED = new LRUCache<string, StoredText>({ max: 2048 })
+const MAX_KEPT = 256
+/** Digits, letters and marks that stand for themselves: neither an escape nor a number that may be written in another way. */
+const SAME = /^(?:"[^"\\]*"|0|-?[1-9]\d*|true|false|null)$/
+
+/** A JSON text as it is stored. */
+export function toStoredValue(json: string): StoredText {
+  if (SAME.test(json)) return json as StoredText
+  const known = STORED.get(json)
+  if (known !== undefined) return known
+  const stored = toStoredText(json)
+  if (json.length <= MAX_KEPT) STORED.set(json, stored)
+  return stored
 }
 
 /** The elements of a Rego array's text, as Rego text; null when it is no array. */
