@@ -1,7 +1,9 @@
 /** A whole gateway for the benchmarks, from the build in dist/. Arguments: configuration file. Ends with its parent. */
-import { loadConfig } from '../../src/config/load.ts'
-import { createLog } from '../../src/log.ts'
-import { startGateway } from '../../src/main.ts'
+// What users run: a loader that makes TypeScript of src/ runnable would add to every function.
+const built = (path: string): Promise<unknown> => import(new URL(`../../dist/${path}`, import.meta.url).href)
+const { loadConfig } = (await built('config/load.js')) as typeof import('../../src/config/load.ts')
+const { createLog } = (await built('log.js')) as typeof import('../../src/log.ts')
+const { startGateway } = (await built('main.js')) as typeof import('../../src/main.ts')
 
 const { config } = loadConfig({ file: process.argv[2] })
 const gateway = await startGateway(config, { log: createLog({ level: 'warn' }) })

@@ -6,7 +6,7 @@ import type { WordFinder, Words } from './word-finder.ts'
 import { createWordFinder } from './word-finder.ts'
 
 /** What PostgreSQL refuses in a text, and what is worth a closer look. */
-const UNUSUAL = /[^\x20-\x7e]|\d{3}(?<=\d[eE][+-]?\d{3})/
+const UNUSUAL = /[^\x20-\x7e]|(?:^|[ :,[])-?\d[\d.]*[eE][+-]?\d{3}/
 /** Names of secret members in lower-case text, wherever they may stand; says yes too often rather than too seldom. */
 const SECRET_NAMES =
   /passw|passphrase|passcode|pwd|secret|token|authoriz|cookie|credential|key(?<=(?:api|private|access|signing|encryption|ssh|master|hmac)[^a-z]{0,2}key)|(?:auth|pass|pin|sid|otp)(?![_. -]{0,4}[a-z0-9])|auth[^a-z]?(?:header|code)|dsn|conn(?:ection)?[^a-z]?str|session[^a-z]?id|jwt|assertion|code[^a-z]?verifier|webhook[^a-z]?url|(?:otp|mfa|pin)[^a-z]?code|cvv|cvc|ssn|social[^a-z]?security|card[^a-z]?n|sas[^a-z]?url|keystore[^a-z]?pass/

@@ -109,9 +109,12 @@ const PLAIN_COLUMNS = (Object.keys(COLUMNS) as readonly (keyof typeof COLUMNS)[]
     !['writer', 'seq', 'salt', 'leaf', ...PAYLOAD_COLUMNS].includes(name),
 )
 
+/** How a record begins whose JSON columns hold stored text, and in this order. Earlier versions wrote other texts. */
+export const RECORD = '{"v":2,"writer":'
+
 /** The row as JSON text: for the spool, and with its {@link Seal} for the database. Texts of columns are spliced in as they are. */
 export function toRecord(row: AuditRow, writer: string, seq: number): string {
-  let record = `{"writer":${JSON.stringify(writer)},"seq":${seq}`
+  let record = `${RECORD}${JSON.stringify(writer)},"seq":${seq}`
   for (const name of PLAIN_COLUMNS) record += `,"${name}":${JSON.stringify(row[name])}`
   for (const name of PAYLOAD_COLUMNS) record += `,"${name}":${row[name]}`
   return `${record}}`
