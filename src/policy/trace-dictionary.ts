@@ -5,6 +5,8 @@ import { compareNames } from '../json/stored-text.ts'
 import type { ClosurePart, Dictionary, ExprProbe, LogicPart, Part, Read, RuleProbe } from './dictionary.ts'
 import { PRODUCT_FILE_PREFIX } from './dictionary.ts'
 import type { Probe } from './host-events.ts'
+import type { Path } from './trace-lookup.ts'
+import { toPath } from './trace-lookup.ts'
 import { isJsonText, toJsonText, toStoredValue } from './trace-value.ts'
 
 /** A value by its name. They are listed in the order in which they are stored. */
@@ -48,6 +50,8 @@ export interface PreparedExpr {
   readonly expr: string
   readonly vars: readonly Slot[]
   readonly reads: readonly Slot[]
+  /** Of each read; null when it goes by a variable. */
+  readonly paths: readonly (Path | null)[]
   /** Variables that this expression binds: while it has not held they have no value. */
   readonly binds: ReadonlySet<string>
   readonly parts: readonly PreparedPart[]
@@ -173,6 +177,7 @@ class Preparer {
       expr: `, "expr": ${JSON.stringify(probe.text)}, "vars": {`,
       vars: toSlots(probe.vars),
       reads: toSlots(probe.reads.map(({ text }) => text)),
+      paths: probe.reads.map(fixedPath),
       binds: new Set(probe.vars.filter((name) => !known.has(name))),
       parts,
       members: membersOf(parts),
@@ -217,6 +222,11 @@ function replaces(probe: ExprProbe, root: Exclude<Read['root'], object>): boolea
 
 function place(probe: { readonly file: string; readonly row: number }): string {
   return JSON.stringify(`${probe.file}:${probe.row}`)
+}
+
+function fixedPath({ path }: Read): Path | null {
+  const steps = path.filter((step) => typeof step !== 'object')
+  return steps.length === path.length ? toPath(steps) : null
 }
 
 /** Of equal names the last one counts. */

@@ -97,7 +97,9 @@ class TraceWriter {
 
   rules(nodes: readonly RuleNode[], max = this.detail.rules): string {
     const kept = nodes.length <= max ? nodes : this.keepRules(nodes, max)
-    return kept.map((node) => this.rule(node)).join(', ')
+    let text = ''
+    for (const node of kept) text += text === '' ? this.rule(node) : `, ${this.rule(node)}`
+    return text
   }
 
   private rule(node: RuleNode): string {
@@ -115,7 +117,9 @@ class TraceWriter {
 
   private steps(nodes: readonly StepNode[]): string {
     const kept = nodes.length <= this.detail.steps ? nodes : this.keepSteps(nodes, this.detail.steps)
-    return kept.map((node) => this.step(node)).join(', ')
+    let text = ''
+    for (const node of kept) text += text === '' ? this.step(node) : `, ${this.step(node)}`
+    return text
   }
 
   private step(node: StepNode): string {

@@ -39,6 +39,9 @@ export function toJsonText(rego: string): string {
   return convert(rego) ?? JSON.stringify(rego)
 }
 
+/** An array of one scalar, as most rules give. */
+const SINGLE = /^\[(?:"[^"\\]*"|[\w.+-]+)\]$/
+
 /** Values of traces that came up lately, as they are stored. Roles, names and labels come up again and again. */
 const STORED = new LRUCache<string, StoredText>({ max: 2048 })
 const MAX_KEPT = 256
@@ -58,6 +61,10 @@ export function toStoredValue(json: string): StoredText {
 /** The elements of a Rego array's text, as Rego text; null when it is no array. */
 export function splitArray(rego: string): readonly string[] | null {
   if (!rego.startsWith('[') || !rego.endsWith(']')) return null
+  return SINGLE.test(rego) ? [rego.slice(1, -1)] : elementsOf(rego)
+}
+
+function elementsOf(rego: string): readonly string[] {
   const elements: string[] = []
   let depth = 0
   let from = 1
