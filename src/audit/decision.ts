@@ -1,82 +1,33 @@
 /** The `decision` column: what each stage found, readable without a join. Described by schemas/decision.schema.json. Pure. */
-import type {
-  AuditEvent,
-  Call,
-  CallPart,
-  Ending,
-  Evaluation,
-  Mask,
-  TargetVerdict,
-  UpstreamReport,
-} from '../gateway/types.ts'
+import type { AuditEvent, Call, CallPart, Ending, TargetVerdict, UpstreamReport } from '../gateway/types.ts'
 import type { StoredText } from '../json/stored-text.ts'
-import { createObjectPrinter, storedArray, storedJson, toStoredText } from '../json/stored-text.ts'
-import { compactTrace } from './compact-trace.ts'
-import { masksAt, placeOf, placeOfTrace } from './mask.ts'
+import { createObjectPrinter, storedArray, storedJson } from '../json/stored-text.ts'
+import type { Keeping } from './authz-section.ts'
+import {
+  authzSection,
+  begunVerdict,
+  MAX_DETAIL,
+  MAX_REASONS,
+  partVerdict,
+  sayable,
+  values,
+  WITHHELD,
+} from './authz-section.ts'
 import type { Notes } from './notes.ts'
-import type { PayloadLevel } from './payload.ts'
-import { withoutKeys, withoutValues } from './payload.ts'
+import { withoutKeys } from './payload.ts'
 import type { Redactor } from './redact.ts'
-import { DECISION_BOUNDS } from './redact.ts'
 import { isoTime } from './row.ts'
-import type { OwnWords } from './walk.ts'
 
 const MAX_LISTED = 500
 /** Characters of all of them. */
 const MAX_LISTED_LENGTH = 131_072
-const MAX_REASONS = 32
 const MAX_NAME = 256
-const MAX_DETAIL = 1024
-
-const OWN: OwnWords = { own: true, members: new Map() }
-/** Principal and server come from the gateway's own tables. */
-const INPUT_WORDS: OwnWords = {
-  own: false,
-  members: new Map([
-    ['principal', OWN],
-    ['server', OWN],
-  ]),
-}
-/** Names, places and source texts come from the policy; `vars`, `reads` and `value` hold what callers sent. */
-const TRACE_WORDS: OwnWords = { own: false, members: traceMembers() }
-
-function traceMembers(): ReadonlyMap<string, OwnWords> {
-  const members = new Map<string, OwnWords>()
-  const nested: OwnWords = { own: false, members }
-  for (const name of ['rules', 'steps']) members.set(name, nested)
-  for (const name of ['rule', 'at', 'title', 'expr', 'outcome']) members.set(name, OWN)
-  return members
-}
-
-const VALUES: ReadonlySet<string> = new Set(['vars', 'reads', 'value', 'args'])
-
-/** How much of an evaluation is kept, and in which form. */
-export interface Keeping {
-  readonly level: PayloadLevel
-  readonly compact: boolean
-  /** null: nobody knows what to mask. */
-  readonly masks: readonly Mask[] | null
-}
 
 const printDecision = createObjectPrinter(
   ...(['stage', 'outcome', 'timings_us', 'mount', 'auth', 'authz', 'rate', 'validate', 'upstream'] as const),
   ...(['listed', 'listed_total', 'parts', 'hint', 'counted', 'error'] as const),
 )
 const printAuth = createObjectPrinter('ok', 'method', 'principal', 'why')
-const printAuthz = createObjectPrinter(
-  ...([
-    'allow',
-    'allowed_by',
-    'denied_by',
-    'limits',
-    'obligations',
-    'failure',
-    'mask_failure',
-    'policy',
-  ] as const),
-  ...(['now_ns', 'eval_us', 'fuel', 'input', 'input_mac', 'trace', 'refused'] as const),
-)
-const printPolicy = createObjectPrinter('revision', 'digest', 'entrypoint', 'opa')
 const printRate = createObjectPrinter('limits', 'refused')
 const printUpstream = createObjectPrinter(
   ...(['server', 'status', 'json_rpc_error', 'tool_is_error', 'ms', 'bytes', 'sha256'] as const),
@@ -122,7 +73,7 @@ export function begunDecision(redactor: Redactor, notes: Notes, { call, ending }
     outcome: storedJson(ending.outcome),
     timings_us: storedJson(call.timingsUs),
     auth: authSection(redactor, notes, call, ending),
-    authz: evaluation === null ? null : printAuthz(verdict(redactor, notes, evaluation, 'metadata')),
+    authz: evaluation === null ? null : begunVerdict(redactor, notes, evaluation),
   })
 }
 
@@ -143,116 +94,6 @@ function authSection(
   if (call.stage !== 'auth') return null
   const why = notes.column(redactor, ending.error?.detail, MAX_DETAIL)
   return printAuth({ ok: NO, why: why === null ? null : storedJson(why) })
-}
-
-function authzSection(
-  redactor: Redactor,
-  notes: Notes,
-  { call, ending }: AuditEvent,
-  keeping: Keeping,
-): StoredText | null {
-  const { evaluation } = call
-  if (evaluation === null) {
-    const refused = ending.kind === null ? null : storedJson(ending.kind)
-    return call.stage === 'authz' ? printAuthz({ allow: NO, refused }) : null
-  }
-  return printAuthz({
-    ...verdict(redactor, notes, evaluation, keeping.level),
-    now_ns: storedJson(evaluation.nowNs),
-    eval_us: storedJson(Math.round(evaluation.evalUs)),
-    fuel: storedJson(evaluation.fuel),
-    input: notes.attempt('input', () => inputJson(redactor, notes, evaluation, keeping.masks)),
-    input_mac: storedJson(evaluation.inputMac),
-    trace: notes.attempt('trace', () => traceJson(redactor, notes, evaluation, keeping)),
-  })
-}
-
-function traceJson(
-  redactor: Redactor,
-  notes: Notes,
-  evaluation: Evaluation,
-  { level, compact, masks }: Keeping,
-): StoredText {
-  const text = evaluation.traceText()
-  const walked = redactor.json(text, {
-    bounds: DECISION_BOUNDS,
-    own: TRACE_WORDS,
-    withhold: VALUES,
-    trusted: true,
-    parts: evaluation.traceParts(),
-    masks: placeOfTrace(masks ?? []),
-  })
-  // Nearly always nothing has to be hidden, and the text comes in the form in which it is stored.
-  const redacted = walked.json === text ? text : notes.walked('trace', walked)
-  if (level !== 'metadata' && !compact) return redacted
-  const reasons = [...evaluation.allowedBy, ...evaluation.deniedBy]
-  const kept = level === 'metadata' ? withoutValues(redacted, reasons) : redacted
-  return toStoredText(compact ? compactTrace(kept, evaluation.traceDictionary) : kept)
-}
-
-/** The policy input without the arguments, which stand in the request. */
-function inputJson(
-  redactor: Redactor,
-  notes: Notes,
-  { inputText }: Evaluation,
-  masks: readonly Mask[] | null,
-): StoredText | null {
-  if (masks === null) return notes.withheld('input', Buffer.byteLength(inputText))
-  const masked = placeOf(masksAt(masks, ['arguments', 'result'], false))
-  const options = { bounds: DECISION_BOUNDS, own: INPUT_WORDS, learn: true, isJson: true, masks: masked }
-  return notes.walked('input', redactor.json(inputText, options))
-}
-
-type AuthzMembers = Parameters<typeof printAuthz>[0]
-
-/** The members that say what the policy said. */
-function verdict(
-  redactor: Redactor,
-  notes: Notes,
-  evaluation: Evaluation,
-  level: PayloadLevel,
-): AuthzMembers {
-  const { failure, obligations, maskFailure } = evaluation
-  const limits = level === 'metadata' ? withoutKeys(evaluation.limits) : evaluation.limits
-  return {
-    allow: storedJson(evaluation.allow && failure === null),
-    allowed_by: reasons(redactor, evaluation.allowedBy),
-    denied_by: reasons(redactor, evaluation.deniedBy),
-    limits: limits.length === 0 ? null : values(redactor, notes, 'limits', limits),
-    obligations: obligations.length === 0 ? null : values(redactor, notes, 'obligations', obligations),
-    failure: failureSection(redactor, notes, evaluation),
-    mask_failure: maskFailure === null ? null : storedJson(maskFailure),
-    policy: policySection(evaluation),
-  }
-}
-
-function failureSection(redactor: Redactor, notes: Notes, evaluation: Evaluation): StoredText | null {
-  const { failure } = evaluation
-  if (failure === null) return null
-  const message = notes.column(redactor, sayable(redactor, evaluation, failure.message), MAX_DETAIL) ?? ''
-  return storedJson({ kind: failure.kind, message })
-}
-
-function policySection({ policy }: Evaluation): StoredText {
-  return printPolicy({
-    revision: storedJson(policy.revision),
-    digest: storedJson(policy.digest),
-    entrypoint: storedJson(policy.entrypoint),
-    opa: storedJson(policy.opa),
-  })
-}
-
-/** Values that a policy computed, maybe from what the caller sent. */
-function values(
-  redactor: Redactor,
-  notes: Notes,
-  section: string,
-  list: readonly unknown[],
-): StoredText | null {
-  if (redactor.overflowed) return null
-  return notes.attempt(section, () =>
-    notes.walked(section, redactor.json(JSON.stringify(list), { bounds: DECISION_BOUNDS, isJson: true })),
-  )
 }
 
 /** Names of limits are kept even when they could not be counted: the row then tells what was asked for. */
@@ -337,18 +178,6 @@ function partsSection(
   return storedArray(sections)
 }
 
-function partVerdict(redactor: Redactor, evaluation: Evaluation): StoredText {
-  const { allow, allowedBy, deniedBy, failure, nowNs, inputMac } = evaluation
-  return printAuthz({
-    allow: storedJson(allow && failure === null),
-    allowed_by: reasons(redactor, allowedBy),
-    denied_by: reasons(redactor, deniedBy),
-    failure: failure === null ? null : storedJson(failure.kind),
-    now_ns: storedJson(nowNs),
-    input_mac: storedJson(inputMac),
-  })
-}
-
 function hintSection(redactor: Redactor, notes: Notes, { hint }: Readonly<Call>): StoredText | null {
   if (hint === null) return null
   return storedJson({
@@ -375,27 +204,13 @@ function errorSection(redactor: Redactor, notes: Notes, event: AuditEvent): Stor
   })
 }
 
-function reasons(redactor: Redactor, list: readonly string[]): StoredText {
-  return storedArray(
-    list.slice(0, MAX_REASONS).map((reason) => storedJson(redactor.text(reason, MAX_NAME, true))),
-  )
-}
-
 /** What the error of a call says; null = nothing. */
 export function saidOf(redactor: Redactor, { call, ending }: AuditEvent): string | null {
   const detail = ending.error?.detail ?? null
   return detail === null ? null : sayable(redactor, call.evaluation, detail)
 }
 
-/** The message of a policy that failed may quote its input, so it is said only when all that has to be hidden is known. */
-function sayable(redactor: Redactor, evaluation: Evaluation | null, text: string): string {
-  return redactor.overflowed && evaluation?.failure?.kind === 'policy_error' ? WITHHELD : text
-}
-
 /** Others have written it, so it may quote anything. */
 function causeText(redactor: Redactor, { name, message }: Error): string {
   return `${name}: ${redactor.overflowed ? WITHHELD : message}`
 }
-
-/** In the place of a text that may hold what is masked. */
-export const WITHHELD = '[redacted:withheld]'

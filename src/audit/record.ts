@@ -5,7 +5,6 @@ import { PAYLOAD_COLUMNS } from './chain.ts'
 import type { AuditRow } from './row.ts'
 import { placeholder, RECORD, toRecord } from './row.ts'
 import type { Entry } from './store.ts'
-import { reasonOf } from './store.ts'
 
 const JSON_COLUMNS: ReadonlySet<string> = new Set(PAYLOAD_COLUMNS)
 
@@ -65,7 +64,7 @@ function fromOlder(record: string): AuditRow {
     const stored = texts.map(([name, text]) => [name, toStoredText(text)] as const)
     return withoutPlace({ ...columns, ...Object.fromEntries(stored) })
   } catch (thrown) {
-    const why = `the row could not be prepared: ${reasonOf(thrown)}`
+    const why = `the row could not be prepared: ${thrown instanceof Error ? thrown.name : typeof thrown}`
     return placeholder(withoutPlace(columns), { why })
   }
 }

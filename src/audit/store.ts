@@ -3,6 +3,7 @@ import type { Pool } from 'pg'
 import type { Leaf } from './chain.ts'
 import type { CheckpointLimits, Sealed, SealedLink } from './heads.ts'
 import { ChainHeads } from './heads.ts'
+import { readBack } from './record.ts'
 import type { AuditRow, Degradation } from './row.ts'
 import {
   INSERT_CHECKPOINTS,
@@ -108,7 +109,7 @@ class PostgresStore implements Store {
   }
 
   entry(row: AuditRow, seq: number, writer = this.#options.writerId): Entry {
-    return { row, writer, seq, form: 'full', record: toRecord(row, writer, seq) }
+    return readBack(toRecord(row, writer, seq), seq, writer)
   }
 
   /** Should a row ever not be as rows are, the attempt is recorded all the same. */

@@ -21,11 +21,22 @@ export function toStoredText(json: string): StoredText {
   return new Printer(json).print() as StoredText
 }
 
-/** The stored text of a value that `JSON.stringify` can write. */
+/** The stored text of a value of our own, as `JSON.stringify` reads it: no `toJSON`, no cycles, no great depth. */
 export function storedJson(value: unknown): StoredText {
-  const json = JSON.stringify(value)
-  const isSame = typeof value === 'string' || typeof value === 'boolean' || Number.isSafeInteger(value)
-  return isSame ? (json as StoredText) : toStoredText(json)
+  if (Array.isArray(value)) return storedArray(value.map(storedJson))
+  if (typeof value === 'object' && value !== null) return storedObject(value)
+  const json = JSON.stringify(value) ?? 'null'
+  return typeof value === 'number' && json.includes('e') ? toStoredText(json) : (json as StoredText)
+}
+
+function storedObject(value: object): StoredText {
+  const members = Object.entries(value).filter(([, member]) => member !== undefined)
+  const texts = members.sort(([left], [right]) => compareNames(left, right)).map(toMember)
+  return `{${texts.join(', ')}}` as StoredText
+}
+
+function toMember([name, value]: readonly [string, unknown]): string {
+  return `${JSON.stringify(name)}: ${storedJson(value)}`
 }
 
 /** An array of stored texts. */
@@ -55,7 +66,8 @@ export function createObjectPrinter<Name extends string>(
 
 /** The order in which `jsonb` keeps the members of an object. */
 export function compareNames(left: string, right: string): number {
-  return compareBytes({ name: left }, { name: right })
+  const compare = isAscii(left) && isAscii(right) ? compareAscii : compareBytes
+  return compare({ name: left }, { name: right })
 }
 
 const QUOTE = 0x22
@@ -94,7 +106,7 @@ class Printer {
 
   constructor(text: string) {
     this.#text = text
-    this.#isAscii = /^[\0-\x7f]*$/.test(text)
+    this.#isAscii = isAscii(text)
   }
 
   print(): string {
@@ -279,13 +291,19 @@ function sortFew(members: Member[], compare: (left: Member, right: Member) => nu
   }
 }
 
-function compareAscii({ name: left }: Member, { name: right }: Member): number {
+function isAscii(text: string): boolean {
+  return /^[\0-\x7f]*$/.test(text)
+}
+
+type Named = Pick<Member, 'name'>
+
+function compareAscii({ name: left }: Named, { name: right }: Named): number {
   if (left.length !== right.length) return left.length - right.length
   if (left === right) return 0
   return left < right ? -1 : 1
 }
 
-function compareBytes({ name: left }: Pick<Member, 'name'>, { name: right }: Pick<Member, 'name'>): number {
+function compareBytes({ name: left }: Named, { name: right }: Named): number {
   const [leftBytes, rightBytes] = [Buffer.from(left), Buffer.from(right)]
   return leftBytes.length - rightBytes.length || Buffer.compare(leftBytes, rightBytes)
 }
