@@ -60,7 +60,8 @@ export interface RenderedTrace {
 export function renderTrace(rules: readonly RuleNode[], dropped: number, bounds: TraceBounds): RenderedTrace {
   for (const detail of DETAILS) {
     const writer = new TraceWriter(detail, bounds)
-    const text = writer.rules(rules, detail.top)
+    writer.rules(rules, detail.top)
+    const text = writer.text()
     const fits = !writer.isOver() && Buffer.byteLength(text) + ENVELOPE_BYTES <= bounds.maxBytes
     if (fits) return { text: envelope(text, dropped + writer.dropped), values: writer.values() }
   }
@@ -76,7 +77,7 @@ class TraceWriter {
   private readonly detail: Detail
   private readonly bounds: TraceBounds
   private written = 0
-  /** Characters of what is finished: less than there will be. */
+  private readonly out: string[] = []
   private characters = 0
   /** The same value is read again and again: each is kept once. */
   private readonly seen = new Set<string>()
@@ -91,74 +92,113 @@ class TraceWriter {
     return this.written > this.bounds.maxEvents || this.characters > this.bounds.maxBytes
   }
 
+  text(): string {
+    return this.out.join('')
+  }
+
   values(): string {
     return [...this.seen].join(',')
   }
 
-  rules(nodes: readonly RuleNode[], max = this.detail.rules): string {
-    const kept = nodes.length <= max ? nodes : this.keepRules(nodes, max)
-    let text = ''
-    for (const node of kept) text += text === '' ? this.rule(node) : `, ${this.rule(node)}`
-    return text
+  rules(nodes: readonly RuleNode[], max: number): void {
+    this.list(this.keptRules(nodes, max), (node) => this.rule(node))
   }
 
-  private rule(node: RuleNode): string {
-    this.written += 1
-    if (this.isOver()) return ''
-    const { rule, outcome } = node
-    const args = rule.args.length > 0 ? `, "args": {${this.members(rule.args, node.args)}}` : ''
-    const value = outcome === 'defined' ? `, "value": ${this.ruleValue(node)}` : ''
-    const steps = this.steps(node.steps)
-    const head = node.headFailed ? `${steps === '' ? '' : ', '}${rule.headFailure}` : ''
-    const inner = this.rules(node.rules)
-    const rules = inner === '' ? '' : `, "rules": [${inner}]`
-    return `${rule.at}${args}${rule.rule}${rules}, "steps": [${steps}${head}]${rule.title}${value}, "outcome": "${outcome}"}`
+  private list<T>(nodes: readonly T[], write: (node: T) => void): void {
+    let isFirst = true
+    for (const node of nodes) {
+      if (!isFirst) this.put(', ')
+      isFirst = false
+      write(node)
+    }
   }
 
-  private steps(nodes: readonly StepNode[]): string {
-    const kept = nodes.length <= this.detail.steps ? nodes : this.keepSteps(nodes, this.detail.steps)
-    let text = ''
-    for (const node of kept) text += text === '' ? this.step(node) : `, ${this.step(node)}`
-    return text
-  }
-
-  private step(node: StepNode): string {
-    this.written += 1
-    if (this.isOver()) return ''
-    const { expr, reads } = node
-    let text = `${expr.at}${node.ok}${expr.expr}${this.members(expr.vars, node.vars)}}`
-    if (reads !== null) text += this.reads(expr, reads)
+  private put(text: string): void {
+    this.out.push(text)
     this.characters += text.length
-    const steps = this.steps(node.steps)
-    const rules = this.rules(node.rules)
-    if (rules !== '') text += `, "rules": [${rules}]`
-    if (steps !== '') text += `, "steps": [${steps}]`
-    if (node.aborted) text += ', "aborted": true'
-    return reads === null ? `${text}}` : `${text}${missingOf(reads)}}`
   }
 
-  private reads({ reads }: PreparedExpr, { values }: Reads): string {
-    let text = ''
+  private rule(node: RuleNode): void {
+    this.written += 1
+    if (this.isOver()) return
+    const { rule, outcome } = node
+    this.put(rule.at)
+    if (rule.args.length > 0) {
+      this.put(', "args": {')
+      this.members(rule.args, node.args)
+      this.put('}')
+    }
+    this.put(rule.rule)
+    this.inner(node.rules)
+    this.put(', "steps": [')
+    const steps = this.keptSteps(node.steps)
+    this.list(steps, (step) => this.step(step))
+    if (node.headFailed) this.put(steps.length === 0 ? rule.headFailure : `, ${rule.headFailure}`)
+    this.put(`]${rule.title}`)
+    if (outcome === 'defined') this.put(`, "value": ${this.ruleValue(node)}`)
+    this.put(`, "outcome": "${outcome}"}`)
+  }
+
+  /** Rules that were evaluated for a rule or step. */
+  private inner(nodes: readonly RuleNode[]): void {
+    const kept = this.keptRules(nodes, this.detail.rules)
+    if (kept.length === 0) return
+    this.put(', "rules": [')
+    this.list(kept, (node) => this.rule(node))
+    this.put(']')
+  }
+
+  private step(node: StepNode): void {
+    this.written += 1
+    if (this.isOver()) return
+    const { expr, reads } = node
+    this.put(expr.at)
+    this.put(node.ok ? 'true' : 'false')
+    this.put(expr.expr)
+    this.members(expr.vars, node.vars)
+    this.put('}')
+    if (reads !== null) this.reads(expr, reads)
+    this.inner(node.rules)
+    this.closures(node.steps)
+    if (node.aborted) this.put(', "aborted": true')
+    if (reads !== null && reads.missing.length > 0) this.put(`, "missing": ${storedJson(reads.missing)}`)
+    this.put('}')
+  }
+
+  private closures(nodes: readonly StepNode[]): void {
+    const kept = this.keptSteps(nodes)
+    if (kept.length === 0) return
+    this.put(', "steps": [')
+    this.list(kept, (node) => this.step(node))
+    this.put(']')
+  }
+
+  private reads({ reads }: PreparedExpr, { values }: Reads): void {
+    this.put(', "reads": {')
+    let isFirst = true
     for (const { index, key } of reads) {
       const json = values[index]
       if (json === undefined || json === null) continue
-      const member = `${key}${toStoredValue(cutJsonText(json, this.detail.value))}`
-      this.seen.add(member)
-      text += text === '' ? member : `, ${member}`
+      this.member(`${key}${toStoredValue(cutJsonText(json, this.detail.value))}`, isFirst)
+      isFirst = false
     }
-    return `, "reads": {${text}}`
+    this.put('}')
   }
 
-  private members(slots: readonly Slot[], values: readonly (string | null | undefined)[]): string {
-    let text = ''
+  private members(slots: readonly Slot[], values: readonly (string | null | undefined)[]): void {
+    let isFirst = true
     for (const { index, key } of slots) {
       const value = values[index]
       if (value === undefined) continue
-      const member = `${key}${this.value(value)}`
-      this.seen.add(member)
-      text += text === '' ? member : `, ${member}`
+      this.member(`${key}${this.value(value)}`, isFirst)
+      isFirst = false
     }
-    return text
+  }
+
+  private member(text: string, isFirst: boolean): void {
+    this.seen.add(text)
+    if (!isFirst) this.put(', ')
+    this.put(text)
   }
 
   private value(rego: string | null): StoredText {
@@ -183,11 +223,14 @@ class TraceWriter {
     return toStoredValue(cutJsonText(`[${solutions.map(toJsonText).join(',')}]`, this.detail.value))
   }
 
-  private keepRules(nodes: readonly RuleNode[], max: number): readonly RuleNode[] {
+  private keptRules(nodes: readonly RuleNode[], max: number): readonly RuleNode[] {
+    if (nodes.length <= max) return nodes
     return this.keep(nodes, [max, max / 2], (node) => (node.outcome === 'undefined' ? 1 : 0), countRule)
   }
 
-  private keepSteps(nodes: readonly StepNode[], max: number): readonly StepNode[] {
+  private keptSteps(nodes: readonly StepNode[]): readonly StepNode[] {
+    const max = this.detail.steps
+    if (nodes.length <= max) return nodes
     const rank = (node: StepNode) => (node.witness ? 0 : node.reads !== null ? 1 : 2)
     return this.keep(nodes, [max, max, max / 2], rank, countStep)
   }
@@ -206,10 +249,6 @@ class TraceWriter {
       return left >= 0
     })
   }
-}
-
-function missingOf({ missing }: Reads): string {
-  return missing.length === 0 ? '' : `, "missing": ${storedJson(missing)}`
 }
 
 function countRule(node: RuleNode): number {
