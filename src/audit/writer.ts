@@ -188,7 +188,8 @@ class SpoolingWriter {
     } catch (thrown) {
       if (this.#denies) throw unavailable(`the spool cannot be written (${reasonOf(thrown)})`)
     }
-    if (call.target?.kind === 'tool') setImmediate(readTrace, call)
+    // While the upstream works there is time for it; the text is kept for the row.
+    if (call.target?.kind === 'tool') setImmediate(() => call.evaluation?.traceText())
   }
 
   async end(event: AuditEvent): Promise<void> {
@@ -392,11 +393,6 @@ class SpoolingWriter {
     this.#told = state
     this.#options.onState?.(state)
   }
-}
-
-/** While the upstream works there is time for it. The text is kept for the row. */
-function readTrace({ evaluation }: Call): void {
-  evaluation?.traceText()
 }
 
 function unavailable(detail: string): GatewayError {

@@ -1,4 +1,6 @@
 import { expect } from 'chai'
+import fc from 'fast-check'
+import { toStoredText } from '../../src/json/stored-text.ts'
 import type { PolicyRoom } from '../../src/policy/engine.ts'
 import { DEFAULT_POLICY_LIMITS } from '../../src/policy/engine.ts'
 import type { CallParts, RuleView, StepView, TraceView } from './engine-fixture.ts'
@@ -382,8 +384,19 @@ deny contains "last" if input.principal.id == "nobody"
           const text = tight.decide(evaluate).traceText()
           expect(count((JSON.parse(text) as TraceView).rules)).to.be.at.most(maxEvents)
           expect(Buffer.byteLength(text)).to.be.at.most(maxBytes)
+          expect(text).to.equal(toStoredText(text))
         }
       }
+    })
+
+    it('comes in the form in which it is stored, whatever callers send', () => {
+      fc.assert(
+        fc.property(fc.dictionary(fc.string({ unit: 'binary' }), fc.jsonValue()), (xs) => {
+          const evaluated = room.decide(callOf({ argumentsText: JSON.stringify({ xs: Object.entries(xs) }) }))
+          expect(traceOf(evaluated).v).to.equal(1)
+        }),
+        { numRuns: 50 },
+      )
     })
   })
 })
