@@ -48,6 +48,7 @@ describe('audit/record', () => {
         }
         expect(readBack(toRecord(row, WRITER, 7), 7, WRITER).row).to.deep.equal(row)
       }),
+      { numRuns: 50 },
     )
   })
 
