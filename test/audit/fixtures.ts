@@ -8,6 +8,7 @@ import { ENDINGS, GatewayError } from '../../src/errors.ts'
 import { createRowIds } from '../../src/gateway/row-id.ts'
 import type { AuditEvent, Call, Ending, Evaluation, Message, Principal } from '../../src/gateway/types.ts'
 import { toStoredText } from '../../src/json/stored-text.ts'
+import { callAt } from '../support/call.ts'
 
 export const NOW_MS = Date.UTC(2026, 10, 21, 10, 0, 0, 123)
 export const newId = createRowIds()
@@ -218,7 +219,7 @@ export function toolsCall(args: string, name = 'delete_repo'): Message {
 export function call(changes: Partial<Call> = {}): Call {
   const startedMs = changes.startedMs ?? NOW_MS
   const id = newId(startedMs)
-  return {
+  return callAt('github', {
     id,
     requestId: id,
     startedMs,
@@ -230,17 +231,9 @@ export function call(changes: Partial<Call> = {}): Call {
     server: { name: 'github', labels: { env: 'test' } },
     message: toolsCall('{"owner":"acme","repo":"site"}'),
     target: { kind: 'tool', name: 'delete_repo', annotations: { destructiveHint: true }, schemaDigest: null },
-    evaluation: null,
-    rate: null,
-    rateFields: {},
-    listed: null,
-    merged: null,
-    parts: null,
-    upstream: null,
-    hint: null,
     timingsUs: { admit: 12, auth: 40, read: 210, authz: 160 },
     ...changes,
-  }
+  })
 }
 
 /** The end of a refused attempt, with the answer the caller got. */
