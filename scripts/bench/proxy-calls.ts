@@ -10,7 +10,13 @@ export interface BenchRequest {
 /** A tools/call of `tool-0`, which answers with a text of `bytes`, or with `events` events. */
 export function toolCall(
   era: BenchEra,
-  args: { readonly bytes?: number; readonly sse?: boolean; readonly events?: number },
+  args: {
+    readonly bytes?: number
+    readonly sse?: boolean
+    readonly events?: number
+    /** Never answered. */
+    readonly hang?: boolean
+  },
 ): BenchRequest {
   return requestOf(era, 'tools/call', { name: 'tool-0', arguments: args })
 }

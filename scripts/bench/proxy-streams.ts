@@ -31,7 +31,8 @@ export async function openStreams(
     const socket = connect(target.port, '127.0.0.1')
     socket.on('error', () => undefined)
     ended.push(new Promise((resolve) => socket.once('close', () => resolve())))
-    socket.write(bytesOf(target, request))
+    // The end of the connection is the end of the stream.
+    socket.write(bytesOf(target, request, 'close'))
     const head = await new Promise<string>((resolve, reject) => {
       socket.once('data', (chunk) => resolve(chunk.toString('latin1')))
       socket.once('close', () => reject(new Error('a stream was closed before it had begun')))
@@ -56,10 +57,14 @@ export async function closeStreams({ sockets, ended }: OpenedStreams): Promise<v
   await ended
 }
 
-function bytesOf({ port, path, headers }: StreamTarget, request: BenchRequest): string {
+/** A request as it goes over the wire. */
+export function bytesOf(
+  { port, path, headers }: StreamTarget,
+  request: BenchRequest,
+  connection: 'close' | 'keep-alive',
+): string {
   const length = String(Buffer.byteLength(request.body))
-  // The end of the connection is the end of the stream.
-  const fields = { ...request.headers, ...headers, connection: 'close', 'content-length': length }
+  const fields = { ...request.headers, ...headers, connection, 'content-length': length }
   const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`)
   return `POST ${path} HTTP/1.1\r\nhost: 127.0.0.1:${port}\r\n${lines.join('')}\r\n${request.body}`
 }

@@ -1,6 +1,7 @@
 /**
  * The upstream of `proxy.ts`: answers of any size, as JSON or as a stream; lists of `?tools=N` tools; streams that stay silent
- * (`subscriptions/listen`) and streams that send an event every few milliseconds. Ends with its parent.
+ * (`subscriptions/listen`), streams that send an event every few milliseconds, and calls that are never answered. Ends with
+ * its parent.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
@@ -9,11 +10,20 @@ interface Asked {
   readonly id: unknown
   readonly method: string
   readonly params?: {
-    readonly arguments?: { readonly bytes?: number; readonly sse?: boolean; readonly events?: number }
+    readonly arguments?: {
+      readonly bytes?: number
+      readonly sse?: boolean
+      readonly events?: number
+      /** Never answered. */
+      readonly hang?: boolean
+    }
   }
 }
 
 const EVENT_EVERY_MS = 5
+/** Of the requests that are never answered: how many are open, and when they were left, in ms since the epoch. */
+let hanging = 0
+let left: number[] = []
 const texts = new Map<number, string>()
 
 function resultOf({ method, params }: Asked, tools: number): unknown {
@@ -44,12 +54,16 @@ function toolOf(n: number) {
 
 function answer(asked: Asked, request: IncomingMessage, response: ServerResponse): void {
   if (asked.id === undefined) return void response.writeHead(202).end()
-  const { events, sse } = asked.params?.arguments ?? {}
+  const { events, sse, hang } = asked.params?.arguments ?? {}
   const isStream = sse === true || events !== undefined || asked.method === 'subscriptions/listen'
   if (isStream) {
     response.writeHead(200, { 'content-type': 'text/event-stream' })
     response.flushHeaders()
     if (asked.method === 'subscriptions/listen') return
+  }
+  if (hang === true) {
+    letHang(response)
+    return
   }
   if (events !== undefined) {
     sendEvents(response, events, asked.id)
@@ -62,6 +76,20 @@ function answer(asked: Asked, request: IncomingMessage, response: ServerResponse
     response.writeHead(200, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) })
     response.end(body)
   }
+}
+
+function letHang(response: ServerResponse): void {
+  hanging += 1
+  response.on('close', () => {
+    hanging -= 1
+    left.push(performance.timeOrigin + performance.now())
+  })
+}
+
+/** What the benchmark wants to know of them. */
+function tell(path: string, response: ServerResponse): void {
+  response.end(JSON.stringify(path === '/open' ? [hanging] : left))
+  if (path === '/left') left = []
 }
 
 function progress(at: number): string {
@@ -84,6 +112,7 @@ function sendEvents(response: ServerResponse, events: number, id: unknown): void
 }
 
 const server = createServer((request, response) => {
+  if (request.url === '/open' || request.url === '/left') return tell(request.url, response)
   const chunks: Buffer[] = []
   request.on('data', (chunk: Buffer) => chunks.push(chunk))
   request.on('end', () => {

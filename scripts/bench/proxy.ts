@@ -1,17 +1,18 @@
 /**
  * What the way through the gateway costs against the direct way, in one run on one box: by payload, by JSON and stream, by
  * connections, in both eras; lists of 1,000 tools; what a call costs beside 1,000 tools, 100 upstreams and 4,000 open
- * streams; what idle streams cost, and how soon they end. All stages on: key, policy, limit, catalogue, audit. Linux only.
+ * streams; what idle streams cost; how soon streams end, thousands at once or when their client leaves. All stages on: key,
+ * policy, limit, catalogue, audit. Linux only.
  *
- *     npm run bench:proxy              about two minutes
+ *     npm run bench:proxy              about five minutes
  *     npm run bench:proxy -- --short   less than half of that, rougher
- *     npm run bench:proxy -- --only=streams   one part: matrix, lists, flat, events, streams
+ *     npm run bench:proxy -- --only=streams   one part: matrix, lists, flat, events, streams, ends, leaving
  */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
-import { createKey } from '../../src/auth/key-store.ts'
+import { createKey, revokeKey } from '../../src/auth/key-store.ts'
 import { toConnectionUrl } from '../../src/db/connection.ts'
 import { kill } from '../../src/kill/store.ts'
 import type { TestDatabase } from '../../test/support/postgres.ts'
@@ -20,6 +21,8 @@ import type { LoadResult, Served } from './parts.ts'
 import { cpuOf, load, median, serve } from './parts.ts'
 import type { BenchEra, BenchRequest } from './proxy-calls.ts'
 import { listen, toolCall, toolsList } from './proxy-calls.ts'
+import type { EndsSubject } from './proxy-ends.ts'
+import { endsAfter, LEAVING, reportEnds, reportLeaving } from './proxy-ends.ts'
 import type { OpenedStreams, StreamTarget } from './proxy-streams.ts'
 import { closeStreams, eventDelays, memoryOf, openStreams } from './proxy-streams.ts'
 
@@ -37,6 +40,10 @@ const ERAS: readonly BenchEra[] = ['2025-11-25', '2026-07-28']
 const STREAMS = [0, 1000, 2000, 4000]
 const IDLE_MS = IS_SHORT ? 3000 : 10_000
 const EVENTS = IS_SHORT ? 100 : 400
+const ENDING = 3000
+/** Long enough for all rows. */
+const WATCH_MS = 9000
+const LEAVERS = IS_SHORT ? 50 : 200
 
 const POLICY = `package gateway.authz
 
@@ -46,6 +53,9 @@ limits contains {"name": "per-principal", "key": [input.principal.id], "limit": 
 	input.target.kind == "tool"
 }
 `
+
+const ENDS_POLICY = 'policies-ends/authz/all.rego'
+const NO_STREAMS = 'deny contains "no-streams" if input.request.method == "subscriptions/listen"\n'
 
 interface Subject extends StreamTarget {
   readonly pid: number
@@ -60,6 +70,10 @@ interface Bench {
   readonly among: Subject
   /** In that second one: an upstream with 1,000 tools. */
   readonly crowded: Subject
+  /** Holds what belongs to this run. */
+  readonly folder: string
+  /** Starts one with the upstreams `killed` and `kept`, and policies of its own at {@link ENDS_POLICY}. */
+  ends(): Promise<EndsSubject>
 }
 
 async function main(): Promise<void> {
@@ -88,9 +102,10 @@ async function start(folder: string, database: TestDatabase, served: Served[]): 
   const url = `http://127.0.0.1:${upstream.port}/mcp`
   const others = Array.from({ length: 98 }, (_, n): [string, object] => [`other-${n}`, { url }])
   const crowded = { one: { url }, crowded: { url: `${url}?tools=1000` }, ...Object.fromEntries(others) }
-  const gateway = async (name: string, upstreams: object): Promise<Served> => {
+  const gateway = async (name: string, upstreams: object, policies = './policies'): Promise<Served> => {
     const file = join(folder, `${name}.yaml`)
-    await writeFile(file, stringify({ ...SETTINGS, audit: { spool_dir: `./spool-${name}` }, upstreams }))
+    const audit = { spool_dir: `./spool-${name}` }
+    await writeFile(file, stringify({ ...SETTINGS, policies, audit, upstreams }))
     const env = {
       GATEWAY_BENCH_SECRET: 'Vn5sQ2xk8Rz1Lw7Yc3Tb9Jh4Gd6Fm0PaSeUiOqXvKtB=',
       BENCH_URL: toConnectionUrl(database.runtime),
@@ -100,18 +115,23 @@ async function start(folder: string, database: TestDatabase, served: Served[]): 
     served.push(one)
     return one
   }
-  const subject = ({ port, pid }: Served, path: string): Subject => ({
-    ...{ port, pid, path },
-    headers: { authorization: `Bearer ${key}` },
-  })
+  const headers = { authorization: `Bearer ${key}` }
+  const subject = ({ port, pid }: Served, path: string): Subject => ({ port, pid, path, headers })
   const alone = await gateway('alone', { one: { url } })
   const among = await gateway('among', crowded)
   return {
-    database,
+    ...{ database, folder },
     direct: { ...subject(upstream, '/mcp'), headers: {} },
     alone: subject(alone, '/mcp/one'),
     among: subject(among, '/mcp/one'),
     crowded: subject(among, '/mcp/crowded'),
+    async ends() {
+      await mkdir(join(folder, 'policies-ends/authz'), { recursive: true })
+      await writeFile(join(folder, ENDS_POLICY), POLICY)
+      const one = await gateway('ends', { killed: { url }, kept: { url } }, './policies-ends')
+      const bystander = { path: '/mcp/kept', headers }
+      return { port: one.port, pid: one.pid, path: '/mcp/kept', headers, bystander }
+    },
   }
 }
 
@@ -234,7 +254,7 @@ async function reportEvents({ direct, alone }: Bench): Promise<void> {
   }
 }
 
-async function reportStreams({ alone, among, database }: Bench): Promise<void> {
+async function reportStreams({ alone, among }: Bench): Promise<void> {
   console.log('\nidle streams on one process: memory, CPU of one core while nothing happens, CPU of one call')
   const open: OpenedStreams[] = []
   let count = 0
@@ -257,27 +277,44 @@ async function reportStreams({ alone, among, database }: Bench): Promise<void> {
     const rounds = await inRounds({ [`beside ${count} streams`]: alone, 'on a process without': among })
     reportCpus(rounds)
   }
-  await reportEnd(open, alone, database)
+  for (const streams of open) await closeStreams(streams)
 }
 
-/** How soon streams end: half of them because their client leaves, the others because of a kill switch. */
-async function reportEnd(
-  open: readonly OpenedStreams[],
-  { pid }: Subject,
-  database: TestDatabase,
-): Promise<void> {
-  const [first, ...rest] = open.filter(({ sockets }) => sockets.length > 0)
-  if (first === undefined) return
-  await closeStreams(first)
-  const before = cpuOf(pid)
-  const from = performance.now()
-  const target = { kind: 'server', name: 'one' } as const
-  await kill(database.pool, { target, reason: 'benchmark', forMs: null, actor: 'bench' })
-  await Promise.all(rest.map(({ ended }) => ended))
-  const count = rest.reduce((sum, { sockets }) => sum + sockets.length, 0)
+/** Thousands of streams meet one change; then a policy that changes nothing for them. */
+async function reportEndings({ database, folder, ends }: Bench): Promise<void> {
+  const subject = await ends()
+  const requests = { stream: listen(), call: toolCall('2026-07-28', { bytes: 1024 }) }
+  await measure({ ...subject, ...subject.bystander }, requests.call, 500, 4)
   console.log(
-    `\na kill switch has ended ${count} streams, each with its row, after ${(performance.now() - from).toFixed(0)} ms (${((cpuOf(pid) - before) / 1000).toFixed(0)} ms CPU)`,
+    `\n${ENDING} open streams when one change comes: first and last end; calls to another upstream before and beside, p50 / p99 / max`,
   )
+  const report = async (name: string, target: EndsSubject, change: () => Promise<unknown>): Promise<void> => {
+    const made = async (): Promise<number> => {
+      await change()
+      return performance.now()
+    }
+    reportEnds(name, await endsAfter(target, requests, { count: ENDING, watchMs: WATCH_MS, change: made }))
+  }
+  const target = { kind: 'server', name: 'killed' } as const
+  await report('a kill switch', { ...subject, path: '/mcp/killed' }, () =>
+    kill(database.pool, { target, reason: 'benchmark', forMs: null, actor: 'bench' }),
+  )
+  const { key, text } = await createKey(database.pool, { ...BENCH_KEY, name: 'leaving' }, Date.now())
+  const leaving = { ...subject, headers: { authorization: `Bearer ${text}` } }
+  await report('a revoked key', leaving, () => revokeKey(database.pool, key.id))
+  const rules = join(folder, ENDS_POLICY)
+  await report('a policy that keeps them', subject, () => writeFile(rules, `${POLICY}\n# anew\n`))
+  await report('a policy that ends them', subject, () => writeFile(rules, `${POLICY}${NO_STREAMS}`))
+}
+
+async function reportLeavers({ alone, direct }: Bench): Promise<void> {
+  console.log('\nfrom a client leaving to its upstream hearing of it, p50 / p99 / max')
+  const plan = { count: LEAVERS, together: 10, ways: LEAVING }
+  console.log('direct')
+  // Node's own server tells nobody of a pipelined request whose turn has not come.
+  await reportLeaving(direct, direct, { ...plan, ways: LEAVING.filter((way) => way !== 'had pipelined') })
+  console.log('through the gateway')
+  await reportLeaving(alone, direct, plan)
 }
 
 function pause(ms: number): Promise<void> {
@@ -290,6 +327,8 @@ const PARTS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
   flat: reportFlatness,
   events: reportEvents,
   streams: reportStreams,
+  ends: reportEndings,
+  leaving: reportLeavers,
 }
 
 await main()

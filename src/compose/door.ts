@@ -17,7 +17,7 @@ import type { Building, Ground, Recording } from './building.ts'
 /** Within a second of a change no stream stays open that would not be allowed any more. */
 const STREAM_RECHECK_MS = 500
 
-/** Waiting for a body or for an upstream is not the gateway's own work. */
+/** Waiting for a body or for a catalogue is not the gateway's own work; that for answers the spine tells itself. */
 export function waitingElsewhere(rooms: Rooms, { away }: Turns): Rooms {
   const { http, upstreams } = rooms
   return {
@@ -27,7 +27,6 @@ export function waitingElsewhere(rooms: Rooms, { away }: Turns): Rooms {
       ...upstreams,
       findTool: away(upstreams.findTool),
       validateArguments: away(upstreams.validateArguments),
-      forward: away(upstreams.forward),
     },
   }
 }

@@ -52,7 +52,7 @@ export interface AnswerSink {
 
 /** What each room must offer the spine. Every function may throw a GatewayError; anything else thrown is a fault. */
 export interface Rooms {
-  readonly turns: Pick<Turns, 'take'>
+  readonly turns: Pick<Turns, 'take' | 'away'>
   readonly http: {
     /** The client's address after trusted proxies, canonical text. Never throws. */
     clientIp(head: RequestHead): string

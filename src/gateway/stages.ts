@@ -12,7 +12,7 @@ import { clientKey } from './open-call.ts'
 import type { ServerRequestGate } from './server-request.ts'
 import { createServerRequestGate } from './server-request.ts'
 import type { OpenStreams } from './streams.ts'
-import { createOpenStreams } from './streams.ts'
+import { createOpenStreams, isLongLived } from './streams.ts'
 import { endedSubscription } from './subscriptions.ts'
 import { target, targetOf } from './targets.ts'
 import { createTaskBook } from './tasks.ts'
@@ -104,7 +104,7 @@ export function createStages(rooms: Rooms, merged: FederationSettings | null): S
 
     forward(call, exchange) {
       if (federation === null || call.merged === null) return forward(parts, call, exchange)
-      if (call.merged === 'all') return federation.answer(call, exchange)
+      if (call.merged === 'all') return rooms.turns.away(federation.answer)(call, exchange)
       return forward(parts, call, exchange).then((answer) => federation.outwardAnswer(call, answer))
     },
 
@@ -142,21 +142,25 @@ async function authorize({ rooms, gate }: StageParts, call: Call): Promise<ToolE
 
 async function forward(parts: StageParts, call: Call, exchange: Exchange): Promise<UpstreamAnswer> {
   const { rooms, streams, federation } = parts
-  const watched = streams.watch(call, exchange.signal)
+  const cut = (reason: GatewayError): void => void exchange.finish(rooms.http.replyRefusal(call, reason))
+  const watched = streams.watch(call, exchange.signal, cut)
   const merged = call.merged === null ? null : federation
   const sink: AnswerSink = {
     open(head) {
+      const ended = watched.ended()
+      if (ended !== null) throw ended
       watched.opened()
       exchange.open(rooms.http.openHead(call, head))
     },
     async event(event) {
-      if (watched.ended() !== null) return
+      if (!(await watched.mayPass())) return
       const relayed = await reviewEvent(parts, call, event)
-      if (relayed !== null) await exchange.write(merged?.outwardEvent(call, relayed) ?? relayed)
+      if (relayed !== null && watched.ended() === null)
+        await exchange.write(merged?.outwardEvent(call, relayed) ?? relayed)
     },
   }
   try {
-    const ask = merged?.ask ?? rooms.upstreams.forward
+    const ask = rooms.turns.away(merged?.ask ?? rooms.upstreams.forward)
     const answer = await ask(call, sink, watched.signal)
     call.upstream = answer.report
     const ended = watched.ended()
@@ -167,6 +171,7 @@ async function forward(parts: StageParts, call: Call, exchange: Exchange): Promi
     throw watched.ended() ?? thrown
   } finally {
     watched.release()
+    if (watched.ended() !== null || isLongLived(call)) await rooms.turns.away(streams.turnOfRow)()
   }
 }
 

@@ -2,6 +2,9 @@
  * Streams that are open: what was allowed when they were opened is asked again while they last. All of them (those of GET and
  * `subscriptions/listen`, and those that carry the answer of one request) end with a kill switch, a revoked or expired key, or
  * a new policy that does not allow them.
+ *
+ * However many end at once: from the first look on nothing passes on them; then their clients and upstreams hear of it; their
+ * rows, which cost most, come last and leave other calls half of the time.
  */
 import { setImmediate } from 'node:timers/promises'
 import type { CallSignal } from '../call-signal.ts'
@@ -11,6 +14,7 @@ import type { Listed } from '../roster.ts'
 import { Roster } from '../roster.ts'
 import type { Rooms } from './call.ts'
 import { killedError } from './killed.ts'
+import { createPace } from './pace.ts'
 import { recheckSubscriptions } from './subscriptions.ts'
 import type { Call, PolicyRevision, Principal } from './types.ts'
 
@@ -22,52 +26,54 @@ export interface WatchedCall {
   opened(): void
   /** Why it must end; null while it may go on. */
   ended(): GatewayError | null
+  /** Whether what has come on the stream may pass: the policy in force is asked first if it has not been. */
+  mayPass(): Promise<boolean>
   /** The call has ended by itself. */
   release(): void
 }
 
 /** Calls that are being forwarded, watched for what no longer allows them. */
 export interface OpenStreams {
-  /** Starts to watch a call that is being forwarded. `signal` is aborted when its client goes. */
-  watch(call: Call, signal: CallSignal): WatchedCall
+  /**
+   * Starts to watch a call that is being forwarded. `signal` is aborted when its client goes. `cut` ends what its client has
+   * of it, before its row is made; it must not throw.
+   */
+  watch(call: Call, signal: CallSignal, cut: (reason: GatewayError) => void): WatchedCall
   /** Asks again for every open stream; call it after a change and once a second (keys also expire). */
   recheck(): void
+  /** Resolves when it is the turn of a stream that has ended to leave its row. */
+  turnOfRow(): Promise<void>
   /** Ends the long-lived ones, for a gateway that stops. */
   endAll(): void
 }
 
-type StreamRooms = Pick<Rooms, 'auth' | 'policy' | 'kills'>
+type StreamRooms = Pick<Rooms, 'auth' | 'policy' | 'kills' | 'clock'>
 
 interface Entry extends Listed {
   readonly call: Call
   readonly controller: CallAbort
+  readonly cut: (reason: GatewayError) => void
   readonly isLongLived: boolean
   isOpen: boolean
   /** The policy that has allowed it last. */
   policy: PolicyRevision | null
+  /** While the policy in force is being asked. */
+  judging: Promise<void> | null
   ended: GatewayError | null
 }
 
-/** Judging one anew, and the row of one that ends, are work: after so many, other calls have their turn. */
-const STREAMS_AT_ONCE = 32
+/** How long streams are looked at before other calls have their turn. */
+const SLICE_MS = 2
 
 /** Makes the watch; it has no timer of its own. */
 export function createOpenStreams(rooms: StreamRooms): OpenStreams {
   const watched = new Roster<Entry>()
+  const rounds = createRounds(rooms, watched)
+  const rows = createPace(rooms.clock)
   return {
-    watch(call, signal) {
-      const controller = new CallAbort()
-      const isLasting = isLongLived(call)
-      const policy = call.evaluation?.policy ?? null
-      const entry: Entry = {
-        call,
-        controller,
-        isLongLived: isLasting,
-        isOpen: isLasting,
-        policy,
-        ended: null,
-        place: -1,
-      }
+    watch(call, signal, cut) {
+      const entry = createEntry(call, cut)
+      const { controller } = entry
       const leave = (): void => controller.abort(signal.reason)
       if (signal.aborted) leave()
       signal.addEventListener('abort', leave)
@@ -78,14 +84,17 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
           entry.isOpen = true
         },
         ended: () => entry.ended,
+        mayPass: () => rounds.mayPass(entry),
         release: () => {
           signal.removeEventListener('abort', leave)
           watched.delete(entry)
         },
       }
     },
-    recheck: createRecheck(rooms, watched),
+    recheck: rounds.begin,
+    turnOfRow: rows.turn,
     endAll() {
+      rows.hurry()
       for (const entry of watched.all().filter((one) => one.isLongLived)) {
         watched.delete(entry)
         entry.controller.abort()
@@ -94,16 +103,39 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
   }
 }
 
-/** One round at a time; what changes during a round is asked about in the next one. */
-function createRecheck(rooms: StreamRooms, watched: Roster<Entry>): () => void {
-  let isRechecking = false
+function createEntry(call: Call, cut: Entry['cut']): Entry {
+  const isLasting = isLongLived(call)
+  return {
+    call,
+    controller: new CallAbort(),
+    cut,
+    isLongLived: isLasting,
+    isOpen: isLasting,
+    policy: call.evaluation?.policy ?? null,
+    judging: null,
+    ended: null,
+    place: -1,
+  }
+}
+
+interface Rounds {
+  /** Begins one; a change during a round begins the next one at once: what has been judged need not be again. */
+  begin(): void
+  mayPass(entry: Entry): Promise<boolean>
+}
+
+/** One round at a time, in slices. */
+function createRounds(rooms: StreamRooms, watched: Roster<Entry>): Rounds {
+  /** Their clients have been told; their upstreams have not. */
+  const closing: Entry[] = []
+  let isRunning = false
   let isDue = false
 
   function refuse(entry: Entry, reason: GatewayError | null): void {
     if (reason !== null && watched.delete(entry)) entry.ended = reason
   }
 
-  /** Costs thousands of quiet streams next to nothing. */
+  /** What memory knows of keys and switches: costs thousands of quiet streams next to nothing. */
   function lookAt(entry: Entry): void {
     try {
       refuse(entry, refusalNow(rooms, entry))
@@ -112,41 +144,84 @@ function createRecheck(rooms: StreamRooms, watched: Roster<Entry>): () => void {
     }
   }
 
-  function mustSettle(entry: Entry): boolean {
-    return entry.ended !== null || (watched.has(entry) && !isOfPolicyInForce(rooms, entry))
+  function tellClient(entry: Entry): void {
+    if (entry.ended === null) return
+    entry.cut(entry.ended)
+    closing.push(entry)
   }
 
-  async function settle(entry: Entry): Promise<void> {
-    if (entry.ended === null) refuse(entry, await refusalOfNewPolicy(rooms, entry).catch(toGatewayError))
-    if (entry.ended !== null) entry.controller.abort(entry.ended)
+  function mustJudge(entry: Entry): boolean {
+    return watched.has(entry) && (entry.judging !== null || !isOfPolicyInForce(rooms, entry))
   }
 
-  /** From the first look on nothing passes on those that must end; they are closed, and others judged anew, a few at a time. */
-  async function recheckEach(): Promise<void> {
+  async function judge(entry: Entry): Promise<void> {
+    refuse(entry, await refusalOfNewPolicy(rooms, entry).catch(toGatewayError))
+    entry.judging = null
+    tellClient(entry)
+  }
+
+  async function judgeAnew(entry: Entry): Promise<void> {
+    entry.judging ??= judge(entry)
+    await entry.judging
+  }
+
+  async function lookAtEach(rest: Rest): Promise<void> {
+    isDue = false
     const open = watched.all().filter(({ isOpen }) => isOpen)
     for (const entry of open) lookAt(entry)
-    let count = 0
+    for (const entry of open.filter(({ ended }) => ended !== null)) {
+      tellClient(entry)
+      await rest()
+    }
     for (const entry of open) {
-      if (!mustSettle(entry)) continue
-      await settle(entry)
-      count += 1
-      if (count % STREAMS_AT_ONCE === 0) await setImmediate()
+      if (isDue) return
+      if (mustJudge(entry)) await judgeAnew(entry)
+      await rest()
     }
   }
 
-  async function recheckAll(): Promise<void> {
-    isRechecking = true
-    while (isDue) {
-      isDue = false
-      await recheckEach()
+  async function run(): Promise<void> {
+    isRunning = true
+    const rest = createRest(rooms.clock)
+    try {
+      while (isDue || closing.length > 0) {
+        if (isDue) await lookAtEach(rest)
+        const entry = closing.shift()
+        entry?.controller.abort(entry.ended)
+        await rest()
+      }
+    } finally {
+      isRunning = false
     }
-    isRechecking = false
   }
 
-  return () => {
-    isDue = true
-    if (!isRechecking) void recheckAll()
+  function runUnlessRunning(): void {
+    if (!isRunning) void run()
   }
+
+  return {
+    begin() {
+      isDue = true
+      runUnlessRunning()
+    },
+    async mayPass(entry) {
+      if (mustJudge(entry)) await judgeAnew(entry)
+      if (closing.length > 0) runUnlessRunning()
+      return entry.ended === null
+    },
+  }
+}
+
+/** Lets other calls have their turn whenever {@link SLICE_MS} have passed since it last did. */
+type Rest = () => Promise<void> | undefined
+
+function createRest(clock: Rooms['clock']): Rest {
+  let from = clock.monotonicMs()
+  const rest = async (): Promise<void> => {
+    await setImmediate()
+    from = clock.monotonicMs()
+  }
+  return () => (clock.monotonicMs() - from < SLICE_MS ? undefined : rest())
 }
 
 /** Streams that last until one side ends them; they do not count as calls in flight. */

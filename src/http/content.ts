@@ -79,23 +79,3 @@ function accepts(ranges: readonly MediaRange[], type: string): boolean {
   }
   return false
 }
-
-const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
-const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-
-/**
- * The text of an `Mcp-Name` header, whose `=?base64?..?=` form carries what a header cannot (2026-07-28
- * `basic/transports/streamable-http`). null when that form is not canonical base64 of UTF-8.
- */
-export function decodeNameHeader(value: string): string | null {
-  if (!value.startsWith('=?base64?') || !value.endsWith('?=') || value.length < 11) return value
-  const encoded = value.slice(9, -2)
-  if (!BASE64.test(encoded)) return null
-  const bytes = Buffer.from(encoded, 'base64')
-  if (bytes.toString('base64') !== encoded) return null
-  try {
-    return UTF8.decode(bytes)
-  } catch {
-    return null
-  }
-}

@@ -9,7 +9,8 @@ import type { ChunkVerdict } from './exchange.ts'
 import { failed, JSON_TYPE } from './head-plan.ts'
 import { isIdentity, mediaType } from './headers.ts'
 import type { Patience } from './patience.ts'
-import { answersId, asResponse, parseJson } from './response.ts'
+import { answersId, asResponse, parseJson, parseText } from './response.ts'
+import type { ReadSseEvent } from './sse.ts'
 import { createSseParser } from './sse.ts'
 
 /** The message an answer consists of. */
@@ -95,7 +96,7 @@ export function readEvents(
   let resumable = false
 
   /** Relays events up to the response, or the first one that the receiver wants time for. */
-  async function relay(events: readonly SseEvent[]): Promise<ChunkVerdict> {
+  async function relay(events: readonly ReadSseEvent[]): Promise<ChunkVerdict> {
     for (const event of events) {
       const read = readEvent(event, message)
       response = read.response
@@ -108,7 +109,7 @@ export function readEvents(
     return 'more'
   }
 
-  async function relayInTurn(events: readonly SseEvent[]): Promise<ChunkVerdict> {
+  async function relayInTurn(events: readonly ReadSseEvent[]): Promise<ChunkVerdict> {
     limits.patience?.pause()
     try {
       return await relay(events)
@@ -132,7 +133,7 @@ export function readEvents(
   }
 }
 
-function parse(parser: ReturnType<typeof createSseParser>, chunk: Buffer): SseEvent[] {
+function parse(parser: ReturnType<typeof createSseParser>, chunk: Buffer): ReadSseEvent[] {
   try {
     return parser.push(chunk)
   } catch (thrown) {
@@ -173,10 +174,10 @@ function isAddressed(message: Readonly<Record<string, unknown>>): boolean {
 }
 
 /** A response to anything but our request has no business on its stream. */
-function readEvent(event: SseEvent, message: Message): ReadEvent {
+function readEvent(event: ReadSseEvent, message: Message): ReadEvent {
   if (event.data === null || !hasMessage(event)) return NO_RESPONSE
-  const bytes = Buffer.from(event.data)
-  const parsed = asObject(parseJson(bytes))
+  const bytes = event.dataBytes ?? Buffer.from(event.data)
+  const parsed = asObject(parseText(event.data, bytes))
   if (parsed === null || parsed['jsonrpc'] !== '2.0') throw failed('an event is not a JSON-RPC message')
   if (isAddressed(parsed)) return { response: null, asksClient: 'id' in parsed }
   const response = asResponse(parsed)

@@ -14,6 +14,13 @@ export interface ExchangeRequest {
   readonly path: string
   readonly headers: Readonly<Record<string, string>>
   readonly body: Buffer | null
+  /** Who asks; for a transport that shares something out, and never sent. Absent = the gateway itself. */
+  readonly caller?: string
+}
+
+/** What a dispatcher of ours may know beside what undici's know. */
+export interface CallerDispatch extends Dispatcher.DispatchOptions {
+  readonly caller?: string | undefined
 }
 
 /** Says how to go on after a chunk: a promise holds the upstream back; `done` means the rest is of no interest. */
@@ -42,6 +49,12 @@ export interface ExchangeOptions {
   readonly watch: StreamWatch
 }
 
+/** Told to undici alone. One for all: the stack of each would tell nothing, and cost as much as the abort. */
+const ABANDONED = new Error('the exchange was abandoned')
+
+/** A server that goes on with them has no answer; nothing else would end them before the deadline. */
+const MAX_INFORMATION = 100
+
 /** What an upstream may still send after its answer before the connection is cut instead of reused. */
 const DRAIN_MAX_BYTES = 65_536
 const DRAIN_MAX_MS = 1000
@@ -57,9 +70,18 @@ export function exchange(
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const running = new RunningExchange(receiver, options, resolve, reject)
-    const { method, path, headers, body } = request
+    const { method, path, headers, body, caller } = request
+    const dispatched: CallerDispatch = {
+      method,
+      path,
+      headers,
+      body,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      caller,
+    }
     try {
-      options.dispatcher.dispatch({ method, path, headers, body, headersTimeout: 0, bodyTimeout: 0 }, running)
+      options.dispatcher.dispatch(dispatched, running)
     } catch (thrown) {
       running.fail(connectionError(thrown))
     }
@@ -77,6 +99,7 @@ class RunningExchange implements Dispatcher.DispatchHandler {
   /** The upstream has nothing more to say: ended or broken. */
   private ended = false
   private drained = 0
+  private informed = 0
   private timer: NodeJS.Timeout | null
   private touch: (() => void) | null = null
   private unwatch: (() => void) | null = null
@@ -100,13 +123,13 @@ class RunningExchange implements Dispatcher.DispatchHandler {
 
   fail(error: unknown): void {
     this.settle(error)
-    if (!this.ended) this.controller?.abort(new Error('exchange abandoned'))
+    if (!this.ended) this.controller?.abort(ABANDONED)
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.controller = controller
     // Given up while it waited for a free connection: nothing is written to the socket.
-    if (this.settled) controller.abort(new Error('exchange abandoned'))
+    if (this.settled) controller.abort(ABANDONED)
   }
 
   onResponseStart(
@@ -114,7 +137,11 @@ class RunningExchange implements Dispatcher.DispatchHandler {
     status: number,
     headers: IncomingHttpHeaders,
   ): void {
-    if (this.settled || status < 200) return
+    if (this.settled) return
+    if (status < 200) {
+      this.onInformation()
+      return
+    }
     try {
       const limits = this.receiver.onHead(status, headers)
       if (limits === 'done') this.finish()
@@ -122,6 +149,13 @@ class RunningExchange implements Dispatcher.DispatchHandler {
     } catch (thrown) {
       this.fail(thrown)
     }
+  }
+
+  /** 1xx, of which there may be several before the answer (RFC 9110 §15.2). */
+  private onInformation(): void {
+    this.informed += 1
+    if (this.informed > MAX_INFORMATION)
+      this.fail(new GatewayError('upstream_failed', { detail: `more than ${MAX_INFORMATION} answers 1xx` }))
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -149,7 +183,7 @@ class RunningExchange implements Dispatcher.DispatchHandler {
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
     this.ended = true
-    this.afterWork(() => this.settle(connectionError(error)))
+    if (!this.settled) this.afterWork(() => this.settle(connectionError(error)))
   }
 
   private readonly onWorked = (verdict: ChunkVerdict): void => {

@@ -171,9 +171,10 @@ function connectionsTo({ target, maxConnections, connectTimeoutMs, clock }: Forw
 function requestOf(call: Call, message: Message, target: ForwardTarget): ExchangeRequest {
   const path = `${target.url.pathname}${target.url.search}`
   const headers = requestHeaders(call.head, message, target.own)
-  if (message.kind === 'stream') return { method: 'GET', path, headers, body: null }
-  if (message.kind === 'terminate') return { method: 'DELETE', path, headers, body: null }
-  return { method: 'POST', path, headers, body: message.body }
+  const caller = JSON.stringify([call.principal?.tenant, call.principal?.id])
+  if (message.kind === 'stream') return { method: 'GET', path, headers, body: null, caller }
+  if (message.kind === 'terminate') return { method: 'DELETE', path, headers, body: null, caller }
+  return { method: 'POST', path, headers, body: message.body, caller }
 }
 
 function timeoutOf(message: Message, target: ForwardTarget): number {

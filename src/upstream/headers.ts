@@ -108,15 +108,20 @@ export function issuedSession(headers: IncomingHttpHeaders): string | null | und
   return valid ? value : undefined
 }
 
-/** Essence of the content type, lower-cased; '' when there is none. */
+/** A header that stands several times is an array in undici, whatever Node's types say. */
+function only(value: string | readonly string[] | undefined): string | null {
+  return typeof value === 'object' ? null : (value ?? '').trim().toLowerCase()
+}
+
+/** Essence of the content type, lower-cased; '' when there is none, or more than one. */
 export function mediaType(headers: IncomingHttpHeaders): string {
-  return (headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? ''
+  return only(headers['content-type'])?.split(';', 1)[0]?.trim() ?? ''
 }
 
 /** true when the body is sent as it is. */
 export function isIdentity(headers: IncomingHttpHeaders): boolean {
-  const encoding = headers['content-encoding']
-  return encoding === undefined || encoding.trim() === '' || encoding.trim().toLowerCase() === 'identity'
+  const encoding = only(headers['content-encoding'])
+  return encoding === '' || encoding === 'identity'
 }
 
 /** The headers of an answer that may come back: its type and, for a 429, how long to wait. */
@@ -128,7 +133,7 @@ export function answerHeaders(
   const back: Record<string, string> = {}
   if (contentType !== null) back['content-type'] = contentType
   const retryAfter = headers['retry-after']
-  if (status === 429 && retryAfter !== undefined && /^[0-9]{1,6}$/.test(retryAfter))
+  if (status === 429 && typeof retryAfter === 'string' && /^[0-9]{1,6}$/.test(retryAfter))
     back['retry-after'] = retryAfter
   return back
 }

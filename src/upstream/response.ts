@@ -44,10 +44,14 @@ const MAX_VALUES = 4_000_000
 
 /** Parses an answer; undefined when it is not JSON in UTF-8, or would unfold into too many values. */
 export function parseJson(bytes: Buffer): unknown {
-  if (!isUtf8(bytes)) return undefined
+  return isUtf8(bytes) ? parseText(bytes.toString('utf8'), bytes) : undefined
+}
+
+/** {@link parseJson} of bytes that have been decoded: `text` is theirs. */
+export function parseText(text: string, bytes: Buffer): unknown {
   if (bytes.length > UNCOUNTED_BYTES && countValues(bytes) > MAX_VALUES) return undefined
   try {
-    return JSON.parse(bytes.toString('utf8'))
+    return JSON.parse(text)
   } catch {
     return undefined
   }

@@ -19,14 +19,24 @@ export class SseError extends Error {
   }
 }
 
+/** One event as it was read. */
+export interface ReadSseEvent extends SseEvent {
+  /** The bytes of `data` where they stand in `raw`; null when they do not stand there in one piece. */
+  readonly dataBytes: Buffer | null
+}
+
 /** Takes the bytes of one stream in order. */
 export interface SseParser {
   /** The events completed by these bytes. Throws {@link SseError}; the parser is of no use after that. */
-  push(chunk: Buffer): SseEvent[]
+  push(chunk: Buffer): ReadSseEvent[]
 }
 
 const LF = 10
 const CR = 13
+const COLON = 58
+const SPACE = 32
+/** Of the longest field there is. */
+const MAX_NAME = 'event'.length
 const BOM = Buffer.from([0xef, 0xbb, 0xbf])
 
 /** `maxEventBytes` bounds one block from its first byte to its blank line, comments included, and so every line too. */
@@ -58,8 +68,8 @@ export function createSseParser(options: { readonly maxEventBytes: number }): Ss
     return at + 1
   }
 
-  function scan(bytes: Buffer): SseEvent[] {
-    const events: SseEvent[] = []
+  function scan(bytes: Buffer): ReadSseEvent[] {
+    const events: ReadSseEvent[] = []
     const nextBreak = lineBreaks(bytes)
     let from = afterCr && bytes[0] === LF ? 1 : 0
     afterCr = false
@@ -113,43 +123,47 @@ interface Fields {
   retry: string | null
 }
 
-/** One block with its blank line; null when it has no field (comments, extra blank lines). */
-function parseBlock(block: Buffer): SseEvent | null {
+/** One block with its blank line; null when it has no field (comments, extra blank lines). Large data is decoded once. */
+function parseBlock(block: Buffer): ReadSseEvent | null {
   if (!isUtf8(block)) throw new SseError('an event is not valid UTF-8')
-  const text = block.toString('utf8')
-  const plain = !text.includes('\r')
-  const lines = plain ? text.split('\n') : text.split(/\r\n|\r|\n/)
   const fields: Fields = { data: null, id: null, event: null, retry: null }
-  const data: string[] = []
-  let clean = plain
-  for (const line of lines) {
-    if (line !== '' && !readLine(line, fields, data)) clean = false
+  const data: Buffer[] = []
+  let clean = !block.includes(CR)
+  const nextBreak = lineBreaks(block)
+  for (let from = 0; from < block.length; ) {
+    const at = nextBreak(from)
+    const end = at === -1 ? block.length : at
+    // Between the CR and the LF of one line ending there is an empty line, which says nothing either.
+    if (end > from && !readLine(block.subarray(from, end), fields, data)) clean = false
+    from = end + 1
   }
-  if (data.length > 0) fields.data = data.join('\n')
+  if (data.length > 0) fields.data = data.map((line) => line.toString('utf8')).join('\n')
   if (Object.values(fields).every((value) => value === null)) return null
-  return { ...fields, raw: clean ? block : encodeEvent(fields) }
+  if (!clean) return { ...fields, raw: encodeEvent(fields), dataBytes: null }
+  return { ...fields, raw: block, dataBytes: data.length === 1 ? (data[0] ?? null) : null }
 }
 
 /** Reads one line into the fields; false when it says nothing, so that the block has to be encoded anew. */
-function readLine(line: string, fields: Fields, data: string[]): boolean {
-  const colon = line.indexOf(':')
-  const name = colon === -1 ? line : line.slice(0, colon)
-  const raw = colon === -1 ? '' : line.slice(colon + 1)
-  const value = raw.startsWith(' ') ? raw.slice(1) : raw
-  switch (name) {
+function readLine(line: Buffer, fields: Fields, data: Buffer[]): boolean {
+  const colon = line.indexOf(COLON)
+  const nameEnd = colon === -1 ? line.length : colon
+  if (nameEnd > MAX_NAME) return false
+  const rest = line.subarray(colon === -1 ? line.length : colon + 1)
+  const value = rest[0] === SPACE ? rest.subarray(1) : rest
+  switch (line.toString('latin1', 0, nameEnd)) {
     case 'data':
       data.push(value)
       return true
     case 'event':
-      fields.event = value
+      fields.event = value.toString('utf8')
       return true
     case 'id':
-      if (value.includes('\0')) return false
-      fields.id = value
+      if (value.includes(0)) return false
+      fields.id = value.toString('utf8')
       return true
     case 'retry':
-      if (!/^[0-9]+$/.test(value)) return false
-      fields.retry = value
+      if (!/^[0-9]+$/.test(value.toString('latin1'))) return false
+      fields.retry = value.toString('latin1')
       return true
     default:
       return false

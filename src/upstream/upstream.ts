@@ -18,6 +18,7 @@ import { createProbe } from './probe.ts'
 import type { ProbeJob, ProbeTimer } from './probe-timer.ts'
 import type { ShownTool } from './seen-tools.ts'
 import { createSeenTools } from './seen-tools.ts'
+import { requireParamHeaders } from './stdio/param-headers.ts'
 import type { StreamWatch } from './stream-watch.ts'
 import type { ToolList } from './tool-list.ts'
 import { verdictOn } from './verdict.ts'
@@ -176,6 +177,7 @@ class OneUpstream implements Upstream {
   async forward(call: Call, sink: AnswerSink, signal: CallSignal): Promise<UpstreamAnswer> {
     const refused = this.#breaker.refusal()
     if (refused !== null) throw refused
+    if (this.isLocal) await this.#requireParamHeaders(call)
     const { gate } = this.#options
     if (gate === null || !takesTurns(call.message as Message)) return await this.#ask(call, sink, signal)
     const leave = await this.#enter(gate, signal)
@@ -184,6 +186,14 @@ class OneUpstream implements Upstream {
     } finally {
       leave()
     }
+  }
+
+  /** See `stdio/param-headers.ts`; upstreams that speak HTTP check it themselves. */
+  async #requireParamHeaders(call: Call): Promise<void> {
+    const { era, method, params } = call.message as Message
+    if (era !== 'modern' || method !== 'tools/call') return
+    const tool = await this.find(String(params['name']), null)
+    if (tool !== null) requireParamHeaders(call, tool)
   }
 
   refuseServerRequest(call: Call, idText: string): Promise<void> {

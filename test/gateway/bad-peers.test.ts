@@ -160,6 +160,38 @@ describe('bad peers', function () {
       }, 0)
     })
 
+    const shapes: [string, string, (L: string) => string][] = [
+      ['a length and chunks', 'Content-Length: 4', (l) => `Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n${l}`],
+      ['two lengths', 'Content-Length: 4', (l) => `Content-Length: 5\r\n\r\n${l}`],
+      [
+        'chunks twice',
+        'Transfer-Encoding: chunked',
+        (l) => `Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n${l}`,
+      ],
+      [
+        'chunks that are not the last coding',
+        'X: 1',
+        (l) => `Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n${l}`,
+      ],
+      ['a space before the colon', 'X: 1', (l) => `Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n${l}`],
+      ['a folded header', 'X: 1', (l) => `X: a\r\n b\r\n\r\n${l}`],
+      ['a signed length', 'X: 1', (l) => `Content-Length: +4\r\n\r\n${l}`],
+      ['bare line feeds', 'X: 1', (l) => `X: 1\nX: 2\n\n${l}`],
+    ]
+    for (const [name, first, rest] of shapes) {
+      it(`a request with ${name} is refused whole: nothing behind it is a request`, async () => {
+        const asked = bad.count()
+        await rowsOf(async () => {
+          const head = rawPost('', withKey(first), '/mcp/bad').replace('Content-Length: 0\r\n', '')
+          const hidden = rawPost(TOOL_CALL, withKey('MCP-Protocol-Version: 2025-11-25'), '/mcp/bad')
+          const smuggler = await client(head.replace(/\r\n$/, '') + rest(hidden))
+          const text = await smuggler.closed()
+          expect(text.match(/HTTP\/1\.1 \d+/g)).to.deep.equal(['HTTP/1.1 400'])
+        }, 0)
+        expect(bad.count()).to.equal(asked)
+      })
+    }
+
     it('connections that are opened and say little hold nobody up', async () => {
       await rowsOf(async () => {
         const slow = await Promise.all(
@@ -271,6 +303,16 @@ describe('bad peers', function () {
         reply.response.write(text)
       }
 
+    /** Past Node's server, which would not send it. */
+    const writes =
+      (bytes: string, then: 'waits' | 'ends' = 'waits'): RawHandler =>
+      (_request, { response: { socket } }) => {
+        socket?.write(bytes)
+        if (then === 'ends') socket?.end()
+      }
+    const OK = 'HTTP/1.1 200 OK\r\n'
+    const JSON_HEAD = 'content-type: application/json\r\n'
+
     const failing: [string, RawHandler][] = [
       ['headers that are too large', sends('{}', { ...json, 'x-large': 'secret'.repeat(20_000) })],
       ['a result of 50 MB', sends(result(`{"content":[],"x":"${'x'.repeat(50 * MB)}"}`))],
@@ -278,6 +320,27 @@ describe('bad peers', function () {
       ['a redirect', sends('', { location: 'http://127.0.0.1:9/secret' }, 307)],
       ['a page', sends('<h1>secret</h1>', { 'content-type': 'text/html' })],
       ['no type', sends(result('{}'), {})],
+      ['two types', writes(`${OK}content-type: application/json\r\ncontent-type: text/event-stream\r\n\r\n`)],
+      ['two encodings', writes(`${OK}${JSON_HEAD}content-encoding: gzip\r\ncontent-encoding: br\r\n\r\n`)],
+      [
+        'a length and chunks',
+        writes(
+          `${OK}${JSON_HEAD}content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n`,
+        ),
+      ],
+      ['less than its length', writes(`${OK}${JSON_HEAD}content-length: 99\r\n\r\n{"secret"`, 'ends')],
+      [
+        'trailers that are too large',
+        writes(
+          `${OK}${JSON_HEAD}transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nx: ${'secret'.repeat(5000)}\r\n`,
+        ),
+      ],
+      [
+        'a switch to another protocol',
+        writes('HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n'),
+      ],
+      ['what is no HTTP', writes('SSH-2.0-secret\r\n')],
+      ['answers 102 without end', writes('HTTP/1.1 102 Processing\r\n\r\n'.repeat(1000))],
       ['JSON that is not UTF-8', sends(Buffer.from([...Buffer.from('{"secret":"'), 0xff]))],
       ...['null', 'true', '8', '"7"', '[7]', '{}', '7.5'].map((id): [string, RawHandler] => [
         `the id ${id} for 7`,
@@ -343,6 +406,18 @@ describe('bad peers', function () {
         expect(bad.calls()).to.equal(asked + 1)
       })
     }
+
+    it('what one sends behind its answer reaches nobody: the next call has its own', async () => {
+      const body = result('{"content":[],"mine":true}')
+      const head = `${OK}${JSON_HEAD}content-length: `
+      const smuggled = result('{"content":[],"mine":false}')
+      bad.handle(writes(`${head}${body.length}\r\n\r\n${body}${head}${smuggled.length}\r\n\r\n${smuggled}`))
+      await rowsOf(async () => {
+        expect((await post(mount, TOOL_CALL, legacy({ key: stranger }))).json.result.mine).to.equal(true)
+        bad.handle(sends(result('{"content":[],"mine":"again"}')))
+        expect((await post(mount, TOOL_CALL, legacy({ key: stranger }))).json.result.mine).to.equal('again')
+      }, 2)
+    })
 
     it('a result of 50 MB comes through where that much is allowed', async () => {
       const body = result(`{"content":[{"type":"text","text":"${'x'.repeat(50 * MB)}"}]}`)

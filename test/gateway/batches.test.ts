@@ -66,7 +66,7 @@ describe('a batch (2025-03-26)', () => {
     post(mcp, typeof body === 'string' ? body : JSON.stringify(body), { key, headers })
 
   it('is taken apart: each element has its own decision, row and answer', async () => {
-    const before = upstream.count()
+    const before = upstream.requests.length
     const reply = await send([
       tool(1, 'echo'),
       tool('two', 'forbidden'),
@@ -91,7 +91,13 @@ describe('a batch (2025-03-26)', () => {
       ['tools/call', 'echo', 'allowed', 200],
     ])
     expect(new Set(rows.map((row) => row.id))).to.have.length(5)
-    expect(upstream.count() - before).to.equal(3)
+    // Beside them the gateway may have looked for the tool that nobody knows.
+    const sent = upstream.requests.slice(before).filter(({ method }) => method !== 'tools/list')
+    expect(sent.map(({ method }) => method)).to.have.members([
+      'tools/call',
+      'tools/call',
+      'notifications/roots/list_changed',
+    ])
     expect(upstream.calls('forbidden')).to.equal(0)
     // Each went up on its own, as it was written.
     for (const request of upstream.requests) expect(request.body.toString()).not.to.match(/^\s*\[/)

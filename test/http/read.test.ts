@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { GatewayError } from '../../src/errors.ts'
+import { decodeNameHeader } from '../../src/gateway/federation/names.ts'
 import type { Exchange, Message } from '../../src/gateway/types.ts'
-import { decodeNameHeader } from '../../src/http/content.ts'
 import { MessageRefusal } from '../../src/http/message-refusal.ts'
 import { readHint, readMessage } from '../../src/http/read.ts'
 import { createSessionBinder } from '../../src/http/session.ts'

@@ -9,7 +9,8 @@
  *   --strict        ends when the first request is not `initialize`
  *
  * Tools: echo, pid, env, seen, digits, wait (until cancelled or released), release (in reverse order), progress, ask, die,
- * garbage, endless, overlong, flood, twin (its response has the id twice), hang, changed.
+ * garbage, endless, overlong, flood, twin (its response has the id twice), hang, changed, task (begins one),
+ * advance (progress of all tasks), marked (has arguments that headers repeat).
  */
 import { spawn } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
@@ -17,6 +18,7 @@ import { writeFileSync } from 'node:fs'
 const flags = new Set(process.argv.slice(2))
 const waiting = new Map()
 const asked = new Map()
+const tasks = []
 const seen = []
 let nextId = 1000
 
@@ -37,8 +39,18 @@ if (flags.has('--fork')) {
 if (process.env.PID_FILE) writeFileSync(process.env.PID_FILE, String(process.pid))
 
 const names =
-  'echo pid env wait release progress ask die garbage endless overlong flood twin hang changed seen digits'
+  'echo pid env wait release progress ask die garbage endless overlong flood twin hang changed seen digits task advance'
 const TOOLS = names.split(' ').map((name) => ({ name, inputSchema: { type: 'object' } }))
+TOOLS.push({
+  name: 'marked',
+  inputSchema: {
+    type: 'object',
+    properties: {
+      region: { type: 'string', 'x-mcp-header': 'Region' },
+      page: { type: 'object', properties: { size: { type: 'integer', 'x-mcp-header': 'Page-Size' } } },
+    },
+  },
+})
 const INFO = {
   capabilities: { tools: { listChanged: true }, logging: {}, resources: { subscribe: true } },
   serverInfo: { name: 'fixture', version: '1' },
@@ -79,6 +91,15 @@ function call(id, { name, arguments: args = {}, _meta = {} }, line) {
       asked.set(question, (result) => answer(text(JSON.stringify(result))))
       return send({ id: question, method: 'roots/list' })
     }
+    case 'marked':
+      return answer(text(JSON.stringify(args)))
+    case 'task':
+      tasks.push(_meta.progressToken)
+      return answer({ task: { taskId: `t${tasks.length}`, status: 'working' } })
+    case 'advance':
+      for (const progressToken of tasks)
+        send({ method: 'notifications/progress', params: { progressToken, progress: 1 } })
+      return answer(text('done'))
     case 'changed':
       send({ method: 'notifications/tools/list_changed' })
       return answer(text('told'))

@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
 import type { SseEvent } from '../../src/gateway/types.ts'
-import { encodeEvent } from '../../src/sse.ts'
+import { encodeEvent, encodeMessage } from '../../src/sse.ts'
 import { createSseParser, SseError } from '../../src/upstream/sse.ts'
 
 const MAX = 4096
@@ -25,6 +25,28 @@ describe('the server-sent events parser', () => {
     expect(rest).to.deep.equal([])
     expect(fields(event)).to.deep.equal({ data: '{"a":1}', id: '7', event: 'message', retry: null })
     expect(event?.raw.toString()).to.equal('event: message\nid: 7\ndata: {"a":1}\n\n')
+  })
+
+  it('shows where data of one line stands in the event, so that an unchanged message leaves as it came', () => {
+    const block = 'id:7\nevent: message\ndata:{"ü":1}\nretry: 5\n\n'
+    const parser = createSseParser({ maxEventBytes: MAX })
+    const chunks = [block.slice(0, 9), block.slice(9)].map((part) => Buffer.from(part))
+    const [event] = chunks.flatMap((chunk) => parser.push(chunk))
+    const message = event?.dataBytes as Buffer
+    expect(message.toString()).to.equal('{"ü":1}')
+    expect(encodeMessage(message, event as SseEvent).toString()).to.equal(block)
+    const fields = 'event: message\nid: 7\nretry: 5\n'
+    const same = encodeMessage(Buffer.from(message.toString()), event as SseEvent)
+    expect(same.toString()).to.equal(`${fields}data: {"ü":1}\n\n`)
+    const spaced = encodeMessage(Buffer.from('{\r\n}'), event as SseEvent)
+    expect(spaced.toString()).to.equal(`${fields}data: {\ndata: }\n\n`)
+  })
+
+  it('shows no such place for data in pieces, or in an event that has to be encoded anew', () => {
+    for (const text of ['data: {\ndata: }\n\n', 'data: {}\r\n\r\n', 'data: {}\nx: y\n\n', 'id: 1\n\n']) {
+      const [event] = createSseParser({ maxEventBytes: MAX }).push(Buffer.from(text))
+      expect(event, text).to.include({ dataBytes: null })
+    }
   })
 
   it('joins data lines with a line feed and strips one leading space', () => {

@@ -11,6 +11,7 @@ import type { UpstreamSettings, Upstreams } from '../../src/upstream/room.ts'
 import { createUpstreams } from '../../src/upstream/room.ts'
 import type { StdioSettings } from '../../src/upstream/stdio/settings.ts'
 import { backoffMs } from '../../src/upstream/stdio/supervisor.ts'
+import { PRINCIPAL } from '../http/fixtures.ts'
 import { until } from '../support/until.ts'
 import type { RecordingSink } from './call-fixture.ts'
 import {
@@ -36,6 +37,9 @@ interface Ask {
   readonly signal?: AbortSignal
   /** JSON text of params._meta. */
   readonly meta?: string
+  /** Id of the principal. */
+  readonly caller?: string
+  readonly headers?: Readonly<Record<string, string>>
 }
 
 describe('a stdio upstream', function () {
@@ -96,7 +100,8 @@ describe('a stdio upstream', function () {
   ): Promise<UpstreamAnswer> {
     const session =
       ask.session === undefined || ask.session === null ? null : { upstreamId: ask.session, hash: 'h' }
-    const call = callOf({ message: { session, ...message } })
+    const call = callOf({ message: { session, ...message }, headers: ask.headers ?? {} })
+    if (ask.caller !== undefined) call.principal = { ...PRINCIPAL, id: ask.caller }
     return await upstreams.forward(call, ask.sink ?? recordingSink(), ask.signal ?? never)
   }
 
@@ -111,13 +116,15 @@ describe('a stdio upstream', function () {
     return send(upstreams, { kind: 'request', method, idText, params: JSON.parse(params), body }, ask)
   }
 
-  async function initialize(upstreams: Upstreams): Promise<string> {
+  async function initialize(upstreams: Upstreams, caller?: string): Promise<string> {
     const params = {
       protocolVersion: '2025-11-25',
       capabilities: {},
       clientInfo: { name: 'c', version: '1' },
     }
-    const { head } = await request(upstreams, 'initialize', JSON.stringify(params))
+    const { head } = await request(upstreams, 'initialize', JSON.stringify(params), {
+      ...(caller !== undefined && { caller }),
+    })
     expect(head.sessionId).to.be.a('string')
     return head.sessionId as string
   }
@@ -249,6 +256,27 @@ describe('a stdio upstream', function () {
         })
       })
 
+      it('passes on what a task says behind the answer that began it, to its own client alone', async () => {
+        const upstreams = start([], { sessions })
+        const [first, second] = [await initialize(upstreams), await initialize(upstreams)]
+        const sinks = [recordingSink(), recordingSink()]
+        const streams = [first, second].map((session, at) =>
+          send(upstreams, getStream.message ?? {}, { session, sink: sinks[at] as RecordingSink }),
+        )
+        await Promise.all(sinks.map((sink) => sink.opened))
+        const begun = await call(upstreams, 'task', {}, { session: first, meta: '{"progressToken":"mine"}' })
+        expect(begun.parsed?.['result']).to.have.nested.property('task.taskId')
+        const seen = recordingSink()
+        await call(upstreams, 'advance', {}, { session: first, sink: seen })
+        const told = [...seen.events, ...(sinks[0] as RecordingSink).events]
+        expect(told.map((event) => JSON.parse(event.data ?? '').params)).to.deep.equal([
+          { progressToken: 'mine', progress: 1 },
+        ])
+        expect((sinks[1] as RecordingSink).events).to.deep.equal([])
+        for (const session of [first, second]) await send(upstreams, terminate.message ?? {}, { session })
+        await Promise.all(streams)
+      })
+
       it('passes changes on to the stream of a session, also those that came before it was open', async () => {
         const upstreams = start([], { sessions })
         const session = await initialize(upstreams)
@@ -334,6 +362,27 @@ describe('a stdio upstream', function () {
     await initialize(own)
   })
 
+  it('one caller has all servers only as long as no other wants one', async () => {
+    const upstreams = start([], { maxChildren: 3 })
+    const hers: string[] = []
+    for (let n = 0; n < 3; n += 1) hers.push(await initialize(upstreams, 'alice'))
+    const busy = hers.map((session) => refusal(call(upstreams, 'wait', {}, { session, caller: 'alice' })))
+    await Promise.all(hers.map((session) => call(upstreams, 'echo', {}, { session, id: '2' })))
+
+    const his = await initialize(upstreams, 'bob')
+    expect((await busy[0])?.kind).to.equal('upstream_failed')
+    expect((await call(upstreams, 'echo', {}, { session: hers[0] as string })).head.status).to.equal(404)
+    // What is idle gives way to nobody who has more.
+    expect((await refusal(initialize(upstreams, 'alice'))).kind).to.equal('overloaded')
+    expect(text(await call(upstreams, 'echo', { text: 'still there' }, { session: his }))).to.equal(
+      'still there',
+    )
+    await initialize(upstreams, 'bob')
+    expect((await call(upstreams, 'echo', {}, { session: his })).head.status).to.equal(404)
+    for (const session of hers.slice(1)) await send(upstreams, terminate.message ?? {}, { session })
+    await Promise.all(busy)
+  })
+
   it('an idle session gives way to a new one, and ends by itself after a while', async () => {
     const upstreams = start([], { maxChildren: 1 })
     const first = await initialize(upstreams)
@@ -378,6 +427,33 @@ describe('a stdio upstream', function () {
       await modern(upstreams, 'tools/call', { name: 'progress' }, { sink })
       expect(JSON.parse(sink.events[0]?.data ?? '').params.progressToken).to.equal('mine')
       expect((await modern(upstreams, 'tasks/list', {})).head.status).to.equal(404)
+    })
+
+    it('headers that repeat arguments say what the body says', async () => {
+      const upstreams = start(['--modern'])
+      const marked = (args: object, headers: Record<string, string>): Promise<UpstreamAnswer> =>
+        modern(upstreams, 'tools/call', { name: 'marked', arguments: args }, { headers })
+      const same: [object, Record<string, string>][] = [
+        [{}, {}],
+        [{ region: null }, { 'mcp-param-region': 'ignored' }],
+        [{ region: 'eu' }, { 'mcp-param-region': 'eu' }],
+        [{ region: 'süd' }, { 'mcp-param-region': `=?base64?${Buffer.from('süd').toString('base64')}?=` }],
+        [{ page: { size: 10 } }, { 'mcp-param-page-size': '10.0' }],
+      ]
+      for (const [args, headers] of same)
+        expect(text(await marked(args, headers))).to.equal(JSON.stringify(args))
+      const different: [object, Record<string, string>][] = [
+        [{ region: 'eu' }, {}],
+        [{ region: 'eu' }, { 'mcp-param-region': 'us' }],
+        [{ region: 'eu' }, { 'mcp-param-region': '=?base64?e?=' }],
+        [{ region: '7' }, { 'mcp-param-region': '7.0' }],
+        [{ page: { size: 10 } }, { 'mcp-param-page-size': '11' }],
+        [{ page: { size: 10 } }, { 'mcp-param-page-size': '' }],
+      ]
+      for (const [args, headers] of different)
+        expect((await refusal(marked(args, headers))).kind, JSON.stringify(headers)).to.equal(
+          'header_mismatch',
+        )
     })
 
     it('a subscription gets what is tagged with its own id', async () => {

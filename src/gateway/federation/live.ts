@@ -9,7 +9,7 @@ import { GatewayError, toGatewayError } from '../../errors.ts'
 import type { Review } from '../answer.ts'
 import { reviewEvent } from '../answer.ts'
 import type { AnswerSink } from '../call.ts'
-import type { OpenStreams } from '../streams.ts'
+import type { OpenStreams, WatchedCall } from '../streams.ts'
 import { filterOf, NAMING_MEMBERS } from '../subscriptions.ts'
 import type {
   Call,
@@ -155,6 +155,7 @@ class LiveStream {
     else this.#ready.tell()
     if (!this.#ending.aborted) await ended
     signal.removeEventListener('abort', leave)
+    await this.#own.streams.turnOfRow()
     if (this.#error !== null) throw this.#error
     const { idText } = this.#call.message as Message
     // 2026-07-28: a subscription that the server ends is answered.
@@ -206,9 +207,9 @@ class LiveStream {
     const { streams, asking } = this.#own
     branch.state = 'open'
     const call = this.#fresh(branch)
-    const watched = streams.watch(call, this.#ending)
+    const watched = streams.watch(call, this.#ending, (reason) => this.#refuse(branch, reason))
     try {
-      const answer = await asking.ask(call, this.#sink(branch, call), watched.signal)
+      const answer = await asking.ask(call, this.#sink(branch, call, watched), watched.signal)
       branch.part.call.upstream = answer.report
       if (watched.signal.aborted) throw new GatewayError('client_closed')
       // No such stream there, or nothing to hear on it.
@@ -237,7 +238,7 @@ class LiveStream {
     return { ...call, message, head: { ...head, mount: call.head.mount, headers: own } }
   }
 
-  #sink(branch: Branch, call: Call): AnswerSink {
+  #sink(branch: Branch, call: Call, watched: WatchedCall): AnswerSink {
     return {
       open: () => {
         branch.retryMs = FIRST_RETRY_MS
@@ -255,8 +256,10 @@ class LiveStream {
           return
         }
         await this.#ready.promise
+        if (!(await watched.mayPass())) return
         const relayed = await reviewEvent(this.#own, call, event)
-        if (relayed !== null) await this.#exchange.write(this.#outward(call.head.mount, relayed))
+        if (relayed !== null && watched.ended() === null)
+          await this.#exchange.write(this.#outward(call.head.mount, relayed))
       },
     }
   }
@@ -356,7 +359,10 @@ class LiveStream {
   }
 
   #endWith(error: GatewayError): void {
+    if (this.#ending.aborted) return
     this.#error = error
+    // As where one upstream is meant: the client hears of it before the row is made.
+    void this.#exchange.finish(this.#own.rooms.http.replyRefusal(this.#call, error))
     this.end()
   }
 

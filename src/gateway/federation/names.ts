@@ -66,3 +66,20 @@ export function nameHeader(name: string): string {
   const isPlain = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(name) && !name.startsWith('=?base64?')
   return isPlain ? name : `=?base64?${Buffer.from(name).toString('base64')}?=`
 }
+
+const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+/** The text of an `Mcp-Name` or `Mcp-Param-*` header; null when its base64 form is not canonical, or not UTF-8. */
+export function decodeNameHeader(value: string): string | null {
+  if (!value.startsWith('=?base64?') || !value.endsWith('?=') || value.length < 11) return value
+  const encoded = value.slice(9, -2)
+  if (!BASE64.test(encoded)) return null
+  const bytes = Buffer.from(encoded, 'base64')
+  if (bytes.toString('base64') !== encoded) return null
+  try {
+    return UTF8.decode(bytes)
+  } catch {
+    return null
+  }
+}

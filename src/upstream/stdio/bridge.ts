@@ -8,6 +8,7 @@
 import { Dispatcher } from 'undici'
 import { GatewayError, toGatewayError } from '../../errors.ts'
 import { EVERY_CAPABILITY } from '../catalog-client.ts'
+import type { CallerDispatch } from '../exchange.ts'
 import type { ChildSurroundings, StdioCommand } from './child.ts'
 import { HttpReply } from './http-reply.ts'
 import { createModernTraffic } from './modern-traffic.ts'
@@ -43,6 +44,9 @@ export interface StdioBridge {
   close(): Promise<void>
 }
 
+/** What the gateway asks for itself. */
+const GATEWAY = ''
+
 /** Sessions on one shared server cost memory only. */
 const MAX_SHARED_SESSIONS = 10_000
 
@@ -68,8 +72,7 @@ export function createStdioBridge(options: StdioBridgeOptions): StdioBridge {
     else if (posted.isModern) await modern.serve(posted, reply)
     else if (posted.method !== 'initialize' || !isRequest(posted))
       await serveSession(request.sessionId, posted, reply)
-    else if (isShared) await shared.initialize(posted, reply)
-    else await own.initialize(posted, reply)
+    else await (isShared ? shared : own).initialize(posted, reply, request.caller)
   }
 
   async function serveSession(id: string | null, posted: Posted, reply: HttpReply): Promise<void> {
@@ -108,6 +111,7 @@ interface BridgeRequest {
   readonly httpMethod: string
   readonly sessionId: string | null
   readonly body: string
+  readonly caller: string
 }
 
 class BridgeDispatcher extends Dispatcher {
@@ -118,13 +122,14 @@ class BridgeDispatcher extends Dispatcher {
     this.#serve = serve
   }
 
-  override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
+  override dispatch(options: CallerDispatch, handler: Dispatcher.DispatchHandler): boolean {
     const reply = new HttpReply(handler)
     const headers = options.headers as Readonly<Record<string, string>> | undefined
     const request: BridgeRequest = {
       httpMethod: options.method,
       sessionId: headers?.['mcp-session-id'] ?? null,
       body: options.body === null || options.body === undefined ? '' : String(options.body),
+      caller: options.caller ?? GATEWAY,
     }
     if (!reply.isDone)
       void this.#serve(request, reply).catch((thrown: unknown) => reply.fail(toGatewayError(thrown)))

@@ -4,6 +4,7 @@
  * apart.
  */
 import { GatewayError } from '../../errors.ts'
+import { asObject } from '../../json/object.ts'
 import type { UpstreamLog } from '../upstream.ts'
 import type { ChildSurroundings, StdioChild, StdioCommand } from './child.ts'
 import { fault, startChild } from './child.ts'
@@ -22,10 +23,12 @@ export interface Asker {
   /** The exact JSON text of the client's id. */
   readonly idText: string
   onNotification(text: string): void
-  /** Last call. */
+  /** The last call, but for {@link onProgress}. */
   onResponse(text: string, parsed: Readonly<Record<string, unknown>>): void
   /** Last call: there will be no response. */
   onFailure(reason: GatewayError): void
+  /** Progress of the task that the request has begun, behind its response. Absent = nobody can be told. */
+  onProgress?(notification: Extract<ChildMessage, { kind: 'notification' }>): void
 }
 
 /** A request or notification that belongs to no request under way. */
@@ -65,6 +68,8 @@ interface Pending {
 
 /** Lines of its standard output that are no messages, until it is given up. Some servers print a greeting. */
 const MAX_GARBAGE = 1000
+/** Tasks whose progress is passed on, the latest ones: servers do not say when they are through with one. */
+const MAX_TASKS = 1000
 /** Of these, as many are shown. */
 const SHOWN_GARBAGE = 3
 /** A server that leaves a ping unanswered so long, and says nothing else, hangs. */
@@ -81,6 +86,8 @@ class ChildLink implements Link {
   readonly #upstream: string
   readonly #log: UpstreamLog
   readonly #pending = new Map<number, Pending>()
+  /** By our number of the request that began it. */
+  readonly #tasks = new Map<number, Pending>()
   #lastId = 0
   #garbage = 0
   #lines = 0
@@ -146,6 +153,8 @@ class ChildLink implements Link {
 
   #onResponse({ text, parsed, id }: Extract<ChildMessage, { kind: 'response' }>): void {
     const pending = typeof id === 'number' ? this.#take(id) : null
+    if (pending !== null && pending.tokenText !== null && beganTask(parsed))
+      this.#keepTask(id as number, pending)
     // Late answers to what was cancelled are to be expected.
     pending?.asker.onResponse(toClientResponse(text, pending.asker.idText), parsed)
   }
@@ -154,7 +163,7 @@ class ChildLink implements Link {
   #onAbout(message: Unsolicited): boolean {
     if (message.kind !== 'notification' || typeof message.about !== 'number') return false
     const pending = this.#pending.get(message.about)
-    if (pending === undefined) return message.about <= this.#lastId
+    if (pending === undefined) return this.#onTask(message) || message.about <= this.#lastId
     const { idText } = pending.asker
     if (message.method === 'notifications/cancelled') {
       this.#pending.delete(message.about)
@@ -166,6 +175,23 @@ class ChildLink implements Link {
         toClientNotification(message.text, { idText, tokenText: pending.tokenText }),
       )
     }
+    return true
+  }
+
+  #keepTask(id: number, pending: Pending): void {
+    this.#tasks.set(id, pending)
+    for (const oldest of this.#tasks.keys()) {
+      if (this.#tasks.size <= MAX_TASKS) break
+      this.#tasks.delete(oldest)
+    }
+  }
+
+  #onTask(message: Extract<ChildMessage, { kind: 'notification' }>): boolean {
+    const begun = this.#tasks.get(message.about as number)
+    if (begun === undefined || message.method !== 'notifications/progress') return false
+    const { asker, tokenText } = begun
+    const text = toClientNotification(message.text, { idText: asker.idText, tokenText })
+    asker.onProgress?.({ ...message, text })
     return true
   }
 
@@ -223,7 +249,13 @@ class ChildLink implements Link {
     if (this.#doubt !== null) clearTimeout(this.#doubt)
     const waiting = [...this.#pending.values()]
     this.#pending.clear()
+    this.#tasks.clear()
     for (const { asker } of waiting) asker.onFailure(reason)
     this.#hooks.onEnd(reason)
   }
+}
+
+/** 2025-11-25 `basic/utilities/tasks`: the token stays that of the task. */
+function beganTask(response: Readonly<Record<string, unknown>>): boolean {
+  return asObject(asObject(response['result'])?.['task']) !== null
 }

@@ -10,7 +10,7 @@ import type { Posted, PostedRequest } from './posted.ts'
 import { isRequest } from './posted.ts'
 import type { Settled, StdioSession } from './session.ts'
 import { createSession } from './session.ts'
-import type { Sessions } from './sessions.ts'
+import type { Place, Sessions } from './sessions.ts'
 
 /** What it is made with. */
 export interface OwnTrafficOptions {
@@ -22,14 +22,14 @@ export interface OwnTrafficOptions {
 /** Sessions that have a server of their own each. */
 export interface OwnTraffic {
   /** Starts a server; its answer to `initialize` begins the session. Throws `overloaded`. */
-  initialize(message: PostedRequest, reply: HttpReply): Promise<void>
+  initialize(message: PostedRequest, reply: HttpReply, caller: string): Promise<void>
   /** Any other message of a session. */
   serve(session: StdioSession, own: Link, message: Posted, reply: HttpReply): void
 }
 
 /** Makes it; no server is started yet. */
 export function createOwnTraffic({ command, surroundings, sessions }: OwnTrafficOptions): OwnTraffic {
-  function start(release: () => void): { readonly link: Link; readonly session: StdioSession } {
+  function start(place: Place): { readonly link: Link; readonly session: StdioSession } {
     const link: Link = openLink({
       command,
       surroundings,
@@ -39,13 +39,13 @@ export function createOwnTraffic({ command, surroundings, sessions }: OwnTraffic
       },
     })
     const session = createSession(randomUUID(), link, surroundings.clock)
-    sessions.add(session, release)
+    sessions.add(session, place)
     return { link, session }
   }
 
   return {
-    async initialize({ text, idText }, reply) {
-      const { link, session } = started(start, await sessions.reserve(true))
+    async initialize({ text, idText }, reply, caller) {
+      const { link, session } = started(start, await sessions.reserve(true, caller))
       let isEstablished = false
       const onSettled = (how: Settled): void => {
         isEstablished = how === 'result'
@@ -78,11 +78,11 @@ export function createOwnTraffic({ command, surroundings, sessions }: OwnTraffic
 }
 
 /** A place is not lost to a server that could not even be started. */
-function started<T>(start: (release: () => void) => T, release: () => void): T {
+function started<T>(start: (place: Place) => T, place: Place): T {
   try {
-    return start(release)
+    return start(place)
   } catch (thrown) {
-    release()
+    place.release()
     throw thrown
   }
 }

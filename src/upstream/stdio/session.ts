@@ -4,7 +4,7 @@
  */
 import { GatewayError } from '../../errors.ts'
 import type { HttpReply } from './http-reply.ts'
-import type { Link, Unsolicited } from './link.ts'
+import type { Asker, Link, Unsolicited } from './link.ts'
 import { cancelledId } from './message.ts'
 
 /** How a request ended: with a result, with an error of the server, or without an answer. */
@@ -24,15 +24,27 @@ export interface Relay {
   readonly toFailure?: (reason: GatewayError) => GatewayError
   /** Called once, before the answer goes out. */
   readonly onSettled?: (how: Settled) => void
+  /** See {@link Asker}. */
+  readonly onProgress?: Asker['onProgress']
 }
 
 /**
  * Sends a request on and brings back what belongs to it; a client that leaves takes its request back. Returns our number of
  * it. Throws `upstream_failed`.
  */
-export function relay({ link, text, idText, reply, statusOf, toFailure, onSettled }: Relay): number {
+export function relay({
+  link,
+  text,
+  idText,
+  reply,
+  statusOf,
+  toFailure,
+  onSettled,
+  onProgress,
+}: Relay): number {
   const number = link.ask(text, {
     idText,
+    ...(onProgress && { onProgress }),
     onNotification: (notification) => reply.event(notification),
     onResponse(response, parsed) {
       onSettled?.('result' in parsed ? 'result' : 'error')
@@ -103,6 +115,16 @@ export function createSession(id: string, own: Link | null, clock: { monotonicMs
     return latest?.request.reply ?? listener
   }
 
+  function deliver(message: Unsolicited): void {
+    if (message.kind === 'request') {
+      if (questions.size >= MAX_QUESTIONS) return
+      questions.add(message.idText)
+    }
+    const stream = streamFor(message)
+    if (stream !== null) stream.event(message.text)
+    else if (backlog.push(message.text) > MAX_BACKLOG) backlog.shift()
+  }
+
   return {
     id,
     own,
@@ -114,7 +136,7 @@ export function createSession(id: string, own: Link | null, clock: { monotonicMs
         exchanges.delete(exchange)
         request.onSettled?.(how)
       }
-      const exchange = { request, number: relay({ ...request, onSettled }) }
+      const exchange = { request, number: relay({ ...request, onSettled, onProgress: deliver }) }
       exchanges.add(exchange)
     },
     cancel(text) {
@@ -137,15 +159,7 @@ export function createSession(id: string, own: Link | null, clock: { monotonicMs
       for (const text of backlog.splice(0)) reply.event(text)
       return true
     },
-    deliver(message) {
-      if (message.kind === 'request') {
-        if (questions.size >= MAX_QUESTIONS) return
-        questions.add(message.idText)
-      }
-      const stream = streamFor(message)
-      if (stream !== null) stream.event(message.text)
-      else if (backlog.push(message.text) > MAX_BACKLOG) backlog.shift()
-    },
+    deliver,
     end(reason) {
       listener?.end()
       listener = null

@@ -1,4 +1,8 @@
-/** The 2025-x sessions of one stdio upstream: bounded in number, ended when nobody has used them for long. */
+/**
+ * The 2025-x sessions of one stdio upstream: bounded in number, ended when nobody has used them for long. Where there is no
+ * room left, an idle one gives way, but never to a caller who has more already; and who has most gives one up, busy or not,
+ * to a caller who has at least two less: so one caller has all places only as long as no other wants any.
+ */
 import { GatewayError } from '../../errors.ts'
 import type { StdioSession } from './session.ts'
 
@@ -15,12 +19,19 @@ export interface SessionsOptions {
   readonly onSharedEnd: (session: StdioSession) => void
 }
 
+/** A place for one session. */
+export interface Place {
+  readonly caller: string
+  /** Gives it back; counts once. */
+  release(): void
+}
+
 /** The sessions of one upstream, by id. */
 export interface Sessions {
-  /** Makes room for one more; the function returned gives it back. Throws `overloaded`. */
-  reserve(isOwn: boolean): Promise<() => void>
-  /** `release` gives its place back; called when nothing of it is left. */
-  add(session: StdioSession, release: () => void): void
+  /** Makes room for one more of this caller. Throws `overloaded`. */
+  reserve(isOwn: boolean, caller: string): Promise<Place>
+  /** The place is given back when nothing of the session is left. */
+  add(session: StdioSession, place: Place): void
   /** null when there is none of that id (any more). */
   find(id: string): StdioSession | null
   shared(): Iterable<StdioSession>
@@ -35,8 +46,8 @@ export function createSessions(options: SessionsOptions): Sessions {
   const { clock, idleMs } = options
   /** Least recently used first. */
   const sessions = new Map<string, StdioSession>()
-  const places = { own: 0, shared: 0 }
-  const releases = new Map<StdioSession, () => void>()
+  const taken = { own: createCounts(), shared: createCounts() }
+  const places = new Map<StdioSession, Place>()
   const timer = setInterval(sweep, Math.min(MAX_SWEEP_MS, Math.max(1, idleMs / 2)))
   timer.unref()
 
@@ -52,32 +63,41 @@ export function createSessions(options: SessionsOptions): Sessions {
     session.end(reason)
     if (session.own === null) options.onSharedEnd(session)
     else await session.own.close()
-    releases.get(session)?.()
-    releases.delete(session)
+    places.get(session)?.release()
+    places.delete(session)
+  }
+
+  /** The session that gives way to one more of this caller; null = none does. */
+  function leastNeeded(isOwn: boolean, caller: string): StdioSession | null {
+    const counts = taken[isOwn ? 'own' : 'shared']
+    const mine = counts.of(caller)
+    const countOf = (session: StdioSession): number => counts.of(places.get(session)?.caller ?? '')
+    const candidates = [...sessions.values()]
+      .filter((one) => (one.own !== null) === isOwn)
+      // Stable: among those of one count the least recently used comes first.
+      .sort((one, other) => countOf(other) - countOf(one))
+    const [most] = candidates
+    const idle = candidates.find((one) => one.isIdle() && countOf(one) >= mine)
+    return idle ?? (most !== undefined && countOf(most) >= mine + 2 ? most : null)
   }
 
   return {
-    async reserve(isOwn) {
-      const kind = isOwn ? 'own' : 'shared'
+    async reserve(isOwn, caller) {
+      const counts = taken[isOwn ? 'own' : 'shared']
       const max = isOwn ? options.maxOwn : options.maxShared
-      if (places[kind] >= max) {
-        const unused = [...sessions.values()].find((one) => (one.own !== null) === isOwn && one.isIdle())
-        if (unused !== undefined) await end(unused, ended('it gave way to another'))
+      if (counts.total() >= max) {
+        const gone = leastNeeded(isOwn, caller)
+        if (gone !== null) await end(gone, ended('it gave way to another'))
       }
-      if (places[kind] >= max) {
+      if (counts.total() >= max) {
         const detail = `${max} sessions are in use (${isOwn ? 'max_children' : 'fixed bound'})`
         throw new GatewayError('overloaded', { detail, data: { retryAfterSeconds: 1 } })
       }
-      places[kind] += 1
-      let isHeld = true
-      return () => {
-        if (isHeld) places[kind] -= 1
-        isHeld = false
-      }
+      return { caller, release: counts.take(caller) }
     },
-    add(session, release) {
+    add(session, place) {
       sessions.set(session.id, session)
-      releases.set(session, release)
+      places.set(session, place)
     },
     find(id) {
       const session = sessions.get(id)
@@ -94,6 +114,37 @@ export function createSessions(options: SessionsOptions): Sessions {
     async close() {
       clearInterval(timer)
       await Promise.all([...sessions.values()].map((one) => end(one, ended('the gateway is stopping'))))
+    },
+  }
+}
+
+interface Counts {
+  total(): number
+  of(caller: string): number
+  /** The function returned takes it back, once. */
+  take(caller: string): () => void
+}
+
+function createCounts(): Counts {
+  const counts = new Map<string, number>()
+  let total = 0
+  const of = (caller: string): number => counts.get(caller) ?? 0
+  const add = (caller: string, by: 1 | -1): void => {
+    total += by
+    const count = of(caller) + by
+    if (count > 0) counts.set(caller, count)
+    else counts.delete(caller)
+  }
+  return {
+    of,
+    total: () => total,
+    take(caller) {
+      let isHeld = true
+      add(caller, 1)
+      return () => {
+        if (isHeld) add(caller, -1)
+        isHeld = false
+      }
     },
   }
 }

@@ -21,7 +21,7 @@ export interface SharedTrafficOptions extends Omit<SharedServerOptions, 'onUnsol
 /** Sessions that share one server. */
 export interface SharedTraffic {
   /** Answers with the handshake that the gateway has done, and begins a session. */
-  initialize(message: PostedRequest, reply: HttpReply): Promise<void>
+  initialize(message: PostedRequest, reply: HttpReply, caller: string): Promise<void>
   /** Any other message of a session. */
   serve(session: StdioSession, message: Posted, reply: HttpReply): Promise<void>
   /** A session has ended: what only it wanted to hear of is cancelled. */
@@ -66,13 +66,13 @@ export function createSharedTraffic(options: SharedTrafficOptions): SharedTraffi
   }
 
   return {
-    async initialize({ idText }, reply) {
+    async initialize({ idText }, reply, caller) {
       const server = await inEra(legacy)
       if (reply.isDone) return
       if (server === null) return reply.respond(400, unsupported(idText))
-      const release = await sessions.reserve(false)
+      const place = await sessions.reserve(false, caller)
       const session = createSession(randomUUID(), null, clock)
-      sessions.add(session, release)
+      sessions.add(session, place)
       reply.setSession(session.id)
       reply.respond(200, `{"jsonrpc":"2.0","id":${idText},"result":${server.resultText}}`)
     },

@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { createCursorSeal } from '../../../src/gateway/federation/cursor.ts'
 import { answerEventId, parseEventId, sessionEventId } from '../../../src/gateway/federation/event-id.ts'
 import {
+  decodeNameHeader,
   nameHeader,
   namePrefix,
   splitName,
@@ -17,7 +18,6 @@ import {
   parseProfile,
 } from '../../../src/gateway/federation/profile.ts'
 import type { UpstreamAnswer } from '../../../src/gateway/types.ts'
-import { decodeNameHeader } from '../../../src/http/content.ts'
 
 const upstreamName = fc.stringMatching(/^[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?$/)
 

@@ -269,6 +269,15 @@ describe('streams of the merged mount', function () {
     expect(row).to.include({ server: '*', outcome: 'denied_auth', reason: 'unauthenticated' })
   })
 
+  it('that are quiet are no work, however many: calls have their turn', async () => {
+    await start({ files: (await upstream(echoArguments)).url })
+    const session = await open()
+    await Promise.all(Array.from({ length: 70 }, () => get(session)))
+    const ping = '{"jsonrpc":"2.0","id":7,"method":"ping"}'
+    const reply = await post(mcp, ping, legacy({ key, headers: { 'mcp-session-id': session } }))
+    expect(reply.status).to.equal(200)
+  })
+
   it('end with the session of their client', async () => {
     const files: RawStream[] = []
     await start({ files: (await upstream(streaming(files))).url })
