@@ -8,8 +8,11 @@ import (
 // in the order of evaluation. bound are the variables that have a value before
 // the first expression, scope those that have one after the last.
 func (in *instrumenter) body(b ast.Body, bound, scope ast.VarSet) (ast.Body, []int) {
-	out := make(ast.Body, 0, 2*len(b))
 	ids := make([]int, 0, len(b))
+	if always(b) {
+		return b, ids
+	}
+	out := make(ast.Body, 0, 2*len(b))
 	bound = bound.Copy()
 	for _, e := range b {
 		known := bound.Copy()
@@ -145,6 +148,13 @@ func (in *instrumenter) term(t *ast.Term, scope ast.VarSet) []Part {
 	}
 	switch v := t.Value.(type) {
 	case *ast.ArrayComprehension:
+		if inner, made := in.inner[v]; made {
+			last := len(inner.Body) - 1
+			value := inner.Body[last]
+			part, body := in.comprehension(t.Location, inner.Body[:last:last], scope, value.Operand(1))
+			inner.Body = numbered(append(body, value))
+			return []Part{part}
+		}
 		part, body := in.comprehension(t.Location, v.Body, scope, v.Term)
 		v.Body = body
 		return []Part{part}

@@ -82,6 +82,15 @@ func Reserved(modules map[string]*ast.Module) ast.Errors {
 // Instrument checks the modules and returns instrumented copies. It changes
 // the modules handed in.
 func Instrument(modules map[string]*ast.Module, o Options) (*Result, error) {
+	return rewrite(modules, o, (*instrumenter).module)
+}
+
+// Plain is Instrument without the probes.
+func Plain(modules map[string]*ast.Module, o Options) (*Result, error) {
+	return rewrite(modules, o, func(*instrumenter, *ast.Module) {})
+}
+
+func rewrite(modules map[string]*ast.Module, o Options, probes func(*instrumenter, *ast.Module)) (*Result, error) {
 	if errs := Reserved(modules); len(errs) > 0 {
 		return nil, errs
 	}
@@ -107,7 +116,10 @@ func Instrument(modules map[string]*ast.Module, o Options) (*Result, error) {
 	}
 	in := newInstrumenter(c, o.Capabilities)
 	for _, name := range sortedNames(snapshot) {
-		in.module(snapshot[name])
+		if err := in.ordered(snapshot[name]); err != nil {
+			return nil, err
+		}
+		probes(in, snapshot[name])
 	}
 	if in.err != nil {
 		return nil, in.err
@@ -142,12 +154,20 @@ type instrumenter struct {
 	owner    int // id of the definition being walked
 	err      error
 
+	// inner maps what orderer has made of a comprehension to the one inside
+	// it with the author's body, behind which stands `value = h`.
+	inner map[*ast.ArrayComprehension]*ast.ArrayComprehension
+
 	modifying map[ast.Var]bool // builtins named in a `with` of this definition
 	withs     []string         // `with` targets of enclosing expressions without a probe
 }
 
 func newInstrumenter(c *ast.Compiler, caps *ast.Capabilities) *instrumenter {
-	in := &instrumenter{compiler: c, builtins: map[ast.Var]bool{}}
+	in := &instrumenter{
+		compiler: c,
+		builtins: map[ast.Var]bool{},
+		inner:    map[*ast.ArrayComprehension]*ast.ArrayComprehension{},
+	}
 	for _, b := range caps.Builtins {
 		if v, ok := b.Ref()[0].Value.(ast.Var); ok {
 			in.builtins[v] = true

@@ -53,11 +53,8 @@ func (in *instrumenter) rule(r *ast.Rule, kind string, title *string) {
 	}
 
 	end := r.Body[len(r.Body)-1].Location
-	inner := ast.Body{}
-	head.Body = []int{}
-	if !always(r.Body) {
-		inner, head.Body = in.body(r.Body, args, scope)
-	}
+	inner, ids := in.body(r.Body, args, scope)
+	head.Body = ids
 	head.Head = []Part{}
 	outs := make([]*ast.Term, len(moved))
 	values := make([]*ast.Term, len(moved))

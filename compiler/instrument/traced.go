@@ -28,9 +28,7 @@ func Traced(modules map[string]*ast.Module) map[*ast.Expr]Place {
 					continue
 				}
 				t.head(r.Head)
-				if !always(r.Body) {
-					t.body(r.Body)
-				}
+				t.body(r.Body)
 			}
 		}
 	}
@@ -54,6 +52,9 @@ func (t traced) head(h *ast.Head) {
 }
 
 func (t traced) body(b ast.Body) {
+	if always(b) {
+		return
+	}
 	for _, e := range b {
 		if isPrint(e) {
 			continue

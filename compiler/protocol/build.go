@@ -156,13 +156,11 @@ func build(req *Request) (answer, error) {
 		out["dictionary"] = res.Dictionary
 		out["stats"] = answer{"reordered": res.Reordered, "unmatched": res.Unmatched}
 	} else {
-		copies := map[string]*ast.Module{}
-		for name, m := range modules {
-			copies[name] = m.Copy()
-		}
-		if _, err := instrument.Check(copies, o); err != nil {
+		res, err := instrument.Plain(modules, o)
+		if err != nil {
 			return nil, err
 		}
+		modules, caps = res.Modules, res.Capabilities
 	}
 	caps, err = instrument.Reroute(modules, caps, rerouted(req.Builtins))
 	if err != nil {

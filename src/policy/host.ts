@@ -7,7 +7,7 @@
  */
 import * as sdkModule from '@open-policy-agent/opa-wasm'
 import type { BuiltinContext } from './builtins/budget.ts'
-import { callBuiltin, HOST_BUILTINS } from './builtins/table.ts'
+import { COMPILER_BUILTINS, callBuiltin, HOST_BUILTINS } from './builtins/table.ts'
 import type { EventBounds, KnownProbe, Probe } from './host-events.ts'
 import { EventLog } from './host-events.ts'
 import type { OpaExports } from './host-exports.ts'
@@ -358,7 +358,7 @@ class Host implements PolicyHost {
     )
     const names: string[] = []
     for (const [name, id] of Object.entries(JSON.parse(text) as Record<string, number>)) {
-      names[id] = PROBE_NAME.test(name) ? name : name.replace(REROUTED, '')
+      names[id] = PROBE_NAME.test(name) || COMPILER_BUILTINS.has(name) ? name : name.replace(REROUTED, '')
     }
     return names
   }
@@ -388,7 +388,11 @@ function instantiate(
 
 function refuseUnknownBuiltins(names: readonly (string | undefined)[]): void {
   const unknown = names.filter(
-    (name) => name !== undefined && !PROBE_NAME.test(name) && !HOST_BUILTINS.has(name),
+    (name) =>
+      name !== undefined &&
+      !PROBE_NAME.test(name) &&
+      !HOST_BUILTINS.has(name) &&
+      !COMPILER_BUILTINS.has(name),
   )
   if (unknown.length === 0) return
   throw new PolicyFault(

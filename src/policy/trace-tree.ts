@@ -213,7 +213,9 @@ class BodyWalk {
   private hold(item: Held, position: number): void {
     if (position < this.next) this.retry(item.expr)
     bindAll(this.known, item.expr.probe.vars, item.values)
-    if (!item.expr.probe.begin) {
+    // What the domain of an `every` needed came before its body.
+    if (item.expr.probe.begin) this.rest.push(...this.pending)
+    else {
       const step = this.step(item.expr, item.values, this.pending, { ok: true, aborted: false })
       this.steps.push(step)
       this.path[position] = step
