@@ -8,11 +8,8 @@ import (
 // in the order of evaluation. bound are the variables that have a value before
 // the first expression, scope those that have one after the last.
 func (in *instrumenter) body(b ast.Body, bound, scope ast.VarSet) (ast.Body, []int) {
-	ids := make([]int, 0, len(b))
-	if always(b) {
-		return b, ids
-	}
 	out := make(ast.Body, 0, 2*len(b))
+	ids := make([]int, 0, len(b))
 	bound = bound.Copy()
 	for _, e := range b {
 		known := bound.Copy()
@@ -196,7 +193,10 @@ func (in *instrumenter) comprehension(loc *ast.Location, b ast.Body, scope ast.V
 	b = withoutPrints(b)
 	begin, first := in.begun(loc, string(loc.Text), nil)
 	inner := in.visible(b, scope)
-	body, ids := in.body(b, scope, inner)
+	body, ids := b, []int{}
+	if !always(b) {
+		body, ids = in.body(b, scope, inner)
+	}
 	part := Part{Kind: "comprehension", Body: append([]int{first}, ids...), Heads: []Part{}}
 	part.Heads = append(part.Heads, in.terms(heads, inner)...)
 	return part, numbered(append(ast.Body{begin}, body...))

@@ -53,8 +53,11 @@ func (in *instrumenter) rule(r *ast.Rule, kind string, title *string) {
 	}
 
 	end := r.Body[len(r.Body)-1].Location
-	inner, ids := in.body(r.Body, args, scope)
-	head.Body = ids
+	inner := ast.Body{}
+	head.Body = []int{}
+	if !always(r.Body) {
+		inner, head.Body = in.body(r.Body, args, scope)
+	}
 	head.Head = []Part{}
 	outs := make([]*ast.Term, len(moved))
 	values := make([]*ast.Term, len(moved))

@@ -34,13 +34,18 @@ type attempt struct {
 // comprehensions in it stand before it as expressions of their own. They count
 // as a part of it, so it has failed when one of them has.
 type locations struct {
-	places map[*ast.Expr]instrument.Place
-	seen   map[Location]*Location
-	open   map[attempt]bool
+	places  map[*ast.Expr]instrument.Place
+	written map[instrument.Place]bool
+	seen    map[Location]*Location
+	open    map[attempt]bool
 }
 
 func newLocations(places map[*ast.Expr]instrument.Place) *locations {
-	return &locations{places: places, seen: map[Location]*Location{}, open: map[attempt]bool{}}
+	written := map[instrument.Place]bool{}
+	for _, p := range places {
+		written[p] = true
+	}
+	return &locations{places: places, written: written, seen: map[Location]*Location{}, open: map[attempt]bool{}}
 }
 
 func (*locations) Enabled() bool               { return true }
@@ -72,7 +77,7 @@ func (l *locations) rule(e topdown.Event, r *ast.Rule) {
 
 func (l *locations) expr(e topdown.Event, x *ast.Expr) {
 	base := x.BaseCogeneratedExpr()
-	place, known := l.places[base]
+	place, known := l.place(base)
 	if !known {
 		return
 	}
@@ -97,6 +102,17 @@ func (l *locations) expr(e topdown.Event, x *ast.Expr) {
 	}
 }
 
+// place finds an expression of the author's. The compiler copies those inside
+// object literals, which are told by where they stand.
+func (l *locations) place(x *ast.Expr) (instrument.Place, bool) {
+	place, known := l.places[x]
+	if !known && !x.Generated && x.Location != nil {
+		place = instrument.ExprPlace(x)
+		known = l.written[place]
+	}
+	return place, known
+}
+
 func (l *locations) at(kind string, p instrument.Place) *Location {
 	key := Location{Kind: kind, File: p.File, Row: p.Row, Col: p.Col}
 	if l.seen[key] == nil {
@@ -114,7 +130,8 @@ func (l *locations) list() []Location {
 			l.at("rule", instrument.RulePlace(node)).Failed = true
 		case *ast.Expr:
 			if node.Negated && node == node.BaseCogeneratedExpr() {
-				l.at("expr", l.places[node]).Held = true
+				place, _ := l.place(node)
+				l.at("expr", place).Held = true
 			}
 		}
 	}
