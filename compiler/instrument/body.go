@@ -25,7 +25,7 @@ func (in *instrumenter) body(b ast.Body, bound, scope ast.VarSet) (ast.Body, []i
 
 // expression instruments the closures inside e and returns e's own probe.
 func (in *instrumenter) expression(e *ast.Expr, bound, scope ast.VarSet) (*ast.Expr, int) {
-	p := &ExprProbe{ID: in.id(), Rule: in.owner, Negated: isNegated(e), Parts: []Part{}}
+	p := &ExprProbe{ID: in.id(), Rule: in.owner, Negated: Negated(e), Parts: []Part{}}
 	in.exprs = append(in.exprs, p)
 	at := written(e)
 	in.place(at, &p.File, &p.Row, &p.Col)
@@ -247,7 +247,8 @@ func (in *instrumenter) object(t *ast.Term, o ast.Object, scope ast.VarSet) []Pa
 	return out
 }
 
-func isNegated(e *ast.Expr) bool {
+// Negated tells whether e is a `not`.
+func Negated(e *ast.Expr) bool {
 	_, not := e.Terms.(*ast.Not)
 	return not || e.Negated
 }

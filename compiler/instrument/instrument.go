@@ -23,6 +23,8 @@ type Options struct {
 	Strict bool
 	// Schemas types input and data; may be nil.
 	Schemas *ast.SchemaSet
+	// Data are the base documents as decoded JSON; nil = they are not known.
+	Data any
 	// DataExists tells whether the base documents hold a value at a path; may
 	// be nil.
 	DataExists func(path []string) (bool, error)
@@ -116,6 +118,7 @@ func rewrite(modules map[string]*ast.Module, o Options, probes func(*instrumente
 	}
 	in := newInstrumenter(c, o.Capabilities)
 	for _, name := range sortedNames(snapshot) {
+		in.keyed(snapshot[name], o.Data)
 		if err := in.ordered(snapshot[name]); err != nil {
 			return nil, err
 		}

@@ -67,10 +67,19 @@ func (in *instrumenter) ordered(m *ast.Module) error {
 			return err
 		}
 	}
-	if o.used && !slices.Contains(in.declared, sortedPlaces) {
-		in.declared = append(in.declared, sortedPlaces, printedText)
+	if o.used {
+		in.declare(sortedPlaces, printedText)
 	}
 	return nil
+}
+
+// declare adds builtins of the host that no source can name.
+func (in *instrumenter) declare(builtins ...*ast.Builtin) {
+	for _, b := range builtins {
+		if !slices.Contains(in.declared, b) {
+			in.declared = append(in.declared, b)
+		}
+	}
 }
 
 // Transform is called with every node before its children are.
@@ -192,7 +201,7 @@ func (o *orderer) comprehension(c *ast.ArrayComprehension) *ast.ArrayComprehensi
 func (o *orderer) steps(c *ast.ArrayComprehension) []*ast.Term {
 	s := stepper{orderer: o, inside: occurrences(c), bound: ast.NewVarSet()}
 	for _, e := range c.Body {
-		if isNegated(e) {
+		if Negated(e) {
 			continue
 		}
 		s.expression(e)

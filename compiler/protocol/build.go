@@ -69,10 +69,14 @@ func options(req *Request) (instrument.Options, error) {
 		o.Schemas = ast.NewSchemaSet()
 		o.Schemas.Put(ast.SchemaRootRef, schema)
 	}
-	if len(req.Data) > 0 && !req.Lenient {
+	if len(req.Data) > 0 {
 		var data any
 		if err := decode(req.Data, &data); err != nil {
 			return o, fmt.Errorf("data: %w", err)
+		}
+		o.Data = data
+		if req.Lenient {
+			return o, nil
 		}
 		o.DataExists = func(path []string) (bool, error) { return exists(data, path), nil }
 	}

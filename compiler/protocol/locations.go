@@ -35,17 +35,17 @@ type attempt struct {
 // as a part of it, so it has failed when one of them has.
 type locations struct {
 	places  map[*ast.Expr]instrument.Place
-	written map[instrument.Place]bool
+	negated map[instrument.Place]bool // the places of all expressions
 	seen    map[Location]*Location
 	open    map[attempt]bool
 }
 
 func newLocations(places map[*ast.Expr]instrument.Place) *locations {
-	written := map[instrument.Place]bool{}
-	for _, p := range places {
-		written[p] = true
+	negated := map[instrument.Place]bool{}
+	for x, p := range places {
+		negated[p] = instrument.Negated(x)
 	}
-	return &locations{places: places, written: written, seen: map[Location]*Location{}, open: map[attempt]bool{}}
+	return &locations{places: places, negated: negated, seen: map[Location]*Location{}, open: map[attempt]bool{}}
 }
 
 func (*locations) Enabled() bool               { return true }
@@ -108,7 +108,9 @@ func (l *locations) place(x *ast.Expr) (instrument.Place, bool) {
 	place, known := l.places[x]
 	if !known && !x.Generated && x.Location != nil {
 		place = instrument.ExprPlace(x)
-		known = l.written[place]
+		negated, written := l.negated[place]
+		// topdown evaluates the complement of a negated expression at its place.
+		known = written && negated == instrument.Negated(x)
 	}
 	return place, known
 }

@@ -162,11 +162,12 @@ function bindAll(known: Bindings, names: readonly string[], values: Values): voi
   }
 }
 
-/** Under a `with` that replaces input or data, what was read from them is not known. */
+/** Under a `with` that replaces input or data, what was read from them is not known; nor, under any, what rules came to. */
 function seenUnder(expr: PreparedExpr, world: World): World {
-  if (!expr.replacesInput && !expr.replacesData) return world
+  if (expr.probe.withTargets.length === 0) return world
   return {
     ...world,
+    rules: null,
     input: expr.replacesInput ? null : world.input,
     data: expr.replacesData ? null : world.data,
   }

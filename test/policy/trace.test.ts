@@ -157,11 +157,11 @@ allow contains "loud" if not quiet`)
     expect(trace).to.deep.equal(
       lines(`
 		|allow defined ["loud"]
-		|  ok not quiet
+		|  ok not quiet reads data.gateway.authz.quiet=false
 		|    > quiet undefined
 		|    >   FAIL input.principal.id == "nobody" reads input.principal.id="alice"
 		|deny undefined
-		|  FAIL level == "high"
+		|  FAIL level == "high" reads data.gateway.authz.level="mid"
 		|    > level undefined
 		|    >   FAIL input.principal.id == "root" reads input.principal.id="alice"
 		|    > level defined "mid"
@@ -194,7 +194,7 @@ deny contains "owned" if owner.ann == "blue"`)
     expect(trace).to.deep.equal(
       lines(`
 		|deny undefined
-		|  FAIL owner.ann == "blue"
+		|  FAIL owner.ann == "blue" reads data.gateway.authz.owner.ann="red"
 		|    > owner[name] defined ["ann","red"]
 		|    >   ok some team, names in data.teams names=["ann"] team="red"
 		|    >   ok some name in names names=["ann"] name="ann"`),

@@ -1,6 +1,6 @@
 /**
- * What the compiler writes into modules so that orders which can be seen are topdown's: Wasm goes through sets and objects by
- * hash, topdown by value (compiler/instrument/ordered.go).
+ * What the compiler writes into modules where Wasm is not topdown. Orders that can be seen: Wasm goes through sets and objects
+ * by hash, topdown by value (compiler/instrument/ordered.go). Keys of the data: text to topdown, values to Wasm (datakeys.go).
  */
 import type { BuiltinContext } from './budget.ts'
 import { spend } from './budget.ts'
@@ -25,8 +25,15 @@ function places(operands: readonly RegoValue[], context: BuiltinContext): RegoVa
 
 /** The text of a composite value in an interpolated string; any other value as it is. */
 function text([value = null]: readonly RegoValue[]): RegoValue {
-  return typeof value === 'object' && value !== null && !(value instanceof RegoNumber) ? printValue(value) : value
+  return typeof value === 'object' && value !== null && !(value instanceof RegoNumber)
+    ? printValue(value)
+    : value
+}
+
+/** The name that a number has as a key of JSON; any other value as it is. */
+function member([value = null]: readonly RegoValue[]): RegoValue {
+  return value instanceof RegoNumber ? value.text : value
 }
 
 /** The builtins, by the names that no source can write. */
-export const ORDER: BuiltinFamily = { 'gwtr.order': places, 'gwtr.text': text }
+export const ORDER: BuiltinFamily = { 'gwtr.order': places, 'gwtr.text': text, 'gwtr.member': member }

@@ -2,9 +2,9 @@
 import { RegoNumber } from '../../../src/policy/builtins/number.ts'
 import type { RegoValue } from '../../../src/policy/builtins/value.ts'
 import { isArray, RegoObject, RegoSet } from '../../../src/policy/builtins/value.ts'
+import { sameAsJson } from '../../../src/policy/testing/same-value.ts'
 import type { StepDifference } from './steps.ts'
 import type { Outcome } from './three-ways.ts'
-import { sameAsJson } from './three-ways.ts'
 
 /** A known limit. */
 export interface Cause {
@@ -16,14 +16,6 @@ export interface Cause {
 
 const WASM_DOCS = 'https://www.openpolicyagent.org/docs/wasm'
 
-const ORDER: Cause = {
-  title: 'order of a set or object',
-  reason:
-    'sets and objects have no order; Wasm goes through them by hash, topdown by value; the text of one in an interpolated string shows it',
-  alternative:
-    'sort what becomes an array: `sort([x | some x in roles])`; `concat` of a set is sorted in both',
-  link: 'https://www.openpolicyagent.org/docs/policy-language#sets',
-}
 const INTEGER_KEY: Cause = {
   title: 'integer key into an object of the data',
   reason: '`data.ports[443]` finds the member `"443"` of a JSON object in topdown\'s store, not in Wasm',
@@ -39,9 +31,7 @@ const BYTES: Cause = {
 }
 
 /** Why two outcomes differ; null = nobody knows, so it is a fault. */
-export function outcomeCause(note: string, wasm: Outcome, topdown: Outcome): Cause | null {
-  if (wasm.kind === 'value' && topdown.kind === 'value' && sameUnordered(wasm.value, topdown.value))
-    return ORDER
+export function outcomeCause(note: string, wasm: Outcome): Cause | null {
   if (/^data\/(?:nested|toplevel) integer$/.test(note)) return INTEGER_KEY
   if (wasm.kind === 'error' && /no UTF-8|not UTF-8|not ASCII apart/.test(wasm.message)) return BYTES
   return null

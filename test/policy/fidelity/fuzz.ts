@@ -37,7 +37,7 @@ function faultOf(
   const texts = [instrumented, plain, topdown].map(describeOutcome).join(' | ')
   if (malformed !== null) return malformed
   if (!sameOutcome(instrumented, plain)) return texts
-  if (!sameOutcome(plain, topdown)) return outcomeCause('', plain, topdown) === null ? texts : null
+  if (!sameOutcome(plain, topdown)) return outcomeCause('', plain) === null ? texts : null
   const odd = steps?.differences.find((difference) => stepCause(difference, sources) === null)
   return odd === undefined
     ? null
