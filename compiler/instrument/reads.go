@@ -82,9 +82,14 @@ func (in *instrumenter) read(ref ast.Ref, bound ast.VarSet) (Read, bool) {
 		r.Root = Variable{Var: name}
 	}
 	// A loop (`input.roles[_]`, `some i; input.roles[i]`) reads the whole
-	// collection; what lies behind its variable has no single value.
+	// collection; what lies behind its variable has no single value. A constant
+	// that is no key of JSON (`data.flags[true]`) is looked for in all of it.
 	end := len(ref)
 	for i := named; i < len(ref); i++ {
+		if ast.IsConstant(ref[i].Value) && in.segment(ref[i]) == nil {
+			end = i
+			break
+		}
 		if v, ok := ref[i].Value.(ast.Var); ok {
 			if _, named := in.named(v); !named || !bound.Contains(v) {
 				end = i

@@ -35,17 +35,29 @@ type attempt struct {
 // as a part of it, so it has failed when one of them has.
 type locations struct {
 	places  map[*ast.Expr]instrument.Place
-	negated map[instrument.Place]bool // the places of all expressions
+	written map[writtenExpr]bool
 	seen    map[Location]*Location
 	open    map[attempt]bool
 }
 
+// writtenExpr tells expressions that begin at one place: those of and/or, and
+// the complement that topdown evaluates of a negated one.
+type writtenExpr struct {
+	place   instrument.Place
+	text    string
+	negated bool
+}
+
+func writtenAs(x *ast.Expr, place instrument.Place) writtenExpr {
+	return writtenExpr{place, string(x.Location.Text), instrument.Negated(x)}
+}
+
 func newLocations(places map[*ast.Expr]instrument.Place) *locations {
-	negated := map[instrument.Place]bool{}
-	for x, p := range places {
-		negated[p] = instrument.Negated(x)
+	written := map[writtenExpr]bool{}
+	for x, place := range places {
+		written[writtenAs(x, place)] = true
 	}
-	return &locations{places: places, negated: negated, seen: map[Location]*Location{}, open: map[attempt]bool{}}
+	return &locations{places: places, written: written, seen: map[Location]*Location{}, open: map[attempt]bool{}}
 }
 
 func (*locations) Enabled() bool               { return true }
@@ -108,9 +120,7 @@ func (l *locations) place(x *ast.Expr) (instrument.Place, bool) {
 	place, known := l.places[x]
 	if !known && !x.Generated && x.Location != nil {
 		place = instrument.ExprPlace(x)
-		negated, written := l.negated[place]
-		// topdown evaluates the complement of a negated expression at its place.
-		known = written && negated == instrument.Negated(x)
+		known = l.written[writtenAs(x, place)]
 	}
 	return place, known
 }

@@ -124,14 +124,15 @@ function elementAt(array: RegoValue, index: number): RegoValue | undefined {
   return isArray(array) ? array[index] : undefined
 }
 
-/**
- * How the two differ, for people; null = they agree. A budget that was exceeded in Wasm is no difference. To be asked for
- * before the instance evaluates again.
- */
-export function differenceOf(run: HostRun, opinion: Opinion): string | null {
-  const { fault } = run
+/** What came of a rule in Wasm. */
+export interface Answer extends Pick<HostRun, 'fault'> {
+  /** With the digits of its numbers; undefined when there is none. */
+  readonly resultText: string | undefined
+}
+
+/** How the two differ, for people; null = they agree. A budget that was exceeded in Wasm is no difference. */
+export function differenceOf({ fault, resultText: text }: Answer, opinion: Opinion): string | null {
   if (fault !== null && fault.kind !== 'error') return null
-  const text = run.resultText()
   const value = text === undefined ? undefined : parseRegoValue(text)
   const same =
     fault !== null
@@ -147,7 +148,7 @@ export function differenceOf(run: HostRun, opinion: Opinion): string | null {
 /** What people are told besides, whenever the engines differ. */
 export const DIFFERENCE_NOTES: readonly string[] = [
   'Wasm is what serves; where OPA’s interpreter says something else, the test tells nothing about the policy',
-  'known causes: `with` on a function (opa#5311), integer keys of data (opa#3711)',
+  'known causes: strings that are no UTF-8, and `with` on a function (opa#5311)',
 ]
 
 function saidBy(opinion: Opinion): string {

@@ -16,12 +16,6 @@ export interface Cause {
 
 const WASM_DOCS = 'https://www.openpolicyagent.org/docs/wasm'
 
-const INTEGER_KEY: Cause = {
-  title: 'integer key into an object of the data',
-  reason: '`data.ports[443]` finds the member `"443"` of a JSON object in topdown\'s store, not in Wasm',
-  alternative: 'write the key as it is in the file: `data.ports["443"]`',
-  link: 'https://github.com/open-policy-agent/opa/issues/3711',
-}
 const BYTES: Cause = {
   title: 'strings that are not UTF-8',
   reason:
@@ -31,8 +25,7 @@ const BYTES: Cause = {
 }
 
 /** Why two outcomes differ; null = nobody knows, so it is a fault. */
-export function outcomeCause(note: string, wasm: Outcome): Cause | null {
-  if (/^data\/(?:nested|toplevel) integer$/.test(note)) return INTEGER_KEY
+export function outcomeCause(wasm: Outcome): Cause | null {
   if (wasm.kind === 'error' && /no UTF-8|not UTF-8|not ASCII apart/.test(wasm.message)) return BYTES
   return null
 }

@@ -2,15 +2,22 @@
  * One question, answered three ways: by the instrumented module, by the plain one, and by topdown, OPA's own interpreter.
  * Values are compared with their digits, arrays in their order; a set is an array in any order, since Wasm returns JSON.
  */
+
+import type { JsonObject } from '../../../src/policy/build-data.ts'
 import { HOST_BUILTINS } from '../../../src/policy/builtins/table.ts'
 import type { RegoValue } from '../../../src/policy/builtins/value.ts'
 import { formatRegoValue, parseRegoValue } from '../../../src/policy/builtins/value-text.ts'
 import type { Built, Compiler, Evaluated, PolicyError, Refused } from '../../../src/policy/compiler.ts'
+import type { Dictionary } from '../../../src/policy/dictionary.ts'
 import type { HostLimits, HostRun } from '../../../src/policy/host.ts'
 import { createHost, DEFAULT_HOST_LIMITS } from '../../../src/policy/host.ts'
 import { PolicyFault } from '../../../src/policy/host-fault.ts'
 import { meter } from '../../../src/policy/meter.ts'
 import { sameAsJson } from '../../../src/policy/testing/same-value.ts'
+import { createTraceReader } from '../../../src/policy/trace.ts'
+import { isJson } from '../../../src/policy/trace-value.ts'
+import type { TraceView } from '../engine-fixture.ts'
+import { unexplained } from './denial.ts'
 import type { Agreement } from './steps.ts'
 import { compareSteps } from './steps.ts'
 
@@ -39,6 +46,8 @@ export interface Answers {
   readonly topdown: Outcome
   /** What is wrong with the events of the instrumented module; null = nothing. */
   readonly malformed: string | null
+  /** What the trace of an outcome that denies does not tell; null = nothing. */
+  readonly mute: string | null
   /** The trace against topdown's; null = not to be compared, because the evaluation was cut short or its trace was. */
   readonly steps: Agreement | null
 }
@@ -87,12 +96,14 @@ export async function answerThreeWays(question: Question, compiler: Compiler): P
   })
   if (!oracle.ok) return { ok: false, errors: oracle.errors, differently: true }
   const first = await evaluate(instrumented, { ...question, inputText })
+  const mute = muteOf(first, instrumented.dictionary, { ...question, inputText })
   const second = await evaluate(plain, { ...question, inputText })
   return {
     ok: true,
     instrumented: outcomeOf(first),
     plain: outcomeOf(second),
     topdown: oracleOutcome(oracle),
+    mute,
     ...compareSteps(first, instrumented.dictionary, oracle.locations),
   }
 }
@@ -132,6 +143,24 @@ async function evaluate(built: Built, question: Question): Promise<HostRun | Pol
     if (thrown instanceof PolicyFault) return thrown
     throw thrown
   }
+}
+
+/** An entrypoint that is undefined or false would deny. */
+function muteOf(
+  run: HostRun | PolicyFault,
+  dictionary: Dictionary | null,
+  question: Question,
+): string | null {
+  if (run instanceof PolicyFault || run.fault !== null || dictionary === null) return null
+  if (run.result !== undefined && run.result !== false) return null
+  const data = JSON.parse(question.dataText) as JsonObject
+  const input = question.inputText ?? '{}'
+  const { text } = createTraceReader(dictionary, data).render(
+    run.recording(),
+    { headText: isJson(input) ? input : '{}', argumentsText: null },
+    { maxBytes: 1 << 22, maxEvents: 50_000 },
+  )
+  return unexplained(JSON.parse(text) as TraceView, dictionary)
 }
 
 function outcomeOf(run: HostRun | PolicyFault): Outcome {
