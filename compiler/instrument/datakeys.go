@@ -130,15 +130,25 @@ func (k *keyed) ref(ref ast.Ref, bound ast.VarSet) {
 				values = elements(values, key.String())
 			}
 		case ast.Var:
-			if bound.Contains(key) && !slices.ContainsFunc(values, isArray) && slices.ContainsFunc(values, hasNumeric) {
-				k.used = true
-				ref[i+1] = ast.CallTerm(operator(t.Location, memberName), t).SetLocation(t.Location)
-			}
+			k.computed(ref, i+1, values, bound.Contains(key))
+			values = children(values)
+		case ast.Ref, ast.Call:
+			k.computed(ref, i+1, values, true)
 			values = children(values)
 		default:
 			return
 		}
 	}
+}
+
+// computed has the host turn an operand into text that has a value before the
+// reference is evaluated.
+func (k *keyed) computed(ref ast.Ref, i int, values []any, bound bool) {
+	if !bound || slices.ContainsFunc(values, isArray) || !slices.ContainsFunc(values, hasNumeric) {
+		return
+	}
+	k.used = true
+	ref[i] = ast.CallTerm(operator(ref[i].Location, memberName), ref[i]).SetLocation(ref[i].Location)
 }
 
 // members are the members of that name in the objects among values.

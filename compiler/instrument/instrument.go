@@ -11,6 +11,7 @@ package instrument
 import (
 	"fmt"
 	"sort"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -89,7 +90,21 @@ func Instrument(modules map[string]*ast.Module, o Options) (*Result, error) {
 
 // Plain is Instrument without the probes.
 func Plain(modules map[string]*ast.Module, o Options) (*Result, error) {
-	return rewrite(modules, o, func(*instrumenter, *ast.Module) {})
+	return rewrite(modules, o, (*instrumenter).renamed)
+}
+
+// renamed gives the variables that the compiler made up names that the next
+// compilation does not make up again: it overlooks those in heads.
+func (in *instrumenter) renamed(m *ast.Module) {
+	_, err := ast.TransformVars(m, func(v ast.Var) (ast.Value, error) {
+		if number, ok := strings.CutPrefix(string(v), ast.LocalVarPrefix); ok {
+			return ast.Var(ast.LocalVarPrefix + Prefix + number), nil
+		}
+		return v, nil
+	})
+	if err != nil {
+		in.fail(m.Package.Location, "%v", err)
+	}
 }
 
 func rewrite(modules map[string]*ast.Module, o Options, probes func(*instrumenter, *ast.Module)) (*Result, error) {

@@ -24,6 +24,17 @@ const BYTES: Cause = {
   link: WASM_DOCS,
 }
 
+const LITERAL: Cause = {
+  title: 'a set written with variables',
+  reason:
+    'topdown goes through `{x, 1}` as it is written, twice when `x` is 1; Wasm goes through the set that it is, in its order',
+  alternative: 'none needed',
+  link: 'https://www.openpolicyagent.org/docs/policy-language#sets',
+}
+
+/** All of them that are known. */
+export const OUTCOME_CAUSES: readonly Cause[] = [BYTES, LITERAL]
+
 /** Why two outcomes differ; null = nobody knows, so it is a fault. */
 export function outcomeCause(wasm: Outcome): Cause | null {
   if (wasm.kind === 'error' && /no UTF-8|not UTF-8|not ASCII apart/.test(wasm.message)) return BYTES
