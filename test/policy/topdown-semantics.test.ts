@@ -1,5 +1,6 @@
 /** What a module shows that Wasm alone would show differently: orders, texts of values, keys of the data. */
 import { expect } from 'chai'
+import { RegoObject } from '../../src/policy/builtins/value.ts'
 import { formatRegoValue } from '../../src/policy/builtins/value-text.ts'
 import { closeFixture, fixtureCompiler } from './engine-fixture.ts'
 import { answerThreeWays, describeOutcome, sameOutcome } from './fidelity/three-ways.ts'
@@ -37,17 +38,13 @@ async function valuesOf(heads: readonly string[], more = ''): Promise<readonly s
     expect(sameOutcome(other, topdown), `${describeOutcome(other)}\n${describeOutcome(topdown)}`).to.equal(
       true,
     )
-  if (topdown.kind !== 'value' || instrumented.kind !== 'value') throw new Error(describeOutcome(topdown))
-  const members = new Map(
-    Object.entries(JSON.parse(JSON.stringify(Object.fromEntries(pairs(instrumented.value))))),
-  )
-  return heads.map((_, i) => String(members.get(`p${i}`) ?? 'undefined'))
-}
-
-function pairs(value: unknown): readonly (readonly [string, string])[] {
-  return [...(value as Iterable<readonly [string, Parameters<typeof formatRegoValue>[0]]>)].map(
-    ([key, one]) => [key, formatRegoValue(one)],
-  )
+  if (topdown.kind !== 'value') throw new Error(describeOutcome(topdown))
+  if (!(topdown.value instanceof RegoObject)) throw new Error('a package is an object')
+  const members = topdown.value
+  return heads.map((_, i) => {
+    const value = members.get(`p${i}`)
+    return value === undefined ? 'undefined' : formatRegoValue(value)
+  })
 }
 
 describe('a module', function () {
@@ -71,24 +68,22 @@ describe('a module', function () {
       'array.concat([x | some x in {2, 1}], [k | input.o[k]])',
       '[x | some i in [2, 1]; some x in {i: {"q": i, "e": 10 * i}}[i]]',
     ])
-    expect(shown).to.deep.equal(
-      [
-        SORTED,
-        '["over", "quick", "the"]',
-        '["a", "k", "m", "z"]',
-        '[2, 1, 0]',
-        '[[1, "x"], [1, "y"], [2, "x"], [2, "y"]]',
-        '[3, 1, 2, 1]',
-        '[[1, 2], [3, 4]]',
-        '[[], ["c"], ["c", "x"], ["c", "y"]]',
-        '[{"a": 2, "b": {1, 3}}, 2, {1, 3}, 1, 3]',
-        '["a", "b", "c"]',
-        '"again"',
-        '"AGAIN BROWN DOG FOX JUMPS LAZY OVER QUICK THE"',
-        '[1, 2, "a", "k", "m", "z"]',
-        '[20, 2, 10, 1]',
-      ].map((text) => text.replaceAll('{1, 3}', '[1, 3]')),
-    )
+    expect(shown).to.deep.equal([
+      SORTED,
+      '["over", "quick", "the"]',
+      '["a", "k", "m", "z"]',
+      '[2, 1, 0]',
+      '[[1, "x"], [1, "y"], [2, "x"], [2, "y"]]',
+      '[3, 1, 2, 1]',
+      '[[1, 2], [3, 4]]',
+      '[[], ["c"], ["c", "x"], ["c", "y"]]',
+      '[{"a": 2, "b": {1, 3}}, 2, {1, 3}, 1, 3]',
+      '["a", "b", "c"]',
+      '"again"',
+      '"AGAIN BROWN DOG FOX JUMPS LAZY OVER QUICK THE"',
+      '[1, 2, "a", "k", "m", "z"]',
+      '[20, 2, 10, 1]',
+    ])
   })
 
   it('does so in functions, partial rules, bodies of every and not, and under with', async () => {
@@ -112,7 +107,7 @@ w := x if x := f(s) with input.words as ["z", "y"]`,
     )
     expect(shown).to.deep.equal([
       '["quick", "the"]',
-      '[[1, 3], [2, 3]]',
+      '{[1, 3], [2, 3]}',
       '{"a": [1, 2]}',
       '"again"',
       '["y", "z"]',
