@@ -10,8 +10,9 @@ import { UsageError } from './errors.ts'
  * - `input_mac` keyed digest of the policy input in the audit row
  * - `redaction` keyed digests in the markers that stand for secrets in the audit row
  * - `task`      task ids handed to clients
+ * - `server_request` ids under which clients are asked by upstreams
  */
-export type SecretUse = 'session' | 'cursor' | 'input_mac' | 'redaction' | 'task'
+export type SecretUse = 'session' | 'cursor' | 'input_mac' | 'redaction' | 'task' | 'server_request'
 
 /** 32 random bytes are 43 characters of base64, 64 of hex. */
 const MIN_LENGTH = 43

@@ -3,6 +3,8 @@ import type { TraceRule, TraceStep } from '../trace/shape.ts'
 import { lineOf, parseTrace, ruleName } from '../trace/shape.ts'
 import type { ShownValue, TreeLine } from '../trace/tree.ts'
 import { decidingRules, decisiveStep, traceLines, valuesOf } from '../trace/tree.ts'
+import type { ExplainedPart } from './explain-parts.ts'
+import { explainParts, listedSentenceOf } from './explain-parts.ts'
 import { factsOf } from './facts.ts'
 import type { StoredRow } from './query.ts'
 import type { StoredPolicy } from './revisions.ts'
@@ -24,6 +26,10 @@ export interface Explanation {
   } | null
   /** The line that made the difference. */
   readonly line: DecisiveLine | null
+  /** How much of a list was shown; null when none was cut. */
+  readonly listed: string | null
+  /** Of a call to `/mcp` that concerned all upstreams: what became of it at each. */
+  readonly parts: readonly ExplainedPart[]
   /** What stands between the row and the whole truth: cuts, redactions, a policy that is gone. */
   readonly notes: readonly string[]
   readonly tree: readonly TreeLine[]
@@ -66,6 +72,8 @@ export function explainRow(row: StoredRow, options: ExplainOptions): Explanation
     outcome: row.outcome,
     sentence: sentenceOf(row, facts),
     ...why,
+    listed: listedSentenceOf(facts),
+    parts: explainParts(facts),
     notes: notesOf(row, facts, dropped, options.source && options.policy === null),
   }
 }

@@ -1,5 +1,6 @@
 /** How much of what callers and upstreams sent a row keeps: from the configuration, and from what the policy asks. Pure. */
-import type { Call, Limit } from '../gateway/types.ts'
+import type { Limit } from '../gateway/limit-types.ts'
+import type { Call } from '../gateway/types.ts'
 
 /**
  * `full`: request, answer and trace. `request`: not the answer. `metadata`: neither, and in the trace no values: who used

@@ -4,8 +4,33 @@ import type { Outcome } from '../errors.ts'
 import { MERGED } from '../gateway/federation/names.ts'
 import type { StoredRow } from './query.ts'
 
+/** Verdicts on the elements of a list, of which a row holds the first ones. */
+export interface ListedFacts {
+  readonly listed?: readonly {
+    readonly name?: string
+    readonly allow?: boolean
+    readonly denied_by?: readonly string[]
+  }[]
+  readonly listed_total?: number
+}
+
+/** What became of a call to `/mcp` at one upstream. */
+export interface PartFacts extends ListedFacts {
+  readonly server?: { readonly name?: string }
+  /** Kind of ending; absent = it has a share. */
+  readonly refused?: string
+  readonly detail?: string
+  readonly authz?: {
+    readonly allow?: boolean
+    readonly allowed_by?: readonly string[]
+    readonly denied_by?: readonly string[]
+    readonly failure?: string
+  }
+  readonly upstream?: { readonly json_rpc_error?: number | null }
+}
+
 /** The members of `decision` that sentences speak of. Unchecked JSON of a row: everything may be absent. */
-export interface DecisionFacts {
+export interface DecisionFacts extends ListedFacts {
   readonly stage?: string
   readonly auth?: { readonly ok?: boolean; readonly why?: string }
   readonly authz?: {
@@ -34,6 +59,7 @@ export interface DecisionFacts {
     readonly json_rpc_error?: number | null
     readonly tool_is_error?: boolean
   }
+  readonly parts?: readonly PartFacts[]
   readonly error?: { readonly detail?: string | null }
   readonly gap?: { readonly count?: number; readonly from?: string; readonly to?: string }
   readonly stored?: { readonly as?: string; readonly why?: string; readonly sqlstate?: string }

@@ -10,6 +10,8 @@ import { layoutTreeLine, oneLine, valueText, WIDTH, wrap } from './tree-lines.ts
 const SCREEN_LINES = 40
 /** With source lines, which are asked for to be read. */
 const MAX_LINES = 150
+/** Upstreams of one call to `/mcp`. */
+const MAX_PARTS = 12
 /** However long what stands before it is. */
 const MIN_TREE = 10
 
@@ -30,7 +32,8 @@ export function layoutExplanation(
   out: Pick<Output, 'style'>,
   options: LayoutOptions,
 ): readonly string[] {
-  return layoutWhy(explanation, rowFacts(row, options.siblings), out, options)
+  const facts = [...rowFacts(row, options.siblings), ...listFacts(explanation, options.full)]
+  return layoutWhy(explanation, facts, out, options)
 }
 
 /** A name and what stands beside it. */
@@ -80,6 +83,17 @@ function rowFacts(row: StoredRow, siblings: readonly string[]): readonly ShownFa
     ...(row.request_id === row.id ? [] : [['request', row.request_id] as const]),
     ...siblings.map((id) => ['with', `${id} (same exchange)`] as const),
     ...(row.policy_revision === null ? [] : [['policy', row.policy_revision] as const]),
+  ]
+}
+
+function listFacts({ listed, parts }: Explanation, full: boolean): readonly ShownFact[] {
+  const shown = full ? parts : parts.slice(0, MAX_PARTS)
+  return [
+    ...(listed === null ? [] : [['list', listed] as const]),
+    ...shown.map(({ server, sentence }) => ['at', `${server}: ${sentence}`] as const),
+    ...(shown.length === parts.length
+      ? []
+      : [['', `${parts.length - shown.length} more upstreams: --full`] as const]),
   ]
 }
 

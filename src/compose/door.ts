@@ -65,6 +65,7 @@ export function openHttp(config: Config, secret: string): HttpRoom {
     maxBodyBytes: config.limits.maxBodyBytes,
     sessionKey: deriveKey(secret, 'session'),
     taskKey: deriveKey(secret, 'task'),
+    serverRequestKey: deriveKey(secret, 'server_request'),
   })
 }
 

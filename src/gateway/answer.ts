@@ -2,7 +2,9 @@
  * What comes back from an upstream, before the client sees it: lists are cut down to what the caller may use, and
  * requests to the client pass their own gate.
  */
+
 import { GatewayError } from '../errors.ts'
+import { asObject } from '../json/object.ts'
 import { foldCase, scanJson, watchKeys } from '../json/scan.ts'
 import type { Span, SpanEdit } from '../json/span.ts'
 import { arrayElements, findValue, replaceSpans, sliceOf } from '../json/span.ts'
@@ -87,7 +89,7 @@ export async function reviewEvent(review: Review, call: Call, event: SseEvent): 
     throw new GatewayError('upstream_failed', { detail: 'an event is both a request and a response' })
   if (!(await isForClient(review, call, event.data, parsed))) return null
   const text = review.tasks.inEvent(call, event.data, parsed)
-  return text === null ? null : rewritten(event, text)
+  return text === null ? null : rewritten(event, review.gate.outward(call, text, parsed))
 }
 
 /** Whether the client may see a request or notification of the upstream. */
@@ -255,10 +257,4 @@ function reframed(frame: SseEvent | null, text: string): SseEvent | null {
 
 function rewritten(event: SseEvent, text: string): SseEvent {
   return text === event.data ? event : { ...event, data: text, raw: Buffer.alloc(0) }
-}
-
-function asObject(value: unknown): Readonly<Record<string, unknown>> | null {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : null
 }

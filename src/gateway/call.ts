@@ -11,6 +11,7 @@ import { ENDINGS, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
 import type { FederationSettings } from './federation/federation.ts'
 import type { KillSwitches } from './killed.ts'
+import type { ChargeReport, Limit } from './limit-types.ts'
 import { openCall } from './open-call.ts'
 import { createStages } from './stages.ts'
 import { isLongLived } from './streams.ts'
@@ -18,14 +19,13 @@ import { createTimed } from './timed.ts'
 import type { Turn, Turns } from './turns.ts'
 import type {
   Admission,
+  AskedOfClient,
   AuditEvent,
   Call,
-  ChargeReport,
   Credential,
   Ending,
   Evaluation,
   Exchange,
-  Limit,
   PolicyRevision,
   Principal,
   Reading,
@@ -67,6 +67,10 @@ export interface Rooms {
     replyRefusal(call: Call, error: GatewayError): Reply
     /** The id under which this caller may name the upstream's task. Throws `upstream_failed` for an unusable id. */
     bindTask(call: Call, upstreamId: string): string
+    /** The id under which this caller is asked. */
+    bindServerRequest(call: Call, asked: AskedOfClient): string
+    /** What the caller was asked under this id; null when it was not. */
+    askedUnder(call: Call, presented: string): AskedOfClient | null
   }
   readonly auth: {
     /** Throws `unauthenticated`; `address_throttled` for an address that keeps failing; `auth_unavailable`. */
@@ -100,6 +104,8 @@ export interface Rooms {
     all(): readonly ServerFacts[]
     /** false while it is known to be down. */
     isUp(name: string): boolean
+    /** Whether its sessions live in this process and can be reached from no other one: a stdio server's do. */
+    isLocal(name: string): boolean
     /**
      * The tool's catalogue entry, or that of a tool which only this client has been shown; null when unknown even after one
      * shared refresh; `upstream_failed` when unreadable.
@@ -131,6 +137,7 @@ export interface Rooms {
   observe(event: AuditEvent): void
 }
 
+/** The pipeline, and what it keeps open. */
 export interface Spine {
   /** Everything that `/mcp/<upstream>`, or `/mcp`, does with one exchange. Never rejects. */
   attempt(exchange: Exchange): Promise<void>

@@ -33,6 +33,7 @@ export function refuseKilled(kill: Kill | null): void {
   if (kill !== null) throw killedError(kill)
 }
 
+/** The refusal of a call to what a switch has stopped. */
 export function killedError(kill: Kill): GatewayError {
   return new GatewayError('killed', { detail: `${kill.what} was stopped by ${kill.actor}: ${kill.reason}` })
 }

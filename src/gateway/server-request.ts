@@ -4,12 +4,12 @@
  */
 import { LRUCache } from 'lru-cache'
 import { GatewayError, toGatewayError } from '../errors.ts'
-import { findValue, sliceOf } from '../json/span.ts'
+import { findValue, replaceSpans, sliceOf } from '../json/span.ts'
 import type { Rooms } from './call.ts'
 import { answered, refused } from './ending.ts'
 import { undecided } from './open-call.ts'
 import { SERVER_REQUESTS, target } from './targets.ts'
-import type { Call, Message, UpstreamAnswer } from './types.ts'
+import type { AskedOfClient, Call, Message, RequestHead, UpstreamAnswer } from './types.ts'
 import { chargeLimits, refuseUnlessAllowed } from './verdict.ts'
 
 /** One request of an upstream, as found on a stream or inside an `input_required` result. */
@@ -21,29 +21,36 @@ export interface ServerRequest {
   readonly paramsText: string | null
 }
 
+/** Where questions to clients and their answers are decided and recorded. */
 export interface ServerRequestGate {
   /** Decides, records and, for a request with an id, answers the upstream in the client's place when refused. */
   admit(call: Call, request: ServerRequest): Promise<boolean>
   /** Decides and records one answer of the client that stands inside a request. `answerText` is its JSON text. */
   admitAnswer(call: Call, method: string, answerText: string): Promise<boolean>
-  /** Method of the relayed request that this client answers; null when this process relayed none of that id. */
-  answeredMethod(call: Call, message: Message): string | null
+  /** An admitted request, or the upstream's taking one back, under the id that this client answers; other texts as they are. */
+  outward(call: Call, text: string, parsed: Readonly<Record<string, unknown>>): string
+  /**
+   * Method of the request that the client answers with the message of this call, which becomes the upstream's own: its id,
+   * and on the merged mount the session in which it asked. null when this client was not asked under that id.
+   */
+  takeAnswer(call: Call): string | null
 }
 
-/** At most this many relayed requests wait for the client's answer; older ones are forgotten and their answers refused. */
-const MAX_PENDING = 10_000
-const PENDING_TTL_MS = 10 * 60_000
+/** Requests that their upstream may still take back; an older one the client goes on with, and the upstream ignores what it says. */
+const MAX_REVOCABLE = 10_000
+const REVOCABLE_MS = 10 * 60_000
 
+/** Makes the gate. It remembers only what upstreams may still take back. */
 export function createServerRequestGate(rooms: Rooms): ServerRequestGate {
-  const pending = new LRUCache<string, string>({ max: MAX_PENDING, ttl: PENDING_TTL_MS })
+  /** The upstream's id, in its session -> the client's. */
+  const revocable = new LRUCache<string, string>({ max: MAX_REVOCABLE, ttl: REVOCABLE_MS })
 
   return {
     async admit(call, request) {
       const attempt = childCall(rooms, call, request)
       const isAllowed = await decided(rooms, attempt, SERVER_REQUESTS.has(request.method))
-      if (request.idText === null) return isAllowed
-      if (isAllowed) pending.set(pendingKey(call, request.idText), request.method)
-      else await rooms.upstreams.refuseServerRequest(call, request.idText)
+      if (!isAllowed && request.idText !== null)
+        await rooms.upstreams.refuseServerRequest(call, request.idText)
       return isAllowed
     },
 
@@ -53,14 +60,53 @@ export function createServerRequestGate(rooms: Rooms): ServerRequestGate {
       return await decided(rooms, attempt, true)
     },
 
-    answeredMethod(call, message) {
-      if (message.idText === null) return null
-      const key = pendingKey(call, message.idText)
-      const method = pending.get(key) ?? null
-      pending.delete(key)
-      return method
+    outward(call, text, parsed) {
+      const { method } = parsed
+      if (typeof method !== 'string') return text
+      const path = 'id' in parsed ? ['id'] : method === CANCELLED ? ['params', 'requestId'] : null
+      const span = path === null ? null : findValue(text, path)
+      if (span === null) return text
+      const idText = sliceOf(text, span)
+      const key = askedKey(call, idText)
+      const bound =
+        method === CANCELLED
+          ? revocable.get(key)
+          : rooms.http.bindServerRequest(call, askedOfClient(call, method, idText))
+      if (bound === undefined) return text
+      revocable.set(key, bound)
+      return replaceSpans(text, [{ span, text: JSON.stringify(bound) }])
+    },
+
+    takeAnswer(call) {
+      const message = call.message as Message
+      const presented: unknown = JSON.parse(message.idText ?? 'null')
+      const asked = typeof presented === 'string' ? rooms.http.askedUnder(call, presented) : null
+      if (asked === null || asked.session?.hash !== message.session?.hash) return null
+      call.message = answerTo(asked, message)
+      if (asked.protocolVersion !== null) call.head = withVersion(call.head, asked.protocolVersion)
+      return asked.method
     },
   }
+}
+
+const CANCELLED = 'notifications/cancelled'
+const VERSION_HEADER = 'mcp-protocol-version'
+
+function askedOfClient({ message, head }: Call, method: string, idText: string): AskedOfClient {
+  const version = head.headers[VERSION_HEADER]
+  const protocolVersion = typeof version === 'string' ? version : null
+  return { method, idText, session: message?.session ?? null, protocolVersion }
+}
+
+function answerTo({ idText, session }: AskedOfClient, message: Message): Message {
+  const text = message.body.toString('utf8')
+  const span = findValue(text, ['id'])
+  if (span === null) throw new Error('an answer without its id in the body')
+  return { ...message, idText, session, body: Buffer.from(replaceSpans(text, [{ span, text: idText }])) }
+}
+
+function withVersion(head: RequestHead, version: string): RequestHead {
+  return { ...head, headers: { ...head.headers, [VERSION_HEADER]: version } }
 }
 
 /** Evaluates, charges and records an attempt that shares its exchange with the call it belongs to. */
@@ -104,7 +150,7 @@ function memberText(text: string, key: string): string | null {
   return span === null ? null : sliceOf(text, span)
 }
 
-function pendingKey(call: Call, idText: string): string {
+function askedKey(call: Call, idText: string): string {
   const session = call.message?.session?.hash ?? ''
   return JSON.stringify([call.principal?.tenant, call.principal?.id, call.server?.name, session, idText])
 }

@@ -169,16 +169,18 @@ async function forward(parts: StageParts, call: Call, exchange: Exchange): Promi
 
 function messageTarget(gate: ServerRequestGate, call: Call, message: Message): Target {
   if (message.kind !== 'response') return targetOf(message, call.head.mount)
-  return target('server_request', gate.answeredMethod(call, message) ?? UNASKED)
+  return target('server_request', gate.takeAnswer(call) ?? UNASKED)
 }
 
-/** The policy's word for an answer to a request that this process did not relay: it has no method. */
+/** The policy's word for an answer to what this client was not asked: it has no method. */
 const UNASKED = 'unknown'
 
 /** A policy that allows all answers means those to requests that passed the gate, not ones a caller makes up. */
 function refuseUnaskedAnswer({ message, target: asked }: Call): void {
   if (message?.kind === 'response' && asked?.name === UNASKED)
-    throw new GatewayError('policy_denied', { detail: 'an answer to a request that was not relayed here' })
+    throw new GatewayError('policy_denied', {
+      detail: 'an answer to a request that this client was not asked here',
+    })
 }
 
 type Found =

@@ -22,6 +22,7 @@ export interface WatchedCall {
   release(): void
 }
 
+/** Calls that are being forwarded, watched for what no longer allows them. */
 export interface OpenStreams {
   /** Starts to watch a call that is being forwarded. `signal` is aborted when its client goes. */
   watch(call: Call, signal: AbortSignal): WatchedCall
@@ -46,6 +47,7 @@ interface Entry {
 /** Judging one anew, and the row of one that ends, are work: after so many, other calls have their turn. */
 const STREAMS_AT_ONCE = 32
 
+/** Makes the watch; it has no timer of its own. */
 export function createOpenStreams(rooms: StreamRooms): OpenStreams {
   const watched = new Set<Entry>()
   return {

@@ -94,6 +94,7 @@ export function targetOf(message: Message, upstream: string): Target {
   return target(rule.kind, name)
 }
 
+/** A target of which nothing but kind and name is known. */
 export function target(kind: TargetKind, name: string): Target {
   return { kind, name, annotations: {}, schemaDigest: null }
 }

@@ -3,7 +3,9 @@
  * unbound by the reader, so nobody else can name it. Bound is what the caller has just started or has just named itself, and
  * what this process remembers as the caller's; any other id is not shown, or leaves as a text that opens nothing.
  */
+
 import { LRUCache } from 'lru-cache'
+import { asObject } from '../json/object.ts'
 import type { SpanEdit } from '../json/span.ts'
 import { findValue, replaceSpans, sliceOf } from '../json/span.ts'
 import type { Rooms } from './call.ts'
@@ -39,6 +41,12 @@ export function createTaskBook(rooms: { readonly http: Pick<Rooms['http'], 'bind
     return namedTasks(call).has(taskId) || owners.get(taskKey(call, taskId)) === ownerKey(call)
   }
 
+  /** A subscription tells of what it was let ask for. */
+  function isToldOf(call: Call, taskId: string): boolean {
+    const isSubscription = call.message?.method === 'subscriptions/listen'
+    return isSubscription ? namedTasks(call).has(taskId) : isOwn(call, taskId)
+  }
+
   /** The edit that binds the id at `path`; null when there is none, or it is not the caller's. */
   function bound(call: Call, text: string, path: Path): SpanEdit | null {
     const span = findValue(text, path)
@@ -65,7 +73,7 @@ export function createTaskBook(rooms: { readonly http: Pick<Rooms['http'], 'bind
       const params = asObject(parsed['params']) ?? {}
       const { taskId } = params
       const isStatus = STATUS.has(String(parsed['method']))
-      if (isStatus && !(typeof taskId === 'string' && isOwn(call, taskId))) return null
+      if (isStatus && !(typeof taskId === 'string' && isToldOf(call, taskId))) return null
       return bindAt(call, text, eventPaths(params, isStatus))
     },
 
@@ -128,8 +136,4 @@ function taskKey({ head }: Call, taskId: string): string {
 
 function ownerKey({ principal }: Call): string {
   return JSON.stringify([principal?.tenant, principal?.id])
-}
-
-function asObject(value: unknown): Members | null {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Members) : null
 }

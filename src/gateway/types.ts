@@ -16,6 +16,7 @@
  */
 import type { EndingKind, GatewayError, Outcome, Stage } from '../errors.ts'
 import type { SseFields } from '../sse.ts'
+import type { ChargeReport, Limit } from './limit-types.ts'
 
 /** 2025-x revisions with sessions, or 2026-07-28 and later: every request stands alone. Decided once, from the body. */
 export type Era = 'legacy' | 'modern'
@@ -62,6 +63,7 @@ export interface Reading {
   readonly others: readonly Exchange[]
 }
 
+/** Status and headers of a reply. */
 export interface ReplyHead {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>
@@ -94,6 +96,7 @@ export interface Credential {
   readonly secret: string
 }
 
+/** Who is calling, as policies, limits and rows see it. */
 export interface Principal {
   readonly id: string
   readonly kind: 'user' | 'service' | 'agent' | 'anonymous'
@@ -115,6 +118,7 @@ export interface Session {
   readonly hash: string
 }
 
+/** What one body says, or the GET or DELETE of a session. */
 export interface Message {
   /** `response` = the client answers a server-to-client request; `stream` = GET; `terminate` = DELETE. */
   readonly kind: 'request' | 'notification' | 'response' | 'stream' | 'terminate'
@@ -134,6 +138,18 @@ export interface Message {
   readonly client: { readonly name: string; readonly version: string } | null
 }
 
+/** A request that an upstream has sent to a client, as far as the answer needs it. */
+export interface AskedOfClient {
+  readonly method: string
+  /** The upstream's own id, its exact JSON text. */
+  readonly idText: string
+  /** In which session: what is the client's on the mount of an upstream is another one on the merged mount. */
+  readonly session: Session | null
+  /** Revision of that session. */
+  readonly protocolVersion: string | null
+}
+
+/** What calls can use. [DESIGN 4.3] */
 export type TargetKind =
   | 'server'
   | 'tool'
@@ -144,6 +160,7 @@ export type TargetKind =
   | 'task'
   | 'server_request'
 
+/** What a call wants to use. */
 export interface Target {
   readonly kind: TargetKind
   readonly name: string
@@ -159,65 +176,7 @@ export interface ServerFacts {
   readonly labels: Readonly<Record<string, string>>
 }
 
-/** The rest of the day or month, UTC. */
-export type Calendar = 'day' | 'month'
-
-/** One part of what a limit counts by. */
-export type KeyPart = string | number | boolean
-
-interface LimitFacts {
-  /** `^[a-z][a-z0-9-]{0,63}$`; callers see it in the RateLimit fields. */
-  readonly name: string
-  /** Whose points are counted: parts are told apart by type and place. Hashed before they are stored. */
-  readonly key: readonly KeyPart[]
-  /** Points per window, 1 to 1e9. */
-  readonly limit: number
-  /** Points this call takes, 1 to `limit`; default 1. */
-  readonly cost?: number
-  /** When the database cannot count: refuse the call (default), or count in this process alone. */
-  readonly on_store_error?: 'deny' | 'local'
-  /** `shadow`: count and report, never refuse. Default `enforce`. */
-  readonly mode?: 'enforce' | 'shadow'
-}
-
-/** A limit as the policy returns it: either `window_s` (1 to 2 678 400) or `calendar`. */
-export type Limit = LimitFacts &
-  (
-    | { readonly window_s: number; readonly calendar?: undefined }
-    | { readonly calendar: Calendar; readonly window_s?: undefined }
-  )
-
-/** What became of one limit of a call. Stored in the audit row, so in its spelling. */
-export interface LimitReport {
-  readonly name: string
-  /** Points used in the window, with this call's if it was charged. */
-  readonly consumed: number
-  readonly limit: number
-  /** Points left, never below 0. */
-  readonly remaining: number
-  /** Milliseconds until the window ends; of one that no charge has begun: its whole length. */
-  readonly reset_ms: number
-  /** Seconds; of a calendar window the longest it can be. */
-  readonly window_s: number
-  /** Only of calendar windows. */
-  readonly calendar?: Calendar
-  readonly cost: number
-  /** `local`: the database could not count, this process did. */
-  readonly source: 'db' | 'local'
-  readonly mode: 'enforce' | 'shadow'
-  /** The call did not fit into this limit. In `shadow` mode: it would have been refused. */
-  readonly refused: boolean
-}
-
-/** What became of all limits of one call: charged together, or not at all. */
-export interface ChargeReport {
-  readonly allowed: boolean
-  /** When the longest of the limits that refused is free again, at least 1; null when allowed. */
-  readonly retryAfterSeconds: number | null
-  /** In the order of the limits. */
-  readonly limits: readonly LimitReport[]
-}
-
+/** Something the policy asks of the gateway; further members depend on `kind`. */
 export interface Obligation {
   readonly kind: string
   readonly [member: string]: unknown
@@ -233,6 +192,7 @@ export interface Mask {
   readonly json?: string
 }
 
+/** Which policy it was. */
 export interface PolicyRevision {
   /** Label of the source, e.g. a short digest or the bundle's revision. */
   readonly revision: string
@@ -294,6 +254,7 @@ export interface ToolEntry {
   readonly schemaDigest: string
 }
 
+/** What became of a call at its upstream, for the row. */
 export interface UpstreamReport {
   readonly server: string
   readonly status: number | null

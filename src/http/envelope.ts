@@ -1,5 +1,7 @@
 /** A scanned JSON text -> one JSON-RPC 2.0 message. Pure. */
 
+import type { JsonObject } from '../json/object.ts'
+import { isObject } from '../json/object.ts'
 import { isWellFormed } from '../json/scan.ts'
 import type { Span } from '../json/span.ts'
 import { sliceOf } from '../json/span.ts'
@@ -21,14 +23,9 @@ const RESPONSE_MEMBERS: ReadonlySet<string> = new Set(['jsonrpc', 'id', 'result'
 
 /** Bounds of what is echoed and recorded. */
 const MAX_ID_CHARS = 1024
+/** Of ids in answers, which the gateway has made itself (`server-request-id.ts`): longer than those of upstreams that are in them. */
+const MAX_ANSWERED_ID_CHARS = 32_768
 const MAX_METHOD_CHARS = 256
-
-type JsonObject = Readonly<Record<string, unknown>>
-
-/** Whether a value is a JSON object. */
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
 
 /**
  * Reads a message. Members that JSON-RPC does not define are refused: nobody has judged them, and a message that is both
@@ -45,7 +42,7 @@ export function parseEnvelope(parsed: unknown, text: string, members: ReadonlyMa
     new MessageRefusal('invalid_request', { idText, message: `Invalid request: ${rule}` })
   if (parsed['jsonrpc'] !== '2.0') throw fail('jsonrpc must be "2.0"')
   if ('id' in parsed && idText === null)
-    throw fail(`id must be an integer or a string of at most ${MAX_ID_CHARS} characters`)
+    throw fail(`id must be an integer or a string of at most ${maxIdChars(parsed)} characters`)
   return 'method' in parsed ? callOf(parsed, idText, fail) : responseOf(parsed, idText, fail)
 }
 
@@ -68,7 +65,11 @@ function idTextOf(parsed: JsonObject, text: string, members: ReadonlyMap<string,
   const id = parsed['id']
   const span = members.get('id')
   if (span === undefined || (typeof id !== 'string' && !Number.isInteger(id))) return null
-  return span.end - span.start > MAX_ID_CHARS ? null : sliceOf(text, span)
+  return span.end - span.start > maxIdChars(parsed) ? null : sliceOf(text, span)
+}
+
+function maxIdChars(parsed: JsonObject): number {
+  return 'method' in parsed ? MAX_ID_CHARS : MAX_ANSWERED_ID_CHARS
 }
 
 function hasOtherMembers(parsed: JsonObject, allowed: ReadonlySet<string>): boolean {

@@ -2,10 +2,11 @@
  * Which revision of MCP a message speaks. Decided once, from the body; a header that says something else is an error,
  * never a tie-break (2026-07-28 `basic/versioning`, `basic/transports/streamable-http`). Pure.
  */
+
 import type { Era, RequestHead } from '../gateway/types.ts'
+import { isObject } from '../json/object.ts'
 import { decodeNameHeader, headerOf } from './content.ts'
 import type { Envelope } from './envelope.ts'
-import { isObject } from './envelope.ts'
 import { MessageRefusal } from './message-refusal.ts'
 import {
   ASSUMED_VERSION,

@@ -24,11 +24,14 @@ export const TOOL_ERROR_VERSION = '2025-11-25'
 
 /** Keys of `params._meta` that make a request modern (2026-07-28 `basic/index`). */
 export const META_VERSION = 'io.modelcontextprotocol/protocolVersion'
+/** `_meta` key: what the client of a 2026-07-28 request can do. */
 export const META_CAPABILITIES = 'io.modelcontextprotocol/clientCapabilities'
+/** `_meta` key: what it says it is. */
 export const META_CLIENT = 'io.modelcontextprotocol/clientInfo'
 
 /** Keys of `_meta` that name tasks: one (2025-11-25), or several (the tasks extension). */
 export const META_RELATED_TASK = 'io.modelcontextprotocol/related-task'
+/** `_meta` key: tasks that a message belongs to. */
 export const META_RELATED_TASKS = 'io.modelcontextprotocol/relatedTaskIds'
 
 /** Request method -> the `params` member that the header `Mcp-Name` repeats (SEP-2243, SEP-2663). */

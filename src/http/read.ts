@@ -1,6 +1,8 @@
 /** The stage `read`: an exchange -> one message, checked against everything that could be read in two ways. */
+
 import { argumentsOf } from '../gateway/arguments.ts'
 import type { Call, Exchange, Message, Principal, Reading, RequestHead, Session } from '../gateway/types.ts'
+import { isObject } from '../json/object.ts'
 import type { Scan } from '../json/scan.ts'
 import { isWellFormed, JsonRefusal, scanJson } from '../json/scan.ts'
 import type { Span } from '../json/span.ts'
@@ -9,7 +11,7 @@ import { shareExchange } from './batch.ts'
 import type { Owner } from './binding.ts'
 import { headerOf, requireAccept, requireJsonBody } from './content.ts'
 import type { Envelope } from './envelope.ts'
-import { isObject, parseEnvelope } from './envelope.ts'
+import { parseEnvelope } from './envelope.ts'
 import type { Revision } from './era.ts'
 import { bodilessRevision, revisionOf, speaksBatches } from './era.ts'
 import { MessageRefusal } from './message-refusal.ts'

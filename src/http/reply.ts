@@ -35,17 +35,21 @@ export function replyWith(call: Call, answer: UpstreamAnswer, sessions: SessionB
   return { status: head.status, headers, message, frame }
 }
 
-/** An early end: the table's status and code, our request id, and nothing of why. */
-export function replyRefusal(call: Call, error: GatewayError): Reply {
+/**
+ * An early end: the table's status and code, our request id, and nothing of why. `how` in_band: sent with status 200, of which
+ * clients show the message alone, so it names the request.
+ */
+export function replyRefusal(call: Call, error: GatewayError, how: 'http' | 'in_band' = 'http'): Reply {
   const headers = { ...commonHeaders(call.requestId), ...call.rateFields, ...refusalHeaders(call, error) }
   if (error.kind === 'client_closed') {
     return { status: ENDINGS.client_closed.status, headers, message: null, frame: null }
   }
   headers['content-type'] = 'application/json'
   const idText = replyId(call, error)
-  const member = isToolError(call, error) ? toolErrorMember(call, error) : errorMember(call, error)
+  const member = isToolError(call, error) ? toolErrorMember(call, error) : errorMember(call, error, how)
   const text = `{"jsonrpc":"2.0",${idText === null ? '' : `"id":${idText},`}${member}}`
-  return { status: statusOf(call, error), headers, message: Buffer.from(text), frame: null }
+  const reply = { status: statusOf(call, error), headers, message: Buffer.from(text), frame: null }
+  return how === 'http' ? reply : { ...reply, inBand: true }
 }
 
 function answerHeaders(call: Call, head: UpstreamHead, sessions: SessionBinder): Record<string, string> {
@@ -105,12 +109,13 @@ function isToolError(call: Call, error: GatewayError): boolean {
   return error.kind === 'invalid_arguments' && version !== null && version >= TOOL_ERROR_VERSION
 }
 
-function errorMember(call: Call, error: GatewayError): string {
+function errorMember(call: Call, error: GatewayError, how: 'http' | 'in_band'): string {
   const { code } = ENDINGS[error.kind]
   const retryAfterSeconds = retryAfterOf(error)
   const retry = retryAfterSeconds === null ? {} : { retryAfterSeconds }
   const data = { ...error.data, ...retry, requestId: call.requestId }
-  return `"error":${JSON.stringify({ code, message: error.message, data })}`
+  const message = how === 'http' ? error.message : `${error.message} (request ${call.requestId})`
+  return `"error":${JSON.stringify({ code, message, data })}`
 }
 
 /** Where a client shows only results, `_meta` is the place for the id that leads to the row. */

@@ -4,10 +4,12 @@ import type { Rooms } from '../gateway/call.ts'
 import type { Call, Principal, ReplyHead, RequestHead } from '../gateway/types.ts'
 import { createClientAddress } from './address.ts'
 import { admitHead } from './admit.ts'
+import type { Owner } from './binding.ts'
 import { headerOf } from './content.ts'
 import { crossOriginFields, preflightReply } from './cross-origin.ts'
 import { readHint, readMessage } from './read.ts'
 import { openHead, replyRefusal, replyWith } from './reply.ts'
+import { createServerRequestBinder } from './server-request-id.ts'
 import { createSessionBinder } from './session.ts'
 import { createHostList, createOriginList } from './site.ts'
 import { createTaskBinder } from './task.ts'
@@ -27,6 +29,8 @@ export interface HttpRoomOptions {
   readonly sessionKey: Uint8Array
   /** The same for task ids. */
   readonly taskKey: Uint8Array
+  /** The same for the ids under which clients are asked. */
+  readonly serverRequestKey: Uint8Array
 }
 
 /** {@link Rooms}.http, and what the front door needs besides. */
@@ -49,6 +53,7 @@ export function createHttpRoom(options: HttpRoomOptions): HttpRoom {
     clientAddress,
   }
   const tasks = createTaskBinder(options.taskKey)
+  const asked = createServerRequestBinder(options.serverRequestKey)
   const reading = { maxBodyBytes: options.maxBodyBytes, sessions, tasks }
   const readable = <T extends ReplyHead>({ head }: Pick<Call, 'head'>, reply: T): T => ({
     ...reply,
@@ -61,16 +66,20 @@ export function createHttpRoom(options: HttpRoomOptions): HttpRoom {
     openHead: (call, head) => readable(call, openHead(call, head, sessions)),
     replyWith: (call, answer) => readable(call, replyWith(call, answer, sessions)),
     replyRefusal(call, error) {
-      const reply = readable(call, replyRefusal(call, error))
-      return options.denyAs === 'in_band' && isToldInBand(call, error) ? { ...reply, inBand: true } : reply
+      const how = isToldInBand(call, error) ? options.denyAs : 'http'
+      return readable(call, replyRefusal(call, error, how))
     },
     preflight: (head) => preflightReply(head, admission.isAllowedHost, admission.isAllowedOrigin),
-    bindTask: ({ principal, head }, upstreamId) => {
-      const { id, tenant } = principal as Principal
-      return tasks.wrap({ principalId: id, tenant, mount: head.mount }, upstreamId)
-    },
+    bindTask: (call, upstreamId) => tasks.wrap(ownerOf(call), upstreamId),
+    bindServerRequest: (call, request) => asked.wrap(ownerOf(call), request),
+    askedUnder: (call, presented) => asked.unwrap(ownerOf(call), presented),
     clientIp: (head) => clientAddress(head.peer, headerOf(head, 'x-forwarded-for')),
   }
+}
+
+function ownerOf({ principal, head }: Pick<Call, 'principal' | 'head'>): Owner {
+  const { id, tenant } = principal as Principal
+  return { principalId: id, tenant, mount: head.mount }
 }
 
 /**

@@ -46,6 +46,7 @@ export interface FrontDoorLimits {
   readonly maxPipelined: number
 }
 
+/** Limits for what is not configured. */
 export const DEFAULT_FRONT_DOOR_LIMITS: FrontDoorLimits = {
   maxHeaderBytes: 16_384,
   maxHeaders: 100,
@@ -224,7 +225,11 @@ function createApp(options: FrontDoorOptions, limits: FrontDoorLimits, serve: Se
   app.enable('strict routing')
   app.enable('case sensitive routing')
   const refuse = (request: IncomingMessage, response: ServerResponse, status: number) =>
-    refuseOutside(request, response, status, options.newRequestId())
+    refuseOutside(request, response, {
+      status,
+      requestId: options.newRequestId(),
+      body: outsideBody(status),
+    })
 
   // Not `app.all`: that registers one handler for each HTTP method there is, and every request walks along them.
   app.route('/mcp').all((request, response, next) => {
@@ -239,6 +244,11 @@ function createApp(options: FrontDoorOptions, limits: FrontDoorLimits, serve: Se
     else if (!request.url.startsWith('/') || !MOUNT.test(upstream)) next()
     else serve(request, response, upstream)
   })
+  app
+    .route('/register')
+    .post((request, response) =>
+      refuseOutside(request, response, { status: 404, requestId: options.newRequestId(), body: NO_OAUTH }),
+    )
   app.use((request: Request, response: Response) => refuse(request, response, 404))
   app.use((error: unknown, request: Request, response: Response, _next: NextFunction) => {
     // Express itself fails here for one reason: a path that cannot be percent-decoded.
@@ -253,10 +263,8 @@ function createApp(options: FrontDoorOptions, limits: FrontDoorLimits, serve: Se
 function refuseOutside(
   request: IncomingMessage,
   response: ServerResponse,
-  status: number,
-  requestId: string,
+  { status, requestId, body }: { readonly status: number; readonly requestId: string; readonly body: string },
 ): void {
-  const body = outsideBody(status)
   response.writeHead(status, {
     ...commonHeaders(requestId),
     'content-type': 'application/json',
@@ -269,6 +277,16 @@ function refuseOutside(
 function outsideBody(status: number): string {
   return JSON.stringify({ code: 1000 + status, message: STATUS_CODES[status] ?? 'Error' })
 }
+
+/**
+ * Clients that know OAuth try to register here when their key is refused, and show what they are told (RFC 7591, 3.2.2):
+ * without it a person reads of a failed registration, and not of the key.
+ */
+const NO_OAUTH = JSON.stringify({
+  error: 'invalid_request',
+  error_description:
+    'The key was refused: it is missing, unknown, expired or revoked. This gateway takes keys (Authorization: Bearer), no OAuth registration.',
+})
 
 function serverOptions(limits: FrontDoorLimits): ServerOptions {
   return {

@@ -3,16 +3,17 @@
  * the principal and mount they were issued to; see `binding.ts`. What a client sends carries bound ids, what goes up the
  * upstream's own: every place in a message that names a task is changed on the text.
  */
+
 import { GatewayError } from '../errors.ts'
 import { MERGED, namePrefix, splitName } from '../gateway/federation/names.ts'
 import type { Era } from '../gateway/types.ts'
+import { isObject } from '../json/object.ts'
 import { isWellFormed } from '../json/scan.ts'
 import type { SpanEdit } from '../json/span.ts'
 import { findValue, replaceSpans } from '../json/span.ts'
 import type { Owner } from './binding.ts'
 import { createBinder } from './binding.ts'
 import type { Envelope } from './envelope.ts'
-import { isObject } from './envelope.ts'
 import { MessageRefusal } from './message-refusal.ts'
 import { META_RELATED_TASK, META_RELATED_TASKS } from './protocol.ts'
 
@@ -58,8 +59,8 @@ export function ownTask(
 }
 
 /**
- * The message with the upstream's own task ids; null when it names no task. `own` is told whether the id is the one that the
- * message is for.
+ * The message with the upstream's own task ids; null when it names no task. `own` is told whether the message goes to an
+ * upstream by the id.
  * @throws MessageRefusal `invalid_params` when a task is not the caller's
  */
 export function withOwnTasks(
@@ -72,7 +73,7 @@ export function withOwnTasks(
     const span = findValue(text, path)
     if (span === null) continue
     const presented: unknown = JSON.parse(text.slice(span.start, span.end))
-    const upstreamId = typeof presented === 'string' ? own(presented, path[1] === 'taskId') : null
+    const upstreamId = typeof presented === 'string' ? own(presented, path[1] !== '_meta') : null
     if (upstreamId === null) throw notFound(envelope)
     edits.push({ span, text: JSON.stringify(upstreamId) })
   }

@@ -2,7 +2,8 @@
  * The strict check of what a policy has decided: of the exact shape, bounded, and with reasons that cannot carry values out.
  * Anything else is no decision, and the call is denied.
  */
-import type { Calendar, KeyPart, Limit, Obligation } from '../gateway/types.ts'
+import type { Calendar, KeyPart, Limit } from '../gateway/limit-types.ts'
+import type { Obligation } from '../gateway/types.ts'
 import type { Masks } from './mask.ts'
 import { parseMasks } from './mask.ts'
 

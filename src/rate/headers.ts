@@ -4,7 +4,7 @@
  * Both are lists of strings with integer parameters, the simplest corner of RFC 9651, and names are `[a-z0-9-]`, so
  * nothing can need escaping: two templates do, and no library for the rest of the grammar is taken in.
  */
-import type { ChargeReport, LimitReport } from '../gateway/types.ts'
+import type { ChargeReport, LimitReport } from '../gateway/limit-types.ts'
 
 /** Field name in lower case -> value. Empty when there is nothing to tell. */
 export type RateLimitFields = Readonly<Record<string, string>>

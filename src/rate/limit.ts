@@ -10,7 +10,7 @@
 import { hash } from 'node:crypto'
 import type { RateLimiterRes } from 'rate-limiter-flexible'
 import { GatewayError } from '../errors.ts'
-import type { Calendar, ChargeReport, KeyPart, Limit, LimitReport } from '../gateway/types.ts'
+import type { Calendar, ChargeReport, KeyPart, Limit, LimitReport } from '../gateway/limit-types.ts'
 
 /** A checked limit with everything that counting needs. */
 export interface Charge {

@@ -2,7 +2,7 @@
 
 import type { Pool } from 'pg'
 import { GatewayError } from '../errors.ts'
-import type { ChargeReport, Limit } from '../gateway/types.ts'
+import type { ChargeReport, Limit } from '../gateway/limit-types.ts'
 import type { CounterLimits } from './counters.ts'
 import { PostgresCounters } from './counters.ts'
 import { createJanitor } from './janitor.ts'

@@ -1,6 +1,7 @@
 /** The stored trace and dictionary, from unchecked JSON to typed values. Unknown members are ignored, wrong ones left out. */
 
 import { stringifyExact } from '../json/exact.ts'
+import { asObject } from '../json/object.ts'
 
 /** A rule that was entered. Values are JSON text. */
 export interface TraceRule {
@@ -118,12 +119,6 @@ function toValues(value: unknown): readonly (readonly [string, string])[] {
 
 function objectsIn(value: unknown): readonly Readonly<Record<string, unknown>>[] {
   return Array.isArray(value) ? value.map(asObject).filter((one) => one !== null) : []
-}
-
-function asObject(value: unknown): Readonly<Record<string, unknown>> | null {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Readonly<Record<string, unknown>>)
-    : null
 }
 
 function toText(value: unknown): string {

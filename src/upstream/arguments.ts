@@ -2,9 +2,10 @@
 import { LRUCache } from 'lru-cache'
 import { GatewayError } from '../errors.ts'
 import type { ToolEntry } from '../gateway/types.ts'
-import { asObject } from './response.ts'
+import { asObject } from '../json/object.ts'
 import type { SchemaPlans } from './schema-plans.ts'
 
+/** What the check is made with. */
 export interface ArgumentCheckOptions {
   readonly plans: SchemaPlans
   /** The tool's entry after a refresh of the catalogue; null when it is gone. Never throws. */
@@ -21,6 +22,7 @@ export interface SchemaProblem {
   readonly reason: string
 }
 
+/** The stage validate: arguments against the schema of their tool. */
 export interface ArgumentCheck {
   /** `Rooms.upstreams.validateArguments`. */
   validate(upstream: string, tool: ToolEntry, argumentsText: string): Promise<void>
@@ -32,6 +34,7 @@ export interface ArgumentCheck {
 
 const MAX_PROBLEMS = 200
 
+/** Makes the check; nothing is compiled yet. */
 export function createArgumentCheck(options: ArgumentCheckOptions): ArgumentCheck {
   const { plans } = options
   const problems = new LRUCache<string, SchemaProblem>({ max: MAX_PROBLEMS })

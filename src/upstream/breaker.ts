@@ -8,6 +8,7 @@ import type { Verdict } from './verdict.ts'
 /** `closed` = asked as usual, `open` = not asked, `half_open` = one trial is due or under way. */
 export type BreakerState = 'closed' | 'open' | 'half_open'
 
+/** When a breaker opens and for how long. */
 export interface BreakerSettings {
   /** Failures in a row that open it. */
   readonly failures: number
@@ -15,6 +16,7 @@ export interface BreakerSettings {
   readonly openMs: number
 }
 
+/** What a breaker is made with. */
 export interface BreakerOptions extends BreakerSettings {
   readonly clock: { monotonicMs(): number }
   /** Called after each change. Must not throw. */
@@ -31,6 +33,7 @@ export interface Pass {
 /** The upstream was not asked. */
 export class NotAskedError extends GatewayError {}
 
+/** Keeps calls from an upstream that keeps failing. */
 export interface Breaker {
   /** @throws GatewayError `upstream_failed` with `retryAfterSeconds` while the upstream is not asked */
   enter(): Pass
@@ -41,6 +44,7 @@ export interface Breaker {
   trialAt(): number | null
 }
 
+/** Makes a breaker that is closed. */
 export function createBreaker(options: BreakerOptions): Breaker {
   const { clock, failures, openMs, onChange } = options
   let state: BreakerState = 'closed'

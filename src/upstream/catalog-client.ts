@@ -6,11 +6,11 @@ import type { IncomingHttpHeaders } from 'node:http'
 import type { ClientCapabilities, RequestOptions, StandardSchemaV1 } from '@modelcontextprotocol/client'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
 import type { Dispatcher } from 'undici'
+import { asObject } from '../json/object.ts'
 import { ConnectionFault, connectionError } from './exchange.ts'
 import { failed } from './head-plan.ts'
 import type { OwnHeaders } from './headers.ts'
 import { isIdentity } from './headers.ts'
-import { asObject } from './response.ts'
 
 /** Bounds on one reading of the whole list. */
 export interface CatalogBounds {
@@ -23,6 +23,7 @@ export interface CatalogBounds {
   readonly timeoutMs: number
 }
 
+/** What reading a list of tools needs. */
 export interface CatalogClientOptions {
   readonly url: URL
   readonly own: OwnHeaders

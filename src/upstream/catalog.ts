@@ -11,6 +11,7 @@ import type { Health } from './health.ts'
 import type { ToolList } from './tool-list.ts'
 import { toToolListInTurns } from './tool-list.ts'
 
+/** What a catalogue is made with. */
 export interface CatalogOptions {
   /** Reads the whole list from the upstream; see `catalog-client.ts`. */
   readonly list: (signal: AbortSignal) => Promise<ListedTools>
@@ -34,6 +35,7 @@ export interface CatalogState {
   readonly protocolVersion: string | null
 }
 
+/** The tools of one upstream, as last read. */
 export interface Catalog {
   /** The tool's entry; null when it is unknown even after a shared refresh. Throws `upstream_failed` when nothing is known. */
   find(name: string): Promise<ToolEntry | null>
@@ -53,6 +55,7 @@ interface Known {
   readonly readAt: number
 }
 
+/** Makes a catalogue; it is read when it is first asked. */
 export function createCatalog(options: CatalogOptions): Catalog {
   const { clock, health, ttlMs, minIntervalMs } = options
   const closing = new AbortController()

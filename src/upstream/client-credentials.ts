@@ -4,6 +4,7 @@ import type { Credential, CredentialField, CredentialParts } from './credential.
 import type { IssuedToken, TokenEndpointSettings } from './token-endpoint.ts'
 import { createTokenEndpoint, toTokenError } from './token-endpoint.ts'
 
+/** How the gateway proves who it is at a token endpoint. */
 export interface ClientCredentialsSettings extends TokenEndpointSettings {
   readonly kind: 'client_credentials'
   readonly scopes: readonly string[]
@@ -29,6 +30,7 @@ interface Failure {
   readonly count: number
 }
 
+/** Makes the credential; no token is fetched yet. */
 export function createClientCredentials(
   parts: CredentialParts & { readonly settings: ClientCredentialsSettings },
 ): Credential {

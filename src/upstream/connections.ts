@@ -15,6 +15,7 @@ export interface TlsFiles {
   readonly client: { readonly certFile: string; readonly keyFile: string } | null
 }
 
+/** What connections to one upstream are made with. */
 export interface ConnectionOptions {
   /** Scheme, host and port. */
   readonly origin: string
@@ -27,6 +28,7 @@ export interface ConnectionOptions {
   readonly clock: { monotonicMs(): number }
 }
 
+/** Connections to one upstream. */
 export interface Connections {
   readonly dispatcher: Dispatcher
   /** Ends all of them at once. The credential stays open: others may use it. */

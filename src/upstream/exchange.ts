@@ -31,6 +31,7 @@ export interface ExchangeReceiver {
   onChunk(chunk: Buffer): ChunkVerdict | Promise<ChunkVerdict>
 }
 
+/** Where an exchange takes place, and within which bounds. */
 export interface ExchangeOptions {
   readonly dispatcher: Dispatcher
   /** Aborts the exchange; a GatewayError as its reason is thrown as it is, anything else becomes `client_closed`. */

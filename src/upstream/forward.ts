@@ -34,6 +34,7 @@ export interface ForwardTarget {
   readonly maxAnswerBytes: number
 }
 
+/** What a forwarder is made with. */
 export interface ForwarderOptions {
   readonly target: ForwardTarget
   readonly clock: { monotonicMs(): number }
@@ -72,6 +73,7 @@ export interface Forwarder {
 /** How long what a session sends may wait for its stream: a handshake and a round trip to another continent. */
 const MAX_STREAM_OPENING_MS = 500
 
+/** Makes a forwarder; nothing is connected yet. */
 export function createForwarder(options: ForwarderOptions): Forwarder {
   const { target, clock } = options
   const { calls, streams, own, close } = openTransport(options)

@@ -26,7 +26,9 @@ export type HeadPlan =
  */
 const RELAYED = new Set([400, 404, 405, 406, 409, 413, 415, 422, 429])
 
+/** Media type of an answer that is one message. */
 export const JSON_TYPE = 'application/json'
+/** Media type of an answer that is a stream. */
 export const EVENT_STREAM = 'text/event-stream'
 
 /** Throws `upstream_failed` for an answer that must not be relayed. */

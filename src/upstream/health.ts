@@ -4,6 +4,7 @@
  */
 import { GatewayError } from '../errors.ts'
 
+/** What is known of an upstream now. */
 export interface HealthState {
   /** `unknown` until something was asked of it. */
   readonly status: 'unknown' | 'up' | 'down'
@@ -13,6 +14,7 @@ export interface HealthState {
   readonly lastOkAt: number | null
 }
 
+/** What it is made with. */
 export interface HealthOptions {
   readonly clock: { nowMs(): number }
   /** Called when the status has changed. Must not throw. */
@@ -31,6 +33,7 @@ export interface Health {
   state(): HealthState
 }
 
+/** Makes the health of an upstream of which nothing is known yet. */
 export function createHealth({ clock, onChange }: HealthOptions): Health {
   let state: HealthState = { status: 'unknown', lastError: null, lastOkAt: null }
 

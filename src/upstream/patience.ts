@@ -13,6 +13,7 @@ export interface Patience {
   stop(): void
 }
 
+/** Makes the patience for one answer. */
 export function createPatience(clock: { monotonicMs(): number }): Patience {
   let since = clock.monotonicMs()
   let isPaused = false

@@ -1,5 +1,6 @@
 /** Looks at all upstreams again and again on one shared timer, spread out so that they are not asked in one burst. */
 
+/** What the timer is made with. */
 export interface ProbeTimerOptions {
   readonly clock: { monotonicMs(): number }
   /** 0 up to 1, as Math.random. */
@@ -14,6 +15,7 @@ export interface ProbeJob {
   at(ms: number): void
 }
 
+/** One timer for the probes of all upstreams. */
 export interface ProbeTimer {
   /**
    * Calls `look` every `intervalMs`, give or take a tenth, counted from the end of the last one; the first time within one
@@ -33,6 +35,7 @@ interface Job {
   isRunning: boolean
 }
 
+/** Makes a timer without jobs. */
 export function createProbeTimer(options: ProbeTimerOptions): ProbeTimer {
   const { clock, random, wait = waitUnreferenced } = options
   const jobs = new Set<Job>()

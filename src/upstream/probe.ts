@@ -11,6 +11,7 @@ import { EVENT_STREAM, failed } from './head-plan.ts'
 import { issuedSession, mediaType } from './headers.ts'
 import type { StreamWatch } from './stream-watch.ts'
 
+/** What a probe is made with. */
 export interface ProbeOptions {
   readonly target: Pick<ForwardTarget, 'url' | 'own'>
   readonly dispatcher: Dispatcher
@@ -20,6 +21,7 @@ export interface ProbeOptions {
   readonly version: string
 }
 
+/** Asks one upstream whether it is there. */
 export interface Probe {
   /**
    * Asks in the revision the upstream was last heard in. Resolves with the HTTP status of the answer: a 4xx means that it is
@@ -47,6 +49,7 @@ interface Answer {
   readonly headers: IncomingHttpHeaders
 }
 
+/** Makes a probe; it asks when it is told to. */
 export function createProbe(options: ProbeOptions): Probe {
   const { target, dispatcher, watch } = options
   const connection = { dispatcher, watch }

@@ -12,6 +12,7 @@ import type { Patience } from './patience.ts'
 import { errorCode, isToolError } from './response.ts'
 import type { StreamLimits } from './stream-watch.ts'
 
+/** What a receiver is made with. */
 export interface ReceiverOptions {
   readonly server: string
   readonly message: Message
@@ -42,6 +43,7 @@ interface Started {
   readonly body: BodyReader
 }
 
+/** Makes the receiver of one answer. */
 export function createReceiver(options: ReceiverOptions): AnswerReceiver {
   const { message, sink, maxAnswerBytes } = options
   let seenStatus: number | null = null

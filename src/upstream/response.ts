@@ -1,5 +1,7 @@
 /** JSON-RPC responses of an upstream: what counts as one, and whether it answers our request. */
+
 import { isUtf8 } from 'node:buffer'
+import { asObject } from '../json/object.ts'
 
 /** A parsed JSON-RPC message that is a response; null when the value is none. */
 export function asResponse(value: unknown): Readonly<Record<string, unknown>> | null {
@@ -79,11 +81,4 @@ function endOfString(bytes: Buffer, from: number): number {
     if (backslashes % 2 === 0) return at
   }
   return bytes.length
-}
-
-/** The value as an object (not an array), else null. */
-export function asObject(value: unknown): Readonly<Record<string, unknown>> | null {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : null
 }

@@ -84,6 +84,7 @@ const DEFAULTS: UpstreamLimits = {
   },
 }
 
+/** What the room is made with. */
 export interface UpstreamsOptions {
   readonly upstreams: Readonly<Record<string, UpstreamSettings>>
   readonly limits?: Partial<UpstreamLimits>
@@ -166,6 +167,7 @@ export function createUpstreams(options: UpstreamsOptions): Upstreams {
   return {
     facts: (mount) => upstreams.get(mount)?.facts ?? null,
     all: () => all,
+    isLocal: (name) => upstream(name).isLocal,
     isUp: (name) => upstream(name).state().status !== 'down',
     findTool: (mount, name, client = null) => upstream(mount).find(name, client),
     learnTools: (mount, client, shown) => upstream(mount).learn(client, shown),

@@ -13,6 +13,7 @@ export interface SchemaRef {
   readonly inputSchema: unknown
 }
 
+/** How the schemas of tools are checked, by digest. */
 export interface SchemaPlans {
   /** Why the schema cannot be used; null when it can. */
   problemOf(upstream: string, schema: SchemaRef): Promise<string | null>
@@ -40,6 +41,7 @@ const SMALL = { characters: 16_384, values: 300, patterns: 5 } as const
 /** Where the machine may have been the problem. */
 const RETRY_MS = 60_000
 
+/** Makes it; nothing is compiled yet. */
 export function createSchemaPlans(clock: { monotonicMs(): number }): SchemaPlans {
   const quick = createSchemaProcess({ clock })
   const slow = createSchemaProcess({ clock })

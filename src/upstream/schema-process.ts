@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { GatewayError } from '../errors.ts'
 import type { SchemaResult, SchemaTask } from './schema-child.ts'
 
+/** A process beside the gateway that compiles schemas and checks values. */
 export interface SchemaProcess {
   /**
    * null = it was stopped, for want of time or memory.
@@ -18,6 +19,7 @@ export interface SchemaProcess {
   close(): void
 }
 
+/** What it is made with. */
 export interface SchemaProcessOptions {
   readonly clock: { monotonicMs(): number }
   /** How long one task may take. The child stops checks by itself long before. Default 3 s. */

@@ -19,6 +19,7 @@ export interface PatternEngine {
   programs(): { readonly largest: number; readonly all: number }
 }
 
+/** Makes the engine for `pattern`, in which time grows with the text alone. */
 export function createPatternEngine(): PatternEngine {
   let refused: string | null = null
   let largest = 1

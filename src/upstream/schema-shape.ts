@@ -15,6 +15,7 @@ export const SCHEMA_BOUNDS = {
   maxPatternLength: 1000,
 } as const
 
+/** What of a schema is known before it is compiled. */
 export interface SchemaShape {
   /** Why it must not be compiled, in words for an operator; null when it may. */
   readonly problem: string | null

@@ -41,6 +41,7 @@ const MAX_CODE = 98_304
 /** Patterns are compiled where the code is loaded. */
 const MAX_PROGRAMS = 2000
 
+/** Compiles a schema; of one that cannot be used the validator says why. */
 export function createSchemaValidator(schema: unknown, clock: { monotonicMs(): number }): SchemaValidator {
   const text = canonicalJson(schema)
   if (text === null || typeof schema !== 'object' || schema === null) return broken('it is not an object')

@@ -24,6 +24,7 @@ const MAX_TOOLS = 10_000
 const MAX_TOOL_CHARS = 256 * 1024
 const TTL_MS = 60 * 60_000
 
+/** Makes an empty book. */
 export function createSeenTools(): SeenTools {
   const seen = new LRUCache<string, ToolEntry>({
     max: MAX_TOOLS,

@@ -12,12 +12,14 @@ export interface StreamLimits {
   readonly message?: { readonly withinMs: number; waitingSince(): number }
 }
 
+/** One stream under watch. */
 export interface WatchedStream {
   /** Something has arrived. */
   touch(): void
   remove(): void
 }
 
+/** Watches the ages and silences of all streams with one timer. */
 export interface StreamWatch {
   /** `onExpired` is called once, with `upstream_timeout`; the stream is no longer watched then. */
   add(limits: StreamLimits, onExpired: (error: GatewayError) => void): WatchedStream
@@ -31,6 +33,7 @@ interface Entry {
   readonly onExpired: (error: GatewayError) => void
 }
 
+/** Makes a watch of no streams yet. */
 export function createStreamWatch(options: {
   readonly clock: { monotonicMs(): number }
   /** Time between two sweeps, and so the precision of the limits. */

@@ -44,6 +44,7 @@ export type ClientProof =
 /** Names of RFC 7591 §2. */
 export type SecretMethod = 'client_secret_basic' | 'client_secret_post'
 
+/** A token, and how long it is good for. */
 export interface IssuedToken {
   readonly token: string
   /** Monotonic ms at which it was asked for and at which it is not used any more. */
@@ -51,6 +52,7 @@ export interface IssuedToken {
   readonly endsAt: number
 }
 
+/** Where tokens are issued. */
 export interface TokenEndpoint {
   /** Throws whatever went wrong: see {@link toTokenError}. */
   ask(parameters: URLSearchParams): Promise<IssuedToken>
@@ -66,6 +68,7 @@ const MAX_TOKEN_LENGTH = 16_384
 /** RFC 6750 §2.1, `b64token`. */
 const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/
 
+/** Makes it; nothing is asked yet. */
 export function createTokenEndpoint(
   settings: TokenEndpointSettings,
   parts: { readonly clock: { monotonicMs(): number }; readonly timeoutMs: number },

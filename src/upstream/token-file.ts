@@ -4,6 +4,7 @@ import { createFreshFiles } from './fresh-files.ts'
 import { failed } from './head-plan.ts'
 import { HEADER_VALUE } from './headers.ts'
 
+/** Which file holds the token, and in which header it goes. */
 export interface TokenFileSettings {
   readonly kind: 'token_file'
   /** Absolute path. */

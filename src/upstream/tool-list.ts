@@ -2,8 +2,8 @@
 import { hash } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { ToolEntry } from '../gateway/types.ts'
+import { asObject } from '../json/object.ts'
 import { canonicalJson, MAX_CANONICAL_DEPTH } from './canonical-json.ts'
-import { asObject } from './response.ts'
 
 /** What became of one reading of the list. */
 export interface ToolList {

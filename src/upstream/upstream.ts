@@ -37,6 +37,7 @@ export interface UpstreamLog {
   warn(fields: object, message: string): void
 }
 
+/** What an upstream is made with. */
 export interface UpstreamOptions {
   readonly target: ForwardTarget
   /** What operators read where it is: no credentials and no query. */
@@ -71,10 +72,13 @@ export interface UpstreamFacts extends HealthState, CatalogState {
   readonly waiting: number
 }
 
+/** One upstream: its calls, its tools, its state. */
 export interface Upstream {
   readonly facts: ServerFacts
   /** Of {@link UpstreamOptions}. */
   readonly address: string
+  /** Its sessions live in this process. */
+  readonly isLocal: boolean
   /** `client` null = only what everybody is shown. */
   find(tool: string, client: string | null): Promise<ToolEntry | null>
   /** Remembers what of a list only this client has been shown. */
@@ -94,6 +98,7 @@ export interface Upstream {
 /** Longest a probe waits; an upstream that thinks longer about a ping is in trouble. */
 const MAX_PROBE_MS = 5000
 
+/** Makes it; nothing is connected yet. */
 export function createUpstream(options: UpstreamOptions): Upstream {
   return new OneUpstream(options)
 }
@@ -102,6 +107,7 @@ export function createUpstream(options: UpstreamOptions): Upstream {
 class OneUpstream implements Upstream {
   readonly facts: ServerFacts
   readonly address: string
+  readonly isLocal: boolean
   readonly #options: UpstreamOptions
   readonly #forwarder: Forwarder
   readonly #health: Health
@@ -119,6 +125,7 @@ class OneUpstream implements Upstream {
     this.#options = options
     this.facts = { name: target.name, labels: options.labels }
     this.address = options.address
+    this.isLocal = options.transport !== null
     const streamLimits = { idleMs: options.idleTimeoutMs, maxMs: maxStreamMs }
     const bounds = { streamLimits, maxStreamMs, connectTimeoutMs, maxConnections }
     const transport = options.transport === null ? {} : { transport: options.transport }

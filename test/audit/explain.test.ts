@@ -8,8 +8,9 @@ import { gapRow, placeholder } from '../../src/audit/row.ts'
 import { layoutExplanation } from '../../src/cli/audit-explain-lines.ts'
 import { textWidth } from '../../src/cli/text.ts'
 import type { EndingKind } from '../../src/errors.ts'
-import { ENDINGS } from '../../src/errors.ts'
-import type { AuditEvent } from '../../src/gateway/types.ts'
+import { ENDINGS, GatewayError } from '../../src/errors.ts'
+import { target } from '../../src/gateway/targets.ts'
+import type { AuditEvent, Call, CallPart } from '../../src/gateway/types.ts'
 import { parseExact, stringifyExact } from '../../src/json/exact.ts'
 import { expectGoldenText } from '../support/golden.ts'
 import {
@@ -20,6 +21,7 @@ import {
   DICTIONARY,
   denied,
   evaluation,
+  message,
   NO_ALLOW_TRACE,
   NOW_MS,
   refused,
@@ -126,6 +128,83 @@ describe('audit/explain prints', () => {
   it('an allowed call', () => {
     const trace = evaluation({ allow: true, deniedBy: [], trace: ALLOW_TRACE })
     expectGoldenText('audit/explain-allowed', explain(allowed({ evaluation: trace })))
+  })
+
+  describe('a list', () => {
+    const verdict = (name: string, deniedBy: string[] | null) => ({
+      ...{ name, allow: deniedBy === null, allowedBy: deniedBy === null ? ['has-a-role'] : [] },
+      deniedBy: deniedBy ?? [],
+    })
+    const listing = (changes: Partial<Call>): AuditEvent => {
+      const trace = evaluation({ allow: true, allowedBy: ['has-a-role'], deniedBy: [], trace: ALLOW_TRACE })
+      const body = '{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
+      const asked = { message: message(body, { method: 'tools/list', params: {}, argumentsText: null }) }
+      return allowed({ ...asked, target: target('server', 'github'), evaluation: trace, ...changes })
+    }
+    const part = (name: string, changes: Partial<Call>, refusal: GatewayError | null = null): CallPart => ({
+      call: call({ server: { name, labels: {} }, evaluation: null, upstream: null, ...changes }),
+      refusal,
+    })
+
+    it('of one upstream: what of it was hidden, and why', () => {
+      const hidden = ['wipe', 'a', 'b', 'c', 'd', 'e'].map((name) =>
+        verdict(name, name === 'wipe' ? ['no-wipe'] : []),
+      )
+      const row = rowOf(listing({ listed: [verdict('echo', null), ...hidden] }))
+      expect(explainRow(row, FOLDED)).to.deep.include({
+        listed:
+          '1 of 7 shown; hidden: wipe (no-wipe), a (no rule allows it), b (no rule allows it), c (no rule allows it), d (no rule allows it) and 1 more',
+        parts: [],
+      })
+    })
+
+    it('of all upstreams (/mcp): what became of it at each, hidden ones too', () => {
+      const allows = evaluation({ allow: true, allowedBy: ['has-a-role'], deniedBy: [] })
+      const denies = evaluation({ allow: false, allowedBy: [], deniedBy: ['not-yours'] })
+      const nothing = evaluation({ allow: false, allowedBy: [], deniedBy: [] })
+      const failed = { ...nothing, failure: { kind: 'policy_budget' as const, message: 'fuel exhausted' } }
+      const denied = new GatewayError('policy_denied')
+      const parts = [
+        part('desk', { evaluation: allows, listed: [verdict('echo', null), verdict('wipe', ['no-wipe'])] }),
+        part(
+          'files',
+          { evaluation: allows },
+          new GatewayError('upstream_timeout', { detail: 'it had no share within 500 ms' }),
+        ),
+        part('hr', { evaluation: denies }, denied),
+        part('ops', { evaluation: nothing }, denied),
+        part('slow', { evaluation: failed }, new GatewayError('policy_budget')),
+        part('wiki', {}, new GatewayError('killed', { detail: 'server wiki was stopped by ann: leak' })),
+      ]
+      const row = rowOf(listing({ merged: 'all', server: { name: '*', labels: {} }, parts }))
+      const explanation = explainRow(row, FOLDED)
+      expect(explanation.parts).to.deep.equal([
+        {
+          server: 'desk',
+          sentence: 'has a share, because of has-a-role: 1 of 2 shown; hidden: wipe (no-wipe)',
+        },
+        { server: 'files', sentence: 'left out: upstream timeout: it had no share within 500 ms' },
+        { server: 'hr', sentence: 'hidden, because of not-yours' },
+        { server: 'ops', sentence: 'hidden: no rule allows it' },
+        { server: 'slow', sentence: 'hidden: the policy gave no decision (policy budget)' },
+        { server: 'wiki', sentence: 'stopped by a kill switch: server wiki was stopped by ann: leak' },
+      ])
+      const printed = print(row, explanation)
+      expect(printed)
+        .to.contain('all upstreams (/mcp)')
+        .and.match(/^ {2}at {8}hr: hidden, because of not-yours$/m)
+    })
+
+    it('of very many upstreams: as many as fit a screen, and all with --full', () => {
+      const parts = Array.from({ length: 40 }, (_, at) =>
+        part(`up-${at}`, {}, new GatewayError('policy_denied')),
+      )
+      const row = rowOf(listing({ merged: 'all', server: { name: '*', labels: {} }, parts }))
+      expect(print(row, explainRow(row, FOLDED)))
+        .to.contain('28 more upstreams: --full')
+        .and.not.contain('up-39')
+      expect(print(row, explainRow(row, FOLDED), true)).to.contain('up-39: left out: policy denied')
+    })
   })
 
   it('a 401: why, and what the caller tried', () => {

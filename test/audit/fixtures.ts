@@ -7,6 +7,7 @@ import type { EndingKind } from '../../src/errors.ts'
 import { ENDINGS, GatewayError } from '../../src/errors.ts'
 import { createRowIds } from '../../src/gateway/row-id.ts'
 import type { AuditEvent, Call, Ending, Evaluation, Message, Principal } from '../../src/gateway/types.ts'
+import { callAt } from '../support/call.ts'
 
 export const NOW_MS = Date.UTC(2026, 10, 21, 10, 0, 0, 123)
 export const newId = createRowIds()
@@ -217,7 +218,7 @@ export function toolsCall(args: string, name = 'delete_repo'): Message {
 export function call(changes: Partial<Call> = {}): Call {
   const startedMs = changes.startedMs ?? NOW_MS
   const id = newId(startedMs)
-  return {
+  return callAt('github', {
     id,
     requestId: id,
     startedMs,
@@ -229,17 +230,9 @@ export function call(changes: Partial<Call> = {}): Call {
     server: { name: 'github', labels: { env: 'test' } },
     message: toolsCall('{"owner":"acme","repo":"site"}'),
     target: { kind: 'tool', name: 'delete_repo', annotations: { destructiveHint: true }, schemaDigest: null },
-    evaluation: null,
-    rate: null,
-    rateFields: {},
-    listed: null,
-    merged: null,
-    parts: null,
-    upstream: null,
-    hint: null,
     timingsUs: { admit: 12, auth: 40, read: 210, authz: 160 },
     ...changes,
-  }
+  })
 }
 
 /** The end of a refused attempt, with the answer the caller got. */

@@ -2,12 +2,14 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import type { Row, TestGateway } from '../support/gateway.ts'
+import type { Desk } from '../support/desk.ts'
+import { openDesk } from '../support/desk.ts'
+import type { Row } from '../support/gateway.ts'
 import { startTestGateway } from '../support/gateway.ts'
 import type { RpcReply } from '../support/rpc.ts'
 import { legacy, modern, post } from '../support/rpc.ts'
 import { until } from '../support/until.ts'
-import type { RawHandler, ScriptedUpstream } from '../support/upstreams.ts'
+import type { RawHandler } from '../support/upstreams.ts'
 import { startScriptedUpstream } from '../support/upstreams.ts'
 
 /** Allows by default and denies by name: whatever slips through under another name is allowed. */
@@ -27,24 +29,16 @@ const HIDDEN = '[{"name":"hidden","uri":"x://hidden"}]'
 const QUESTION = '{"q":{"method":"elicitation/create","params":{"message":"hidden"}}}'
 
 describe('what an upstream sends back cannot get around the policy', () => {
-  let upstream: ScriptedUpstream
-  let gateway: TestGateway
-  let key: string
-  let mcp: string
+  let desk: Desk
+  let { upstream, gateway, key, mcp } = {} as Desk
 
   before(async () => {
-    upstream = await startScriptedUpstream({ sessions: true })
-    gateway = await startTestGateway({
+    desk = await openDesk({
       policies: { 'authz/rules.rego': POLICY },
-      upstreams: { desk: upstream.url },
     })
-    key = await gateway.key()
-    mcp = `${gateway.url}/mcp/desk`
+    ;({ upstream, gateway, key, mcp } = desk)
   })
-  after(async () => {
-    await gateway?.close()
-    await upstream?.close()
-  })
+  after(() => desk?.close())
 
   const send = (method: string, params: object = {}): Promise<RpcReply> =>
     post(mcp, JSON.stringify({ jsonrpc: '2.0', id: 7, method, params }), legacy({ key }))
@@ -128,24 +122,16 @@ describe('what an upstream sends back cannot get around the policy', () => {
 })
 
 describe('what a caller names is what the policy judges', () => {
-  let upstream: ScriptedUpstream
-  let gateway: TestGateway
-  let key: string
-  let mcp: string
+  let desk: Desk
+  let { upstream, gateway, key, mcp } = {} as Desk
 
   before(async () => {
-    upstream = await startScriptedUpstream({ sessions: true })
-    gateway = await startTestGateway({
+    desk = await openDesk({
       policies: { 'authz/rules.rego': POLICY },
-      upstreams: { desk: upstream.url },
     })
-    key = await gateway.key()
-    mcp = `${gateway.url}/mcp/desk`
+    ;({ upstream, gateway, key, mcp } = desk)
   })
-  after(async () => {
-    await gateway?.close()
-    await upstream?.close()
-  })
+  after(() => desk?.close())
 
   it('a URI that two readers may take for two resources is refused before the upstream', async () => {
     const uris = [

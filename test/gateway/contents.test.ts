@@ -1,9 +1,9 @@
 import { expect } from 'chai'
-import type { TestGateway } from '../support/gateway.ts'
+import type { Desk } from '../support/desk.ts'
+import { openDesk } from '../support/desk.ts'
 import { startTestGateway } from '../support/gateway.ts'
 import type { RpcReply } from '../support/rpc.ts'
 import { legacy, modern, post } from '../support/rpc.ts'
-import type { ScriptedUpstream } from '../support/upstreams.ts'
 import { startScriptedUpstream } from '../support/upstreams.ts'
 
 const POLICY = `package gateway.authz
@@ -34,24 +34,16 @@ deny contains "no-samples" if {
 `
 
 describe('what a message holds besides its target is judged', () => {
-  let upstream: ScriptedUpstream
-  let gateway: TestGateway
-  let key: string
-  let mcp: string
+  let desk: Desk
+  let { upstream, gateway, key, mcp } = {} as Desk
 
   before(async () => {
-    upstream = await startScriptedUpstream({ sessions: true })
-    gateway = await startTestGateway({
+    desk = await openDesk({
       policies: { 'authz/rules.rego': POLICY },
-      upstreams: { desk: upstream.url },
     })
-    key = await gateway.key()
-    mcp = `${gateway.url}/mcp/desk`
+    ;({ upstream, gateway, key, mcp } = desk)
   })
-  after(async () => {
-    await gateway?.close()
-    await upstream?.close()
-  })
+  after(() => desk?.close())
 
   const send = (method: string, params: object): Promise<RpcReply> =>
     post(mcp, JSON.stringify({ jsonrpc: '2.0', id: 7, method, params }), legacy({ key }))

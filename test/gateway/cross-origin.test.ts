@@ -1,32 +1,22 @@
 import { expect } from 'chai'
-import type { TestGateway } from '../support/gateway.ts'
-import { startTestGateway } from '../support/gateway.ts'
+import type { Desk } from '../support/desk.ts'
+import { openDesk } from '../support/desk.ts'
 import type { RpcReply } from '../support/rpc.ts'
 import { call, post } from '../support/rpc.ts'
-import type { ScriptedUpstream } from '../support/upstreams.ts'
-import { startScriptedUpstream } from '../support/upstreams.ts'
 
 const PAGE = 'http://localhost:6274'
 
 describe('a page in a browser', () => {
-  let upstream: ScriptedUpstream
-  let gateway: TestGateway
-  let key: string
-  let mcp: string
+  let desk: Desk
+  let { upstream, gateway, key, mcp } = {} as Desk
 
   before(async () => {
-    upstream = await startScriptedUpstream({ sessions: true })
-    gateway = await startTestGateway({
-      upstreams: { desk: upstream.url },
+    desk = await openDesk({
       settings: { allowed_origins: ['http://localhost:*', 'https://app.example.com'] },
     })
-    key = await gateway.key()
-    mcp = `${gateway.url}/mcp/desk`
+    ;({ upstream, gateway, key, mcp } = desk)
   })
-  after(async () => {
-    await gateway?.close()
-    await upstream?.close()
-  })
+  after(() => desk?.close())
 
   const preflight = (headers: Record<string, string>): Promise<RpcReply> =>
     post(mcp, null, { httpMethod: 'OPTIONS', headers })
@@ -85,28 +75,24 @@ describe('a page in a browser', () => {
 })
 
 describe('a gateway that refuses in band (deny_as: in_band)', () => {
-  let upstream: ScriptedUpstream
-  let gateway: TestGateway
-  let key: string
-  let mcp: string
+  let desk: Desk
+  let { gateway, key, mcp } = {} as Desk
 
   before(async () => {
-    upstream = await startScriptedUpstream({ sessions: true })
-    gateway = await startTestGateway({
-      upstreams: { desk: upstream.url, dead: 'http://127.0.0.1:9/mcp' },
+    desk = await openDesk({
+      upstreams: { dead: 'http://127.0.0.1:9/mcp' },
       settings: { deny_as: 'in_band' },
     })
-    key = await gateway.key()
-    mcp = `${gateway.url}/mcp/desk`
+    ;({ gateway, key, mcp } = desk)
   })
-  after(async () => {
-    await gateway?.close()
-    await upstream?.close()
-  })
+  after(() => desk?.close())
 
   it('says no with status 200 and the error; the row has the true status', async () => {
     const reply = await call(mcp, 'nothing', {}, { key })
     expect([reply.status, reply.json.id, reply.json.error.code]).to.deep.equal([200, 7, 1403])
+    expect(reply.json.error.message, 'of such an error clients show the message alone').to.equal(
+      `Forbidden (request ${reply.requestId})`,
+    )
     const [row] = await gateway.rowsOf(reply.requestId)
     expect(row).to.include({ outcome: 'denied_authz', status_code: 403, reason: 'unknown_tool' })
     const ping = '{"jsonrpc":"2.0","id":1,"method":"ping"}'

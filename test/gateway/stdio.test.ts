@@ -27,7 +27,9 @@ const MEMORY = fileURLToPath(import.meta.resolve('@modelcontextprotocol/server-m
 const EVERYTHING = fileURLToPath(import.meta.resolve('@modelcontextprotocol/server-everything/dist/index.js'))
 const FIXTURE = fileURLToPath(new URL('../support/stdio-server.mjs', import.meta.url))
 const DUAL = fileURLToPath(new URL('../support/stdio-dual-server.ts', import.meta.url))
-const PYTHON = fileURLToPath(new URL('../support/stdio_server.py', import.meta.url))
+/** An interpreter that has the package `mcp`. */
+const INTERPRETER = process.env['MCP_PYTHON'] ?? 'python3'
+const PYTHON = fileURLToPath(new URL('../support/python_server.py', import.meta.url))
 
 const POLICY = `package gateway.authz
 
@@ -46,7 +48,7 @@ describe('stdio upstreams behind the gateway', function () {
   before(async () => {
     folder = await realpath(await mkdtemp(join(tmpdir(), 'gateway-stdio-')))
     await writeFile(join(folder, 'hello.txt'), 'Hello from a file')
-    hasPython = await promisify(execFile)('python3', ['-c', 'import mcp']).then(
+    hasPython = await promisify(execFile)(INTERPRETER, ['-c', 'import mcp']).then(
       () => true,
       () => false,
     )
@@ -66,7 +68,7 @@ describe('stdio upstreams behind the gateway', function () {
         everybody: { command: everything, cwd: folder, sessions: 'shared' },
         dual: { command: [NODE, '--import=tsx/esm', DUAL], cwd: process.cwd() },
         fixture: { command: [NODE, FIXTURE], cwd: folder },
-        ...(hasPython ? { python: { command: ['python3', PYTHON], cwd: folder } } : {}),
+        ...(hasPython ? { python: { command: [INTERPRETER, PYTHON], cwd: folder } } : {}),
       },
     })
     key = await gateway.key()
@@ -209,8 +211,12 @@ describe('stdio upstreams behind the gateway', function () {
   }
 
   it('a Python server serves an SDK client', async function () {
-    // Needs python3 with the package mcp: pip install mcp
-    if (!hasPython) this.skip()
+    if (!hasPython) {
+      console.log(
+        `      skipped: ${INTERPRETER} has no package mcp; MCP_PYTHON names an interpreter that has`,
+      )
+      this.skip()
+    }
     const { client, end } = await v1('python')
     expect((await client.listTools()).tools.map(({ name }) => name)).to.include('add')
     const answer = await client.callTool({ name: 'add', arguments: { a: 1, b: 2 } })

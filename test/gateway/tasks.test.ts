@@ -4,7 +4,7 @@ import { startTestGateway } from '../support/gateway.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 import type { RpcReply } from '../support/rpc.ts'
 import { legacy, modern, post } from '../support/rpc.ts'
-import type { ScriptedUpstream } from '../support/upstreams.ts'
+import type { RawHandler, ScriptedUpstream } from '../support/upstreams.ts'
 import { startScriptedUpstream } from '../support/upstreams.ts'
 
 const RELATED = 'io.modelcontextprotocol/related-task'
@@ -17,6 +17,11 @@ const POLICY = `package gateway.authz
 
 allow contains "everything" if count(input.principal.roles) > 0
 
+deny contains "no-such-task" if {
+	input.phase == "list"
+	input.target.name == "refused-task"
+}
+
 deny contains "no-questions" if {
 	input.target.kind == "server_request"
 	not "answers" in input.principal.roles
@@ -26,6 +31,7 @@ deny contains "no-questions" if {
 describe('a task', () => {
   let database: Awaited<ReturnType<typeof createTestDatabase>>
   let upstream: ScriptedUpstream
+  let second: ScriptedUpstream
   let gateway: TestGateway
   let replica: TestGateway
   let alice: string
@@ -35,9 +41,10 @@ describe('a task', () => {
   before(async () => {
     database = await createTestDatabase()
     upstream = await startScriptedUpstream({ sessions: true })
+    second = await startScriptedUpstream()
     const options = {
       policies: { 'authz/rules.rego': POLICY },
-      upstreams: { desk: upstream.url, other: upstream.url },
+      upstreams: { desk: upstream.url, other: upstream.url, second: second.url },
       database,
     }
     gateway = await startTestGateway(options)
@@ -49,6 +56,7 @@ describe('a task', () => {
     await replica?.close()
     await gateway?.close()
     await upstream?.close()
+    await second?.close()
     await database?.drop()
   })
 
@@ -264,6 +272,127 @@ describe('a task', () => {
     ] as const)
       expect((await send('tasks/get', { taskId: id }, key, merged)).json.error.code).to.equal(-32602)
     expect(upstream.count()).to.equal(before)
+  })
+
+  describe('in a subscription', () => {
+    /** What this upstream was asked to tell of, its own ids. */
+    const asked = (from: ScriptedUpstream): readonly unknown[] =>
+      from.requests
+        .filter(({ method }) => method === 'subscriptions/listen')
+        .map(({ json }) => (json as any).params.notifications)
+
+    /** Acknowledges what it is asked for, tells of these tasks and ends. */
+    const telling =
+      (...ids: string[]): RawHandler =>
+      (request, reply) => {
+        if (request.method === 'tools/call')
+          return reply.result({ resultType: 'task', taskId: ids[0], status: 'working' })
+        const stream = reply.stream()
+        const { notifications } = (request.json as any).params
+        const method = 'notifications/subscriptions/acknowledged'
+        stream.message({ jsonrpc: '2.0', method, params: { notifications } })
+        for (const taskId of ids)
+          stream.message({
+            jsonrpc: '2.0',
+            method: 'notifications/tasks',
+            params: { taskId, status: 'completed', result: { content: [] } },
+          })
+        stream.result({})
+        stream.end()
+      }
+
+    it('one that the policy refuses is left out, and of nothing but such there is no subscription', async () => {
+      const [own, refused] = [
+        await startModern(),
+        await (async () => {
+          upstream.handle(telling('refused-task'))
+          return await startModern()
+        })(),
+      ]
+      upstream.handle(telling(OWN_ID, 'refused-task'))
+      const reply = await modern(
+        mcp,
+        'subscriptions/listen',
+        { notifications: { taskIds: [refused, own] } },
+        { key: alice },
+      )
+      expect(reply.status).to.equal(200)
+      expect(reply.text).to.contain(`"notifications":{"taskIds":["${own}"]}`)
+      expect(asked(upstream).at(-1)).to.deep.equal({ taskIds: [OWN_ID] })
+      expect(reply.text, 'unasked for').to.not.contain(refused)
+      const before = upstream.count()
+      const none = await modern(
+        mcp,
+        'subscriptions/listen',
+        { notifications: { taskIds: [refused] } },
+        { key: alice },
+      )
+      expect([none.status, none.json.error.code]).to.deep.equal([403, 1403])
+      expect(upstream.count()).to.equal(before)
+    })
+
+    it('of the merged mount each upstream hears of its own, and the client of all in one', async () => {
+      const merged = `${gateway.url}/mcp`
+      const startAt = async (name: string): Promise<string> =>
+        (await modern(merged, 'tools/call', { name: `${name}__echo`, arguments: {} }, { key: alice })).json
+          .result.taskId
+      upstream.handle(telling('desk-task'))
+      second.handle(telling('second-task', FOREIGN_ID))
+      const ids = [await startAt('desk'), await startAt('second')] as const
+      upstream.handle(telling('refused-task'))
+      const refused = await startAt('desk')
+      upstream.handle(telling('desk-task', 'refused-task'))
+      const leaving = new AbortController()
+      const meta = {
+        'io.modelcontextprotocol/protocolVersion': '2026-07-28',
+        'io.modelcontextprotocol/clientCapabilities': {},
+      }
+      const params = { notifications: { taskIds: [...ids, refused] }, _meta: meta }
+      const response = await fetch(merged, {
+        method: 'POST',
+        headers: {
+          ...{ authorization: `Bearer ${alice}`, accept: 'application/json, text/event-stream' },
+          ...{ 'content-type': 'application/json', 'mcp-protocol-version': '2026-07-28' },
+          'mcp-method': 'subscriptions/listen',
+        },
+        body: JSON.stringify({ jsonrpc: '2.0', id: 'sub', method: 'subscriptions/listen', params }),
+        signal: leaving.signal,
+      })
+      let text = ''
+      for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
+        text += Buffer.from(chunk).toString()
+        if (ids.every((id) => text.includes(`"params":{"taskId":"${id}"`))) break
+      }
+      leaving.abort()
+      const messages = [...text.matchAll(/^data: ?(.+)$/gm)].map(([, data]) => JSON.parse(data as string))
+      expect(messages[0]).to.deep.include({ method: 'notifications/subscriptions/acknowledged' })
+      expect(messages[0].params.notifications).to.deep.equal({ taskIds: ids })
+      expect(asked(upstream)).to.deep.include({ taskIds: ['desk-task'] })
+      expect(asked(second)).to.deep.equal([{ taskIds: ['second-task'] }])
+      for (const strange of [FOREIGN_ID, refused, '"desk-task"', 'refused-task'])
+        expect(text).to.not.contain(strange)
+    })
+
+    it('of the merged mount nobody names a task of somebody else, or one without its upstream', async () => {
+      const merged = `${gateway.url}/mcp`
+      const taskId = await startModern()
+      const before = upstream.count() + second.count()
+      for (const [id, key] of [
+        [`desk__${taskId}`, mallory],
+        [taskId, alice],
+        [`second__${taskId}`, alice],
+        [`nobody__${taskId}`, alice],
+      ] as const) {
+        const reply = await modern(
+          merged,
+          'subscriptions/listen',
+          { notifications: { taskIds: [id] } },
+          { key },
+        )
+        expect([reply.status, reply.json.error.code], id).to.deep.equal([400, -32602])
+      }
+      expect(upstream.count() + second.count()).to.equal(before)
+    })
   })
 
   it('is known on every replica', async () => {

@@ -88,6 +88,7 @@ describe('unmodified clients', () => {
       maxBodyBytes: 100_000,
       sessionKey: Buffer.alloc(32, 1),
       taskKey: Buffer.alloc(32, 2),
+      serverRequestKey: Buffer.alloc(32, 3),
     })
     const { url: base } = await openDoor(scriptedSpine(room, seen))
     url = new URL(`${base}/mcp/github`)

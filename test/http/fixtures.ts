@@ -3,6 +3,7 @@ import { connect } from 'node:net'
 import type { Call, Exchange, Message, Principal, Reply, RequestHead } from '../../src/gateway/types.ts'
 import type { FrontDoor, FrontDoorLimits, FrontDoorOptions } from '../../src/http/server.ts'
 import { createFrontDoor } from '../../src/http/server.ts'
+import { callAt, toolsCallWith } from '../support/call.ts'
 
 export const PRINCIPAL: Principal = {
   id: 'alice',
@@ -47,43 +48,10 @@ export function exchangeOf(head: RequestHead, body: Buffer | string): Exchange {
 }
 
 export function callOf(message: Partial<Message> | null, head = headOf('POST', {})): Call {
-  return {
-    id: 'row-1',
-    requestId: 'req-1',
-    startedMs: 0,
-    startedAt: 0,
-    head,
-    stage: 'read',
-    clientIp: '127.0.0.1',
-    principal: PRINCIPAL,
-    server: { name: 'github', labels: {} },
-    message:
-      message === null
-        ? null
-        : {
-            kind: 'request',
-            era: 'legacy',
-            protocolVersion: '2025-11-25',
-            method: 'tools/call',
-            idText: '7',
-            params: {},
-            argumentsText: '{}',
-            body: Buffer.alloc(0),
-            session: null,
-            client: null,
-            ...message,
-          },
-    target: null,
-    evaluation: null,
-    rate: null,
-    rateFields: {},
-    listed: null,
-    merged: null,
-    parts: null,
-    upstream: null,
-    hint: null,
-    timingsUs: {},
-  }
+  return callAt('github', {
+    ...{ id: 'row-1', requestId: 'req-1', head, principal: PRINCIPAL },
+    message: message === null ? null : toolsCallWith({ idText: '7', ...message }),
+  })
 }
 
 export function jsonReply(value: unknown, status = 200): Reply {

@@ -16,6 +16,7 @@ const room = createHttpRoom({
   maxBodyBytes: 1000,
   sessionKey: KEY,
   taskKey: KEY,
+  serverRequestKey: KEY,
 })
 
 function bodyOf(reply: Reply): unknown {
@@ -275,6 +276,7 @@ describe('the room', () => {
       maxBodyBytes: 1,
       sessionKey: KEY,
       taskKey: KEY,
+      serverRequestKey: KEY,
     }
     expect(() => createHttpRoom(options)).to.throw(RangeError, 'allowed_hosts')
   })

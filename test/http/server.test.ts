@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { request as tlsRequest } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { registerClient } from '@modelcontextprotocol/sdk/client/auth.js'
 import { expect } from 'chai'
 import { GatewayError } from '../../src/errors.ts'
 import type { Exchange, RequestHead } from '../../src/gateway/types.ts'
@@ -91,6 +92,13 @@ describe('the front door', () => {
       expect(answer.status).to.equal(400)
       expect(await answer.json()).to.deep.equal({ code: 1400, message: 'Bad Request' })
       expect(logged).to.have.length(1)
+    })
+
+    it('tells a client that tries OAuth after a refused key what was refused', async () => {
+      const { url } = await openDoor(echoSpine)
+      const clientMetadata = { redirect_uris: ['http://localhost/callback'] }
+      const refused = await registerClient(new URL(url), { clientMetadata }).catch(String)
+      expect(refused).to.contain('The key was refused').and.not.contain('Invalid OAuth error response')
     })
 
     it('answers a request target in absolute form with 404', async () => {

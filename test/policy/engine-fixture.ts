@@ -10,6 +10,7 @@ import { createCompiler } from '../../src/policy/compiler.ts'
 import { loadCompilerArtifact } from '../../src/policy/compiler-artifact.ts'
 import type { PolicyLimits, PolicyRoom } from '../../src/policy/engine.ts'
 import { createPolicyRoom } from '../../src/policy/engine.ts'
+import { callAt, toolsCallWith } from '../support/call.ts'
 
 const CACHE = join(tmpdir(), `mcp-policy-gateway-test-${process.getuid?.() ?? 0}`)
 let compiler: Compiler | null = null
@@ -76,12 +77,11 @@ export interface CallParts {
 
 /** A `tools/call` that has passed `read`. */
 export function callOf(parts: CallParts = {}): Call {
-  return {
+  return callAt('files', {
     id: '0190a000-0000-7000-8000-000000000001',
     requestId: '0190a000-0000-7000-8000-000000000001',
     startedMs: 1_700_000_000_123,
     startedAt: 0,
-    head: { httpMethod: 'POST', mount: 'files', rawHeaders: [], headers: {}, peer: '127.0.0.1' },
     stage: 'authz',
     clientIp: '192.0.2.7',
     principal: {
@@ -97,29 +97,12 @@ export function callOf(parts: CallParts = {}): Call {
       ...parts.principal,
     },
     server: { name: 'files', labels: { env: 'test' }, ...parts.server },
-    message: {
-      kind: 'request',
-      era: 'modern',
-      protocolVersion: '2026-07-28',
-      method: 'tools/call',
-      idText: '1',
-      params: {},
+    message: toolsCallWith({
+      ...{ era: 'modern', protocolVersion: '2026-07-28', client: { name: 'tests', version: '1' } },
       argumentsText: parts.argumentsText === undefined ? '{}' : parts.argumentsText,
-      body: Buffer.alloc(0),
-      session: null,
-      client: { name: 'tests', version: '1' },
-    },
+    }),
     target: { kind: 'tool', name: 'read_file', annotations: {}, schemaDigest: null, ...parts.target },
-    evaluation: null,
-    rate: null,
-    rateFields: {},
-    listed: null,
-    merged: null,
-    parts: null,
-    upstream: null,
-    hint: null,
-    timingsUs: {},
-  }
+  })
 }
 
 /** The parsed trace of an evaluation. */

@@ -1,6 +1,6 @@
 import type { Pool } from 'pg'
 import { GatewayError } from '../../src/errors.ts'
-import type { Calendar, Limit } from '../../src/gateway/types.ts'
+import type { Calendar, Limit } from '../../src/gateway/limit-types.ts'
 import type { Limiter, LimiterLimits } from '../../src/rate/room.ts'
 import { createLimiter } from '../../src/rate/room.ts'
 import type { TestDatabase } from '../support/postgres.ts'

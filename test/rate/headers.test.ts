@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import type { ChargeReport, LimitReport } from '../../src/gateway/types.ts'
+import type { ChargeReport, LimitReport } from '../../src/gateway/limit-types.ts'
 import { toRateLimitFields } from '../../src/rate/headers.ts'
 
 describe('RateLimit fields', () => {

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
-import type { ChargeReport, Limit } from '../../src/gateway/types.ts'
+import type { ChargeReport, Limit } from '../../src/gateway/limit-types.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 import { until } from '../support/until.ts'

@@ -5,7 +5,7 @@
 import { once } from 'node:events'
 import pg from 'pg'
 import type { ConnectionParts } from '../../src/db/connection.ts'
-import type { Limit } from '../../src/gateway/types.ts'
+import type { Limit } from '../../src/gateway/limit-types.ts'
 import { createLimiter } from '../../src/rate/room.ts'
 
 export interface WorkerPlan {

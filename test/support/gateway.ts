@@ -154,7 +154,7 @@ async function writePolicies(folder: string, policies: Readonly<Record<string, s
   }
 }
 
-function keySettings(settings: Partial<KeySettings>): KeySettings {
+export function keySettings(settings: Partial<KeySettings>): KeySettings {
   return {
     name: 'alice',
     kind: 'user',

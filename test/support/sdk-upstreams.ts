@@ -21,7 +21,11 @@ import {
   CreateMessageResultSchema,
   ElicitResultSchema,
   isInitializeRequest,
+  ListResourcesRequestSchema,
   ListToolsRequestSchema,
+  ReadResourceRequestSchema,
+  SubscribeRequestSchema,
+  UnsubscribeRequestSchema,
 } from '@modelcontextprotocol/sdk/types.js'
 import { createMcpHandler, Server as V2Server } from '@modelcontextprotocol/server'
 
@@ -144,14 +148,46 @@ const QUESTION = {
   requestedSchema: { type: 'object' as const, properties: { choice: { type: 'string' as const } } },
 }
 
-/** v1 SDK: sessions, GET stream, DELETE, requests to the client on the stream of the call. */
-export async function startV1Upstream(): Promise<SdkUpstream> {
+/** {@link SdkUpstream} with sessions and resources that can be subscribed to. */
+export interface SessionUpstream extends SdkUpstream {
+  /** Ends all sessions and their streams, as a server that starts anew has none. */
+  forgetSessions(): Promise<void>
+  /** Tells those who have subscribed to this resource that it has changed; returns how many these are. */
+  update(uri: string): Promise<number>
+}
+
+/** v1 SDK: sessions, GET stream, DELETE, requests to the client on the stream of the call, subscriptions to `test://..`. */
+export async function startV1Upstream(): Promise<SessionUpstream> {
   const counted = newCounted()
   const transports = new Map<string, StreamableHTTPServerTransport>()
+  const subscribers = new Map<V1Server, Set<string>>()
+
+  function serveResources(server: V1Server): void {
+    const subscribed = new Set<string>()
+    subscribers.set(server, subscribed)
+    server.onclose = () => subscribers.delete(server)
+    server.setRequestHandler(ListResourcesRequestSchema, () => ({
+      resources: ['test://a', 'test://b'].map((uri) => ({ uri, name: uri })),
+    }))
+    server.setRequestHandler(ReadResourceRequestSchema, ({ params: { uri } }) => ({
+      contents: [{ uri, text: `content of ${uri}` }],
+    }))
+    server.setRequestHandler(SubscribeRequestSchema, ({ params: { uri } }) => {
+      subscribed.add(uri)
+      return {}
+    })
+    server.setRequestHandler(UnsubscribeRequestSchema, ({ params: { uri } }) => {
+      subscribed.delete(uri)
+      return {}
+    })
+  }
 
   function createV1(): V1Server {
     const info = { name: 'v1-fixture', version: '1.0.0' }
-    const server = new V1Server(info, { capabilities: { tools: { listChanged: true }, logging: {} } })
+    const resources = { subscribe: true, listChanged: true }
+    const capabilities = { tools: { listChanged: true }, logging: {}, resources }
+    const server = new V1Server(info, { capabilities })
+    serveResources(server)
     server.setRequestHandler(ListToolsRequestSchema, () => ({ tools: TOOLS }))
     server.setRequestHandler(CallToolRequestSchema, async (request, extra) => {
       const token = request.params._meta?.progressToken
@@ -193,7 +229,7 @@ export async function startV1Upstream(): Promise<SdkUpstream> {
     return transport
   }
 
-  return await serve(counted, async (request, response, body) => {
+  const upstream = await serve(counted, async (request, response, body) => {
     const id = request.headers['mcp-session-id']
     const known = typeof id === 'string' ? transports.get(id) : undefined
     if (known !== undefined) return await known.handleRequest(request, response, body)
@@ -204,6 +240,19 @@ export async function startV1Upstream(): Promise<SdkUpstream> {
     response.writeHead(status, { 'content-type': 'application/json' })
     response.end(JSON.stringify({ jsonrpc: '2.0', error, id: null }))
   })
+  return {
+    ...upstream,
+    async forgetSessions() {
+      const ending = [...transports.values()]
+      transports.clear()
+      for (const transport of ending) await transport.close()
+    },
+    async update(uri) {
+      const told = [...subscribers].filter(([, subscribed]) => subscribed.has(uri))
+      for (const [server] of told) await server.sendResourceUpdated({ uri })
+      return told.length
+    },
+  }
 }
 
 /** v2 SDK: 2026-07-28 and, without sessions, 2025-x, from one factory. `legacy: 'reject'` = modern only. */

@@ -167,8 +167,8 @@ export interface ScriptedOptions {
   readonly handle?: RawHandler
   /** Which eras it answers; `both` when absent. */
   readonly era?: 'legacy' | 'modern' | 'both'
-  /** Issue a session id on `initialize` and ask for it afterwards. */
-  readonly sessions?: boolean
+  /** Issue a session id on `initialize`: the same for all, or what this function makes. */
+  readonly sessions?: boolean | (() => string)
   readonly port?: number
 }
 
@@ -214,7 +214,9 @@ function handshake(
       return true
     case 'initialize': {
       const params = request.json?.['params'] as { protocolVersion?: string } | undefined
-      const session = options.sessions === true ? { 'mcp-session-id': SCRIPTED_SESSION } : {}
+      const { sessions = false } = options
+      const id = typeof sessions === 'function' ? sessions() : SCRIPTED_SESSION
+      const session = sessions === false ? {} : { 'mcp-session-id': id }
       reply.result(
         { protocolVersion: params?.protocolVersion ?? '2025-11-25', capabilities, serverInfo },
         session,

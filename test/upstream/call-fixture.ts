@@ -5,6 +5,7 @@ import type { Forwarder, ForwarderOptions, ForwardTarget } from '../../src/upstr
 import { createForwarder } from '../../src/upstream/forward.ts'
 import type { UpstreamSettings } from '../../src/upstream/room.ts'
 import { createStreamWatch } from '../../src/upstream/stream-watch.ts'
+import { callAt, toolsCallWith } from '../support/call.ts'
 
 export const clock = { nowMs: () => Date.now(), monotonicMs: () => performance.now() }
 
@@ -17,41 +18,11 @@ export interface CallParts {
 /** A tools/call of `echo` with id 1 unless told otherwise. */
 export function callOf({ message = {}, headers = {}, httpMethod = 'POST' }: CallParts = {}): Call {
   const body = { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'echo', arguments: {} } }
-  const full: Message = {
-    kind: 'request',
-    era: 'legacy',
-    protocolVersion: '2025-11-25',
-    method: 'tools/call',
-    idText: '1',
-    params: body.params,
-    argumentsText: '{}',
-    body: Buffer.from(JSON.stringify(body)),
-    session: null,
-    client: null,
-    ...message,
-  }
-  return {
-    id: 'row',
-    requestId: 'row',
-    startedMs: 0,
-    startedAt: 0,
+  return callAt('up', {
     head: { httpMethod, mount: 'up', rawHeaders: [], headers, peer: '127.0.0.1' },
     stage: 'upstream',
-    clientIp: '127.0.0.1',
-    principal: null,
-    server: { name: 'up', labels: {} },
-    message: full,
-    target: null,
-    evaluation: null,
-    rate: null,
-    rateFields: {},
-    listed: null,
-    merged: null,
-    parts: null,
-    upstream: null,
-    hint: null,
-    timingsUs: {},
-  }
+    message: toolsCallWith({ params: body.params, body: Buffer.from(JSON.stringify(body)), ...message }),
+  })
 }
 
 export const notification: Partial<Message> = {

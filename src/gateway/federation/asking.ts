@@ -9,6 +9,7 @@ import type { Opening } from './opening.ts'
 import { parseOpening } from './opening.ts'
 import type { UpstreamSessions } from './sessions.ts'
 
+/** Asks upstreams in the sessions that a client of the merged mount has there. */
 export interface Asking {
   /**
    * Sends the message of a call on to the upstream of its `head.mount`, in the client's session there. What is known when it
@@ -28,6 +29,7 @@ export interface Asking {
   returned(): readonly string[]
 }
 
+/** What it is made with. */
 export interface AskingOptions {
   readonly rooms: Pick<Rooms, 'upstreams' | 'clock'>
   readonly sessions: UpstreamSessions
@@ -41,6 +43,7 @@ const MAX_AT_ONCE = 128
 const LATE_TIMEOUT_MS = 100
 const LATE_MS = 30_000
 
+/** Makes it. It remembers which upstreams were late or away. */
 export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions): Asking {
   /** Upstream -> until when (monotonic ms) it counts as slow. */
   const late = new Map<string, number>()
@@ -57,7 +60,7 @@ export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions):
     const own = await orAborted(sessions.open(opening, call), signal)
     const hash = message.session?.hash ?? ''
     call.message = { ...message, session: { upstreamId: own.id, hash } }
-    const headers = { ...call.head.headers, 'mcp-protocol-version': own.profile.protocolVersion }
+    const headers = { ...call.head.headers, 'mcp-protocol-version': own.protocolVersion }
     call.head = { ...call.head, headers }
     return own
   }
@@ -87,15 +90,19 @@ export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions):
     async ask(call, sink, signal) {
       const message = call.message as Message
       if (message.session === null) return await rooms.upstreams.forward(call, sink, signal)
+      if (message.kind === 'response') return await sendAnswer(rooms, call, sink, signal)
       const opening = parseOpening(message.session)
       const session = await enter(call, message, opening, signal)
       const answer = await rooms.upstreams.forward(call, sink, signal)
+      noteSubscription(sessions, opening, call, answer)
       if (answer.head.status !== 404 || session.id === null) return answer
-      await sessions.forget(opening, call.head.mount, session)
+      sessions.forget(opening, call.head.mount, session)
       // Not a tool: the upstream may have run it, whatever it says.
-      if (message.method === 'tools/call') throw lost(call, answer)
+      if (message.method === 'tools/call') throw lost(call, answer, NOT_TWICE)
       await enter(call, message, opening, signal)
-      return await rooms.upstreams.forward(call, sink, signal)
+      const second = await rooms.upstreams.forward(call, sink, signal)
+      noteSubscription(sessions, opening, call, second)
+      return second
     },
 
     async askAll(parts, signal, run) {
@@ -117,17 +124,44 @@ export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions):
   }
 }
 
+/** What a session is subscribed to outlives the upstream's own. */
+function noteSubscription(
+  sessions: UpstreamSessions,
+  opening: Opening,
+  { message, head }: Call,
+  { parsed }: UpstreamAnswer,
+): void {
+  const isWanted = message?.method === 'resources/subscribe'
+  if (!isWanted && message?.method !== 'resources/unsubscribe') return
+  const { uri } = message.params
+  if (typeof uri === 'string' && parsed?.['result'] !== undefined)
+    sessions.setSubscription(opening, head.mount, { uri, isWanted })
+}
+
+/** An answer of the client goes to the session in which the upstream asked, whoever has opened that. */
+async function sendAnswer(
+  rooms: AskingOptions['rooms'],
+  call: Call,
+  sink: AnswerSink,
+  signal: AbortSignal,
+): Promise<UpstreamAnswer> {
+  const answer = await rooms.upstreams.forward(call, sink, signal)
+  // The client's session, which is another one, is as good as ever.
+  if (answer.head.status === 404) throw lost(call, answer, 'the session in which it asked has ended')
+  return answer
+}
+
 /** What the policy or a switch refused stays away until that changes. */
 function isOwnRefusal({ kind }: GatewayError): boolean {
   return kind !== 'upstream_failed' && kind !== 'upstream_timeout' && kind !== 'overloaded'
 }
 
-function lost(call: Call, { report }: UpstreamAnswer): GatewayError {
+function lost(call: Call, { report }: UpstreamAnswer, detail: string): GatewayError {
   call.upstream = report
-  return new GatewayError('upstream_failed', {
-    detail: 'its session had ended; tools are not called twice, and the next call finds a new one',
-  })
+  return new GatewayError('upstream_failed', { detail })
 }
+
+const NOT_TWICE = 'its session had ended; tools are not called twice, and the next call finds a new one'
 
 interface Deadline {
   readonly signal: AbortSignal

@@ -8,6 +8,7 @@ import { GatewayError } from '../../errors.ts'
 /** Upstream -> its own cursor; null = its first page is still to come. */
 export type Places = Readonly<Record<string, string | null>>
 
+/** Seals places in lists as cursors, and opens them again. */
 export interface CursorSeal {
   seal(owner: readonly (string | null)[], places: Places): string
   /** @throws GatewayError `invalid_params` for one that was not made here, for this owner */

@@ -13,6 +13,7 @@ const MAX_EVENT_ID = 2048
 /** Header values that HTTP can carry. */
 const ID_TEXT = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/
 
+/** Where a stream broke off. */
 export type EventPlace =
   | { readonly kind: 'answer'; readonly upstream: string; readonly id: string }
   | { readonly kind: 'session'; readonly ids: ReadonlyMap<string, string> }
@@ -22,6 +23,7 @@ export function answerEventId(upstream: string, id: string | null): string | nul
   return id === null || id === '' ? id : bounded(`a.${encode([[upstream, id]])}`)
 }
 
+/** null when it would be too long to be handed back in a header. */
 export function sessionEventId(ids: ReadonlyMap<string, string>): string | null {
   return bounded(`s.${encode([...ids])}`)
 }

@@ -57,6 +57,7 @@ export interface Federation {
   endStreams(): void
 }
 
+/** What it shares with the stages of the spine. */
 export interface FederationParts extends Review {
   readonly streams: OpenStreams
 }

@@ -4,11 +4,12 @@ import type { Rooms } from '../call.ts'
 import type { Call, CallPart, Message, UpstreamAnswer } from '../types.ts'
 import type { Asking } from './asking.ts'
 import { orAborted, ownAnswer, quietSink } from './asking.ts'
-import { openingOf, toSessionId } from './opening.ts'
+import { openingOf, toSessionId, withSessions } from './opening.ts'
 import type { Profile } from './profile.ts'
 import { mergedCapabilities, mergedInstructions, parseProfile } from './profile.ts'
 import type { UpstreamSessions } from './sessions.ts'
 
+/** What the merged mount says of itself. */
 export interface Greeting {
   /** Answers `initialize`, with a session id of the merged mount. */
   initialize(call: Call, signal: AbortSignal): Promise<UpstreamAnswer>
@@ -19,6 +20,7 @@ export interface Greeting {
   discover(call: Call, signal: AbortSignal): Promise<UpstreamAnswer>
 }
 
+/** What it is made with. */
 export interface GreetingOptions {
   readonly rooms: Pick<Rooms, 'upstreams'>
   readonly sessions: UpstreamSessions
@@ -30,6 +32,7 @@ export interface GreetingOptions {
 const MODERN_VERSION = '2026-07-28'
 const LEGACY_VERSIONS = ['2025-11-25', '2025-06-18', '2025-03-26']
 
+/** Makes it. It remembers what each upstream last said of itself. */
 export function createGreeting({ rooms, sessions, asking, version }: GreetingOptions): Greeting {
   /** Upstream -> what it last said of itself. One that is away now is taken to come back with the same. */
   const remembered = new Map<string, Profile>()
@@ -65,14 +68,15 @@ export function createGreeting({ rooms, sessions, asking, version }: GreetingOpt
       const parts = shared(call)
       await asking.askAll(parts, signal, async (part, within) => {
         const { profile } = await orAborted(sessions.open(opening, part.call), within)
-        remembered.set(part.call.head.mount, profile)
+        if (profile !== null) remembered.set(part.call.head.mount, profile)
       })
       const refusals = parts.map(({ refusal }) => refusal)
       const [first] = refusals
       if (first && refusals.every((refusal) => refusal?.kind === 'unsupported_version')) throw first
       const { protocolVersion } = opening
       const result = { protocolVersion, ...offered(parts) }
-      return ownAnswer(message.idText, JSON.stringify(result), { sessionId: toSessionId(opening) })
+      const sessionId = toSessionId(withSessions(opening, sessions.shareable(opening)))
+      return ownAnswer(message.idText, JSON.stringify(result), { sessionId })
     },
 
     async discover(call, signal) {

@@ -43,6 +43,7 @@ const PLACES: ReadonlyMap<string, Place> = new Map([
 const NOBODY = { kind: 'nobody' } as const
 const ALL = { kind: 'all' } as const
 
+/** Whom a message concerns, and what it is there. */
 export function inwardOf(message: Message, head: RequestHead): Inward {
   if (message.kind === 'stream') return resumed(message, head)
   const place = placeOf(message)

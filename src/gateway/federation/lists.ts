@@ -11,6 +11,7 @@ import { parseOpening } from './opening.ts'
 import { outwardElements } from './outward.ts'
 import type { UpstreamSessions } from './sessions.ts'
 
+/** What merged lists are made with. */
 export interface ListParts extends Review {
   readonly asking: Asking
   readonly sessions: UpstreamSessions
@@ -91,12 +92,12 @@ async function pageOf(own: ListParts, { part, rule, places }: Wanted, signal: Ab
 
 const METHOD_NOT_FOUND = -32601
 
-/** Whether the upstream said in its session that it has such lists; without a session only asking tells. */
+/** Whether the upstream said in its session that it has such lists; without a session, or in one that another process has opened, only asking tells. */
 async function offers({ sessions }: ListParts, call: Call, signal: AbortSignal): Promise<boolean> {
   const { session, method } = call.message as Message
   if (session === null) return true
   const { profile } = await orAborted(sessions.open(parseOpening(session), call), signal)
-  return (CAPABILITIES.get(method) ?? '') in profile.capabilities
+  return profile === null || (CAPABILITIES.get(method) ?? '') in profile.capabilities
 }
 
 /** `text` has been scanned and trimmed. */

@@ -10,6 +10,7 @@ import type { Review } from '../answer.ts'
 import { reviewEvent } from '../answer.ts'
 import type { AnswerSink } from '../call.ts'
 import type { OpenStreams } from '../streams.ts'
+import { filterOf, NAMING_MEMBERS } from '../subscriptions.ts'
 import type {
   Call,
   CallPart,
@@ -23,12 +24,11 @@ import type {
 import type { Asking } from './asking.ts'
 import { ownAnswer } from './asking.ts'
 import { parseEventId, sessionEventId } from './event-id.ts'
-import { filterOf, listenMessages, withoutResources } from './listen-filter.ts'
-import { uriPrefix } from './names.ts'
+import { acknowledgedBy, acknowledgedNames, listenMessages, withoutNamed } from './listen-filter.ts'
 import { outwardEvent } from './outward.ts'
 import { decidePart, partOf } from './parts.ts'
-import { asObject } from './profile.ts'
 
+/** What lasting streams are made with. */
 export interface LiveParts extends Review {
   readonly streams: OpenStreams
   readonly asking: Asking
@@ -38,6 +38,7 @@ export interface LiveParts extends Review {
   readonly partTimeoutMs: number
 }
 
+/** The lasting streams of all clients of the merged mount. */
 export interface LiveStreams {
   /** Lasts as long as the stream. Throws what the last part was ended with when none is left. */
   run(call: Call, exchange: Exchange): Promise<UpstreamAnswer>
@@ -93,6 +94,8 @@ interface Branch {
   decidedBy: string
   /** The client may have seen lists without its share. */
   wasAway: boolean
+  /** Session at the upstream; undefined = none yet. Another one knows nothing of what was before it. */
+  session: string | null | undefined
   /** `subscriptions/listen`: what the upstream has acknowledged; null = nothing yet. */
   acknowledged: Readonly<Record<string, unknown>> | null
   /** It has acknowledged, or will not for now. */
@@ -134,6 +137,7 @@ class LiveStream {
       retryMs: FIRST_RETRY_MS,
       decidedBy: digest,
       wasAway: false,
+      session: undefined,
       acknowledged: null,
       heard: createHeard(),
     }))
@@ -239,6 +243,9 @@ class LiveStream {
       open: () => {
         branch.retryMs = FIRST_RETRY_MS
         branch.part.refusal = null
+        const session = call.message?.session?.upstreamId ?? null
+        if (branch.session !== undefined && branch.session !== session) branch.wasAway = true
+        branch.session = session
         if (branch.wasAway) void this.#tellChanged(branch)
       },
       event: async (event) => {
@@ -274,16 +281,14 @@ class LiveStream {
     late.abort()
     const filter = filterOf(this.#call.message as Message)
     const flags = Object.entries(filter).filter(([name, value]) => value === true && CHANGES.has(name))
-    const resources = this.#branches.flatMap(({ part, acknowledged }) => {
-      const { resourceSubscriptions: asked } = filterOf(part.call.message as Message)
-      const uris: unknown = acknowledged?.['resourceSubscriptions']
-      const own = Array.isArray(uris) && Array.isArray(asked) ? uris.filter((uri) => asked.includes(uri)) : []
-      return own.map((uri) => `${uriPrefix(part.call.head.mount)}${uri}`)
+    const bindTask = this.#own.rooms.http.bindTask
+    const lists = NAMING_MEMBERS.map((member) => {
+      const names = this.#branches.flatMap(({ part, acknowledged }) =>
+        acknowledgedNames({ call: part.call, acknowledged, member, bindTask }),
+      )
+      return [member, names] as const
     })
-    const notifications = {
-      ...Object.fromEntries(flags),
-      ...(resources.length === 0 ? {} : { resourceSubscriptions: resources }),
-    }
+    const notifications = Object.fromEntries([...flags, ...lists.filter(([, names]) => names.length > 0)])
     await this.#notify('notifications/subscriptions/acknowledged', { notifications })
     this.#ready.tell()
   }
@@ -310,7 +315,7 @@ class LiveStream {
     const { rooms } = this.#own
     const message = this.#call.message as Message
     const { server } = branch.part.call
-    const own = listenMessages(message)?.get(server?.name ?? '') ?? withoutResources(message)
+    const own = listenMessages(message)?.get(server?.name ?? '') ?? withoutNamed(message)
     branch.decidedBy = rooms.policy.revision.digest
     const part = partOf(this.#call, server as ServerFacts, own)
     await decidePart(rooms, rooms.kills.known(), part)
@@ -372,15 +377,6 @@ const CHANGES: ReadonlyMap<string, string> = new Map([
   ['promptsListChanged', 'notifications/prompts/list_changed'],
   ['resourcesListChanged', 'notifications/resources/list_changed'],
 ])
-
-/** What an upstream's acknowledgement of a subscription names; null when the event is none. */
-function acknowledgedBy({ data }: SseEvent): Readonly<Record<string, unknown>> | null {
-  if (data === null || !data.includes('notifications/subscriptions/acknowledged')) return null
-  const { method, params } = JSON.parse(data) as { method?: unknown; params?: { notifications?: unknown } }
-  return method === 'notifications/subscriptions/acknowledged'
-    ? (asObject(params?.notifications) ?? {})
-    : null
-}
 
 function createHeard(): Heard {
   let tell: () => void = () => undefined

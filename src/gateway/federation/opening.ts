@@ -1,11 +1,12 @@
 /**
- * What a client said in its `initialize`, kept in the session id of the merged mount itself: with it every replica, also one
- * that has just started, can open the client's session at an upstream when that is first needed. The HTTP room binds the id
- * to principal and mount; nothing is stored.
+ * What a client said in its `initialize`, and the sessions that were opened for it there and then, kept in the session id of
+ * the merged mount itself: with it every replica, also one that has just started, goes on in the same sessions, and can open
+ * others when they are first needed. The HTTP room binds the id to principal and mount; nothing is stored.
  */
 import { GatewayError } from '../../errors.ts'
 import type { Message, Session } from '../types.ts'
 
+/** How a session of the merged mount began. */
 export interface Opening {
   /** Tells sessions apart. */
   readonly id: string
@@ -13,7 +14,12 @@ export interface Opening {
   readonly protocolVersion: string
   readonly capabilities: Readonly<Record<string, unknown>>
   readonly clientInfo: { readonly name: string; readonly version: string }
+  /** Upstream -> its session; those that fit, of upstreams whose sessions every replica can reach. */
+  readonly at: Readonly<Record<string, OpenedSession>>
 }
+
+/** Id (null = the upstream has none) and revision of a session at one upstream. */
+export type OpenedSession = readonly [id: string | null, protocolVersion: string]
 
 /** Characters. The id goes in a header, with every request. */
 const MAX_SESSION_ID = 4096
@@ -29,12 +35,23 @@ export function openingOf(message: Message, id: string): Opening {
     protocolVersion: VERSIONS.find((version) => version === message.protocolVersion) ?? VERSIONS[0],
     capabilities: isObject ? (capabilities as Record<string, unknown>) : {},
     clientInfo: message.client ?? { name: 'unknown', version: '' },
+    at: {},
   }
   if (toSessionId(opening).length > MAX_SESSION_ID)
     throw new GatewayError('invalid_params', {
       message: 'Invalid params: capabilities and clientInfo are too long to be kept in a session id',
     })
   return opening
+}
+
+/** With as many of these sessions as a session id can hold. */
+export function withSessions(opening: Opening, sessions: ReadonlyMap<string, OpenedSession>): Opening {
+  let held = opening
+  for (const [upstream, session] of sessions) {
+    const more = { ...held, at: { ...held.at, [upstream]: session } }
+    if (toSessionId(more).length <= MAX_SESSION_ID) held = more
+  }
+  return held
 }
 
 /** As an upstream's session id would stand: visible ASCII. */

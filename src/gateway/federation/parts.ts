@@ -5,11 +5,11 @@ import type { Rooms } from '../call.ts'
 import type { KillList } from '../killed.ts'
 import { refuseKilled } from '../killed.ts'
 import { undecided } from '../open-call.ts'
-import { authorizeSubscriptions } from '../subscriptions.ts'
+import { asksForAnything, authorizeSubscriptions, filterOf } from '../subscriptions.ts'
 import { target, targetOf } from '../targets.ts'
 import type { Call, CallPart, Evaluation, Message, ServerFacts } from '../types.ts'
 import { chargeLimits, refuseUnlessAllowed } from '../verdict.ts'
-import { listenMessages, withoutResources } from './listen-filter.ts'
+import { listenMessages, withoutNamed } from './listen-filter.ts'
 import { MERGED } from './names.ts'
 
 type PartRooms = Pick<Rooms, 'kills' | 'policy' | 'upstreams'>
@@ -29,16 +29,17 @@ export async function authorizeParts(rooms: PartRooms, call: Call): Promise<void
   const parts: CallPart[] = []
   for (const facts of rooms.upstreams.all()) {
     if (parts.length % PARTS_AT_ONCE === PARTS_AT_ONCE - 1) await setImmediate()
-    const part = partOf(call, facts, messages?.get(facts.name) ?? withoutResources(message))
+    const part = partOf(call, facts, messages?.get(facts.name) ?? withoutNamed(message))
     parts.push(part)
     await decidePart(rooms, kills, part)
   }
   call.parts = parts
   call.evaluation = evaluationOf(parts)
-  const strangers = [...(messages?.keys() ?? [])].some(
-    (name) => parts.find(({ call: own }) => own.head.mount === name)?.refusal !== null,
-  )
-  if (strangers) throw new GatewayError('policy_denied', { detail: 'a subscribed resource is not allowed' })
+  // What it names elsewhere is left out, as at one upstream.
+  const isHeard = (part: CallPart): boolean =>
+    part.refusal === null && asksForAnything(filterOf(part.call.message as Message))
+  if (messages !== null && messages.size > 0 && !parts.some(isHeard))
+    throw new GatewayError('policy_denied', { detail: 'nothing of what was subscribed to is allowed' })
   if (!parts.some(({ refusal }) => refusal === null))
     throw parts[0]?.refusal ?? new GatewayError('unknown_upstream')
 }

@@ -1,7 +1,7 @@
 /** What upstreams say of themselves (`initialize`, `server/discover`), and what the merged mount says of itself in their place. */
+import type { JsonObject } from '../../json/object.ts'
+import { asObject } from '../../json/object.ts'
 import type { UpstreamAnswer } from '../types.ts'
-
-type JsonObject = Readonly<Record<string, unknown>>
 
 /** What one upstream said, as far as it is passed on; small, for it is kept for every session. */
 export interface Profile {
@@ -96,9 +96,4 @@ export function mergedInstructions(profiles: ReadonlyMap<string, Profile>): stri
 
 function cut(text: string, max: number): string {
   return text.length <= max ? text : `${text.slice(0, max).replace(/[\ud800-\udbff]$/, '')} [..]`
-}
-
-/** A JSON object, or null for everything else. */
-export function asObject(value: unknown): JsonObject | null {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as JsonObject) : null
 }

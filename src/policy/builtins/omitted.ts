@@ -10,36 +10,33 @@ const NOT_REPRODUCIBLE =
   'a decision must be a pure function of its input and the bundle, so that it can be replayed'
 const NO_NETWORK = 'policies have no network: a decision may not wait for, or depend on, another service'
 
+/** What Go's crypto/x509 takes for a certificate, and every member it makes of one, is that package's own. */
 const X509: OmittedBuiltin = {
-  reason: 'X.509 parsing is not part of this host',
-  alternative: 'let the proxy in front verify the certificate, and use the claims of input.principal',
+  reason:
+    "the result is the certificate as Go's own parser sees it, which no other parser reproduces exactly",
+  alternative: 'let the proxy in front read the certificate, and use the claims of input.principal',
 }
 
-const GRAPHQL: OmittedBuiltin = {
-  reason: 'GraphQL parsing is not part of this host',
-  alternative: 'check the arguments with json.match_schema, or the query text with regex.match',
-}
-
-const SIGNING: OmittedBuiltin = {
-  reason: 'a decision issues no tokens, and policies are no place for private keys',
+const PRIVATE_KEYS: OmittedBuiltin = {
+  reason: 'it reads private keys, and what a policy reads and gives is recorded with the decision',
   alternative: 'issue tokens where callers authenticate; policies can check them with io.jwt.decode_verify',
 }
 
 /** OPA name -> why it is missing. Together with the host's and Wasm's own builtins, this is all of OPA. */
 export const OMITTED_BUILTINS: ReadonlyMap<string, OmittedBuiltin> = new Map([
-  ['crypto.parse_private_keys', SIGNING],
-  ['crypto.x509.parse_and_verify_certificates', X509],
+  ['crypto.parse_private_keys', PRIVATE_KEYS],
+  [
+    'crypto.x509.parse_and_verify_certificates',
+    {
+      reason: `it compares a chain with the clock of the machine: ${NOT_REPRODUCIBLE}`,
+      alternative: 'let the proxy in front verify the certificate, and use the claims of input.principal',
+    },
+  ],
   ['crypto.x509.parse_and_verify_certificates_with_options', X509],
   ['crypto.x509.parse_certificate_request', X509],
   ['crypto.x509.parse_certificates', X509],
-  ['crypto.x509.parse_keypair', X509],
-  ['crypto.x509.parse_rsa_private_key', SIGNING],
-  ['graphql.is_valid', GRAPHQL],
-  ['graphql.parse', GRAPHQL],
-  ['graphql.parse_and_verify', GRAPHQL],
-  ['graphql.parse_query', GRAPHQL],
-  ['graphql.parse_schema', GRAPHQL],
-  ['graphql.schema_is_valid', GRAPHQL],
+  ['crypto.x509.parse_keypair', PRIVATE_KEYS],
+  ['crypto.x509.parse_rsa_private_key', PRIVATE_KEYS],
   [
     'http.send',
     {
@@ -59,7 +56,13 @@ export const OMITTED_BUILTINS: ReadonlyMap<string, OmittedBuiltin> = new Map([
       alternative: 'put settings into data.json or data.yaml of the policy folder',
     },
   ],
-  ['providers.aws.sign_req', SIGNING],
+  [
+    'providers.aws.sign_req',
+    {
+      reason: 'a signed request is of use to http.send alone, which policies do not have',
+      alternative: 'let the upstream that is called sign its own requests',
+    },
+  ],
   [
     'rand.intn',
     {
@@ -70,14 +73,14 @@ export const OMITTED_BUILTINS: ReadonlyMap<string, OmittedBuiltin> = new Map([
   [
     'rego.parse_module',
     {
-      reason: 'the Rego compiler is not part of the serving process',
+      reason: "the result is the syntax tree of OPA's parser, which is not part of the serving process",
       alternative: 'check policies with "gateway policy check"',
     },
   ],
   [
     'strings.render_template',
     {
-      reason: 'the template language of Go is not part of this host',
+      reason: "the template language of Go calls functions and prints values by Go's rules for its own types",
       alternative: 'use sprintf, or string interpolation: $"{input.target.name} is not allowed"',
     },
   ],

@@ -10,6 +10,7 @@ import { COLLECTIONS } from './collections.ts'
 import { CRYPTO } from './crypto.ts'
 import { ENCODING } from './encoding.ts'
 import { GLOB } from './glob.ts'
+import { GRAPHQL } from './graphql/graphql.ts'
 import { JSON_MARSHAL } from './json.ts'
 import { JSON_PATHS } from './json-paths.ts'
 import { JWT } from './jwt.ts'
@@ -36,6 +37,7 @@ const FAMILIES: readonly BuiltinFamily[] = [
   CRYPTO,
   ENCODING,
   GLOB,
+  GRAPHQL,
   JSON_MARSHAL,
   JSON_PATHS,
   JWT,

@@ -18,6 +18,7 @@ import { createSessions } from './sessions.ts'
 import type { SharedTraffic } from './shared-traffic.ts'
 import { createSharedTraffic } from './shared-traffic.ts'
 
+/** What the bridge to one stdio server is made with. */
 export interface StdioBridgeOptions {
   readonly command: StdioCommand
   readonly surroundings: ChildSurroundings

@@ -29,6 +29,7 @@ export interface StdioCommand {
   readonly graceMs: number
 }
 
+/** What a process is heard by. */
 export interface ChildHooks {
   readonly onLine: (line: Buffer) => void
   /** A line over the bound: its first and last bytes. */
@@ -37,6 +38,7 @@ export interface ChildHooks {
   readonly onEnd: (reason: GatewayError) => void
 }
 
+/** What all processes have in common. */
 export interface ChildSurroundings {
   readonly guard: Guard
   readonly log: UpstreamLog

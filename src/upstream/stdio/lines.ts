@@ -1,6 +1,7 @@
 /** Splits what a process writes into lines, each within a bound. */
 import { createByteBuffer } from '../byte-buffer.ts'
 
+/** Bounds of lines, and who is told them. */
 export interface LinesOptions {
   /** Bound on one line, without its line feed. */
   readonly maxBytes: number
@@ -10,6 +11,7 @@ export interface LinesOptions {
   readonly onOverlong: (head: Buffer, tail: Buffer) => void
 }
 
+/** Takes bytes and tells lines. */
 export interface Lines {
   /** Takes the next bytes. Returns false when a line does not end. */
   push(chunk: Buffer): boolean

@@ -31,12 +31,14 @@ export interface Asker {
 /** A request or notification that belongs to no request under way. */
 export type Unsolicited = Exclude<ChildMessage, { kind: 'response' }>
 
+/** Who is told what belongs to no request, and the end. */
 export interface LinkHooks {
   readonly onUnsolicited: (message: Unsolicited) => void
   /** After all requests have failed. */
   readonly onEnd: (reason: GatewayError) => void
 }
 
+/** JSON-RPC with one server. */
 export interface Link {
   /** Sends a request; returns our number of it. Throws `upstream_failed`. */
   ask(text: string, asker: Asker): number
@@ -49,6 +51,7 @@ export interface Link {
   close(): Promise<void>
 }
 
+/** What a link is made with. */
 export interface LinkOptions {
   readonly command: StdioCommand
   readonly surroundings: ChildSurroundings

@@ -1,8 +1,10 @@
 /** JSON-RPC messages as lines of text: read once, and edited without losing a digit of what is not edited. */
+
+import { asObject } from '../../json/object.ts'
 import { JsonRefusal, scanText } from '../../json/scan.ts'
 import type { SpanEdit } from '../../json/span.ts'
 import { findValue, objectKeys, replaceSpans, rootSpan, sliceOf } from '../../json/span.ts'
-import { asObject, asResponse, parseJson } from '../response.ts'
+import { asResponse, parseJson } from '../response.ts'
 
 /** `_meta` key of what belongs to a subscription: the id of its `subscriptions/listen` (2026-07-28 stdio). */
 const SUBSCRIPTION = 'io.modelcontextprotocol/subscriptionId'

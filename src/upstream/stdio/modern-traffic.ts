@@ -1,5 +1,5 @@
 /** Requests of 2026-07-28: each stands alone, so that all clients share one server. */
-import { asObject } from '../response.ts'
+import { asObject } from '../../json/object.ts'
 import type { HttpReply } from './http-reply.ts'
 import { toLine } from './message.ts'
 import type { Posted } from './posted.ts'
@@ -8,11 +8,13 @@ import { relay } from './session.ts'
 import type { SharedServerOptions } from './shared-server.ts'
 import { createSharedServer, inEra, refuseQuestion } from './shared-server.ts'
 
+/** Requests of 2026-07-28, which share one server. */
 export interface ModernTraffic {
   serve(message: Posted, reply: HttpReply): Promise<void>
   close(): Promise<void>
 }
 
+/** Makes it; no server is started yet. */
 export function createModernTraffic(
   options: Omit<SharedServerOptions, 'onUnsolicited' | 'onReady'>,
 ): ModernTraffic {

@@ -12,12 +12,14 @@ import type { Settled, StdioSession } from './session.ts'
 import { createSession } from './session.ts'
 import type { Sessions } from './sessions.ts'
 
+/** What it is made with. */
 export interface OwnTrafficOptions {
   readonly command: StdioCommand
   readonly surroundings: ChildSurroundings
   readonly sessions: Sessions
 }
 
+/** Sessions that have a server of their own each. */
 export interface OwnTraffic {
   /** Starts a server; its answer to `initialize` begins the session. Throws `overloaded`. */
   initialize(message: PostedRequest, reply: HttpReply): Promise<void>
@@ -25,6 +27,7 @@ export interface OwnTraffic {
   serve(session: StdioSession, own: Link, message: Posted, reply: HttpReply): void
 }
 
+/** Makes it; no server is started yet. */
 export function createOwnTraffic({ command, surroundings, sessions }: OwnTrafficOptions): OwnTraffic {
   function start(release: () => void): { readonly link: Link; readonly session: StdioSession } {
     const link: Link = openLink({

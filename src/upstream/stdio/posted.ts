@@ -1,6 +1,8 @@
 /** What is POSTed to the bridge, and refusals of it in the words of the official servers: clients go by them. */
+
+import { asObject } from '../../json/object.ts'
 import { findValue, sliceOf } from '../../json/span.ts'
-import { asObject, parseJson } from '../response.ts'
+import { parseJson } from '../response.ts'
 import type { HttpReply } from './http-reply.ts'
 
 /** One POSTed message. */
@@ -34,6 +36,7 @@ export function readPosted(body: string): Posted | null {
   }
 }
 
+/** Whether it wants an answer. */
 export function isRequest(posted: Posted): posted is PostedRequest {
   return posted.method !== null && posted.idText !== null
 }
@@ -56,6 +59,7 @@ export const REFUSALS = {
   },
 } as const
 
+/** Answers what is not served. */
 export function refuse(reply: HttpReply, why: keyof typeof REFUSALS, idText: string | null): void {
   const { status, code, message } = REFUSALS[why]
   const error = JSON.stringify({ code, message })

@@ -10,6 +10,7 @@ import { cancelledId } from './message.ts'
 /** How a request ended: with a result, with an error of the server, or without an answer. */
 export type Settled = 'result' | 'error' | 'none'
 
+/** A request of a client on its way to a server. */
 export interface Relay {
   readonly link: Link
   /** The request as the client wrote it. */
@@ -49,6 +50,7 @@ export function relay({ link, text, idText, reply, statusOf, toFailure, onSettle
   return number
 }
 
+/** One session of a client with a stdio server. */
 export interface StdioSession {
   readonly id: string
   /** Its own server; null = one that others use as well. */
@@ -86,6 +88,7 @@ interface Exchange {
   readonly number: number
 }
 
+/** Makes a session; `own` is its own server, if it has one. */
 export function createSession(id: string, own: Link | null, clock: { monotonicMs(): number }): StdioSession {
   /** In the order they came. */
   const exchanges = new Set<Exchange>()

@@ -2,6 +2,7 @@
 import { GatewayError } from '../../errors.ts'
 import type { StdioSession } from './session.ts'
 
+/** Bounds of the sessions of one upstream. */
 export interface SessionsOptions {
   /** Sessions with a server of their own, and so processes. */
   readonly maxOwn: number
@@ -14,6 +15,7 @@ export interface SessionsOptions {
   readonly onSharedEnd: (session: StdioSession) => void
 }
 
+/** The sessions of one upstream, by id. */
 export interface Sessions {
   /** Makes room for one more; the function returned gives it back. Throws `overloaded`. */
   reserve(isOwn: boolean): Promise<() => void>
@@ -28,6 +30,7 @@ export interface Sessions {
 
 const MAX_SWEEP_MS = 30_000
 
+/** Makes an empty book. */
 export function createSessions(options: SessionsOptions): Sessions {
   const { clock, idleMs } = options
   /** Least recently used first. */

@@ -23,6 +23,7 @@ export interface StdioSettings {
   readonly startTimeoutMs: number
 }
 
+/** What the way to a stdio server is made with. */
 export interface StdioParts {
   readonly name: string
   readonly settings: { readonly maxAnswerBytes: number }

@@ -4,8 +4,8 @@
  * request stands alone, so that the clients speak for themselves.
  */
 import { GatewayError, toGatewayError } from '../../errors.ts'
+import { asObject } from '../../json/object.ts'
 import { findValue, replaceSpans, sliceOf } from '../../json/span.ts'
-import { asObject } from '../response.ts'
 import type { ChildSurroundings, StdioCommand } from './child.ts'
 import { StartFault } from './child.ts'
 import type { Link, Unsolicited } from './link.ts'
@@ -27,6 +27,7 @@ class WrongEraError extends GatewayError {
   }
 }
 
+/** What a shared server is made with. */
 export interface SharedServerOptions {
   readonly command: StdioCommand
   readonly surroundings: ChildSurroundings & { readonly clock: { monotonicMs(): number } }
@@ -41,6 +42,7 @@ export interface SharedServerOptions {
   readonly onReady: (link: Link) => void
 }
 
+/** A server that many use, started again when it ends. */
 export interface SharedServer {
   /** Throws `upstream_failed`; see {@link inEra}. */
   get(): Promise<ReadyServer>

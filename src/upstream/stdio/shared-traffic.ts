@@ -13,10 +13,12 @@ import type { SharedServerOptions } from './shared-server.ts'
 import { createSharedServer, inEra, refuseQuestion } from './shared-server.ts'
 import { createSubscriptions } from './subscriptions.ts'
 
+/** What it is made with. */
 export interface SharedTrafficOptions extends Omit<SharedServerOptions, 'onUnsolicited' | 'onReady'> {
   readonly sessions: Sessions
 }
 
+/** Sessions that share one server. */
 export interface SharedTraffic {
   /** Answers with the handshake that the gateway has done, and begins a session. */
   initialize(message: PostedRequest, reply: HttpReply): Promise<void>
@@ -30,6 +32,7 @@ export interface SharedTraffic {
 const LIST_CHANGED = /^notifications\/(?:tools|prompts|resources)\/list_changed$/
 const UPDATED = 'notifications/resources/updated'
 
+/** Makes it; no server is started yet. */
 export function createSharedTraffic(options: SharedTrafficOptions): SharedTraffic {
   const { sessions } = options
   const { clock } = options.surroundings

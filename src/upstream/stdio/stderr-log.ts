@@ -2,6 +2,7 @@
 import type { UpstreamLog } from '../upstream.ts'
 import { createLines } from './lines.ts'
 
+/** Whose stderr it is, and where its lines go. */
 export interface StderrLogOptions {
   readonly upstream: string
   readonly pid: number

@@ -2,6 +2,7 @@
 import { GatewayError } from '../../errors.ts'
 import type { StdioSession } from './session.ts'
 
+/** Which sessions of a shared server want to hear of which resource. */
 export interface Subscriptions {
   /** Throws `overloaded`. */
   add(session: StdioSession, uri: string): void
@@ -14,6 +15,7 @@ export interface Subscriptions {
 /** Of all sessions together. */
 const MAX_SUBSCRIPTIONS = 10_000
 
+/** Makes an empty book. */
 export function createSubscriptions(): Subscriptions {
   /** Resource -> how many sessions. */
   const counts = new Map<string, number>()

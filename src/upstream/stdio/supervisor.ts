@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { GatewayError, toGatewayError } from '../../errors.ts'
 
+/** What is kept running, and how long it is waited between starts. */
 export interface SupervisorOptions<T> {
   /** Starts it and calls `onEnd` once if it ends after that. Rejects when it does not come up. */
   readonly start: (onEnd: () => void) => Promise<T>
@@ -10,6 +11,7 @@ export interface SupervisorOptions<T> {
   readonly random: () => number
 }
 
+/** Keeps one thing running. */
 export interface Supervisor<T> {
   /** The running one. Waits while it comes up; throws `upstream_failed` when it does not, or not soon. */
   get(): Promise<T>
@@ -31,6 +33,7 @@ export function backoffMs(failures: number, random: () => number): number {
   return Math.min(FIRST_DELAY_MS * 2 ** (failures - 1), MAX_DELAY_MS) * (0.5 + random() / 2)
 }
 
+/** Makes it; nothing is started yet. */
 export function createSupervisor<T>(options: SupervisorOptions<T>): Supervisor<T> {
   const { clock, random } = options
   let current: Promise<T> | null = null

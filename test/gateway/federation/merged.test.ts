@@ -9,7 +9,7 @@ import { startTestGateway } from '../../support/gateway.ts'
 import type { RpcOptions, RpcReply } from '../../support/rpc.ts'
 import { call, legacy, modern, post } from '../../support/rpc.ts'
 import type { RawHandler, ScriptedUpstream } from '../../support/upstreams.ts'
-import { echoArguments, startScriptedUpstream } from '../../support/upstreams.ts'
+import { echoArguments, SCRIPTED_SESSION, startScriptedUpstream } from '../../support/upstreams.ts'
 
 const POLICY = `package gateway.authz
 
@@ -336,6 +336,12 @@ describe('the merged mount', function () {
       expect((await rpc('tools/list', {}, inSession(direct))).status).to.equal(404)
     })
 
+    /** Sessions that were opened in the name of a client. */
+    const opening = (upstream: ScriptedUpstream): number =>
+      upstream.requests.filter(
+        ({ method, json }) => method === 'initialize' && (json as any).params.clientInfo.name === 't',
+      ).length
+
     it('are carried to each upstream as its own, and end with DELETE', async () => {
       const session = await open()
       expect((await call(mcp, 'files__echo', {}, { key, ...inSession(session) })).status).to.equal(200)
@@ -349,18 +355,21 @@ describe('the merged mount', function () {
       expect((await call(mcp, 'files__echo', {}, { key, ...inSession(session) })).status).to.equal(404)
     })
 
-    it('are good on another gateway with the same secret, which opens them at the upstreams by itself', async () => {
+    it('are good on another gateway with the same secret, which goes on in the very sessions of the upstreams', async () => {
       const session = await open()
+      const opened = opening(files)
       const replica = await startTestGateway({
         policies: { 'authz/rules.rego': POLICY },
         upstreams: { files: { url: files.url, labels: { team: 'all' } } },
         database: gateway.database,
       })
       try {
-        const opened = files.count('initialize')
         const reply = await call(`${replica.url}/mcp`, 'files__echo', {}, { key, ...inSession(session) })
         expect(reply.status, reply.text).to.equal(200)
-        expect(files.count('initialize')).to.be.greaterThan(opened)
+        expect(opening(files), 'nothing is opened in the name of the client').to.equal(opened)
+        expect(files.requests.findLast(({ method }) => method === 'tools/call')?.headers).to.include({
+          'mcp-session-id': SCRIPTED_SESSION,
+        })
       } finally {
         await replica.close()
       }
