@@ -37,6 +37,10 @@ type Result struct {
 	Modules      map[string]*ast.Module
 	Capabilities *ast.Capabilities
 	Dictionary   *Dictionary
+	// Checked holds the modules as they were written, checked; Plain are
+	// copies from before they are instrumented, in the order of evaluation.
+	Checked *ast.Compiler
+	Plain   map[string]*ast.Module
 	// Reordered bodies, and expressions whose place in the evaluation order
 	// is not known for certain. For tests.
 	Reordered, Unmatched int
@@ -131,12 +135,14 @@ func rewrite(modules map[string]*ast.Module, o Options, probes func(*instrumente
 	if !o2.adopt(c.Modules) {
 		return nil, fmt.Errorf("instrument: the snapshot does not match the compiled modules")
 	}
+	plain := map[string]*ast.Module{}
 	in := newInstrumenter(c, o.Capabilities)
 	for _, name := range sortedNames(snapshot) {
 		in.keyed(snapshot[name], o.Data)
 		if err := in.ordered(snapshot[name]); err != nil {
 			return nil, err
 		}
+		plain[name] = snapshot[name].Copy()
 		probes(in, snapshot[name])
 	}
 	if in.err != nil {
@@ -146,6 +152,8 @@ func rewrite(modules map[string]*ast.Module, o Options, probes func(*instrumente
 		Modules:      snapshot,
 		Capabilities: WithProbes(o.Capabilities, in.declared),
 		Dictionary:   in.dictionary(),
+		Checked:      c,
+		Plain:        plain,
 		Reordered:    o2.moved,
 		Unmatched:    o2.unmatched,
 	}, nil

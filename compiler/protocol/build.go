@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -149,33 +150,71 @@ func build(req *Request) (answer, error) {
 	if err := req.Contract.check(modules); err != nil {
 		return nil, err
 	}
-	out := answer{"opa": version.Version, "entrypoints": req.Entrypoints, "dictionary": nil}
+	out := answer{"opa": version.Version, "dictionary": nil}
 	caps := o.Capabilities
+	var c *ast.Compiler
+	var list *ast.Module
 	if req.Instrument {
 		res, err := instrument.Instrument(modules, o)
 		if err != nil {
 			return nil, err
 		}
-		modules, caps = res.Modules, res.Capabilities
+		modules, caps, c = res.Modules, res.Capabilities, res.Checked
 		out["dictionary"] = res.Dictionary
 		out["stats"] = answer{"reordered": res.Reordered, "unmatched": res.Unmatched}
+		if list, err = req.List.module(res); err != nil {
+			return nil, err
+		}
 	} else {
 		res, err := instrument.Plain(modules, o)
 		if err != nil {
 			return nil, err
 		}
-		modules, caps = res.Modules, res.Capabilities
+		modules, caps, c = res.Modules, res.Capabilities, res.Checked
 	}
-	caps, err = instrument.Reroute(modules, caps, rerouted(req.Builtins))
+	if req.Reads != nil {
+		if err := req.Reads.add(modules, c); err != nil {
+			return nil, err
+		}
+		req.Entrypoints = append(req.Entrypoints, req.Reads.As)
+	}
+	wasm, err := compiled(req, modules, caps, list)
 	if err != nil {
 		return nil, err
 	}
-	wasm, err := toWasm(modules, caps, req.Entrypoints)
-	if err != nil {
-		return nil, err
-	}
+	out["entrypoints"] = req.Entrypoints
 	out["wasm"] = wasm // base64
 	return out, nil
+}
+
+// compiled compiles the modules, which it changes, with the list's if that can
+// be. What OPA does not take of that one is no error of the policy's.
+func compiled(req *Request, modules map[string]*ast.Module, caps *ast.Capabilities, list *ast.Module) ([]byte, error) {
+	if list != nil {
+		with, entrypoints := copied(modules), append(slices.Clone(req.Entrypoints), req.List.As)
+		with[req.List.As] = list
+		if wasm, err := reroutedWasm(req, with, caps, entrypoints); err == nil {
+			req.Entrypoints = entrypoints
+			return wasm, nil
+		}
+	}
+	return reroutedWasm(req, modules, caps, req.Entrypoints)
+}
+
+func reroutedWasm(req *Request, modules map[string]*ast.Module, caps *ast.Capabilities, entrypoints []string) ([]byte, error) {
+	caps, err := instrument.Reroute(modules, caps, rerouted(req.Builtins))
+	if err != nil {
+		return nil, err
+	}
+	return toWasm(modules, caps, entrypoints)
+}
+
+func copied(modules map[string]*ast.Module) map[string]*ast.Module {
+	out := make(map[string]*ast.Module, len(modules))
+	for name, m := range modules {
+		out[name] = m.Copy()
+	}
+	return out
 }
 
 // toWasm compiles the modules, which it changes.
@@ -187,7 +226,8 @@ func toWasm(modules map[string]*ast.Module, caps *ast.Capabilities, entrypoints 
 	}
 	sort.Strings(names)
 	for _, n := range names {
-		b.Modules = append(b.Modules, bundle.ModuleFile{URL: n, Path: n, Parsed: modules[n]})
+		// A bundle's sources are formatted at the end, and nobody reads these.
+		b.Modules = append(b.Modules, bundle.ModuleFile{URL: n, Path: n, Parsed: modules[n], Raw: []byte("package unread")})
 	}
 	c := compile.New().
 		WithTarget(compile.TargetWasm).

@@ -44,9 +44,28 @@ func explain(err error, req *Request) []PolicyError {
 	slices.SortStableFunc(out, func(a, b PolicyError) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Row, b.Row), cmp.Compare(a.Col, b.Col))
 	})
-	return slices.CompactFunc(out, func(b, a PolicyError) bool {
+	out = slices.CompactFunc(out, func(b, a PolicyError) bool {
 		return a.File == b.File && a.Row == b.Row && a.Col == b.Col && strings.HasPrefix(b.Message, a.Message)
 	})
+	told := map[string]bool{}
+	return slices.DeleteFunc(out, func(e PolicyError) bool {
+		circle := circleOf(e)
+		again := circle != "" && told[circle]
+		told[circle] = true
+		return again
+	})
+}
+
+// circleOf names the rules of a recursion, wherever it begins; "" for other
+// errors. OPA tells each of them.
+func circleOf(e PolicyError) string {
+	_, path, found := strings.Cut(e.Message, " is recursive: ")
+	if e.Code != ast.RecursionErr || !found {
+		return ""
+	}
+	rules := strings.Split(path, " -> ")
+	slices.Sort(rules)
+	return strings.Join(slices.Compact(rules), " ")
 }
 
 func fromAST(e *ast.Error, req *Request) PolicyError {

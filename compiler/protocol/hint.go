@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/types"
 
 	"mcp-policy-gateway/compiler/instrument"
 )
@@ -180,7 +181,14 @@ func (h *hint) byMessage() string {
 		h.out.Message = strings.TrimSuffix(msg, m[0])
 		return m[1]
 	}
+	if d, ok := h.err.Details.(*ast.ArgErrDetail); ok {
+		if text := wrongArgument(d); text != "" {
+			return text
+		}
+	}
 	switch {
+	case strings.HasPrefix(msg, "cannot assign to"):
+		return "`:=` gives a new variable its value; compare with `==`"
 	case strings.HasSuffix(msg, " unused") && strings.HasPrefix(msg, "import "):
 		return "remove the import"
 	case strings.Contains(msg, "is recursive"), h.err.Code == ast.RecursionErr:
@@ -199,6 +207,28 @@ func (h *hint) byMessage() string {
 	}
 	return ""
 }
+
+// wrongArgument names the first argument whose type is another one than the
+// function takes; "" when the types do not say which.
+func wrongArgument(d *ast.ArgErrDetail) string {
+	for i, want := range d.Want.Args {
+		if i >= len(d.Have) {
+			return ""
+		}
+		name, kind := "", want
+		if named, ok := want.(*types.NamedType); ok {
+			name, kind = " ("+named.Name+")", named.Type
+		}
+		have, wanted := types.Sprint(d.Have[i]), types.Sprint(kind)
+		if simple[have] && simple[wanted] && have != wanted {
+			return fmt.Sprintf("argument %d%s is a %s, it has to be a %s", i+1, name, have, wanted)
+		}
+	}
+	return ""
+}
+
+// simple types are told apart by their names alone.
+var simple = map[string]bool{"string": true, "number": true, "boolean": true, "null": true}
 
 func (h *hint) unknownFunction(name string) string {
 	if isBuiltin(name) {
@@ -252,6 +282,12 @@ func (h *hint) parse() string {
 		return "write: name contains value if { ... }"
 	case strings.Contains(first, "unexpected eof"):
 		return "something is not closed: a bracket, a brace or a string"
+	case strings.Contains(first, "illegal token") && h.stands("'"):
+		return "a string stands in double quotes, or in backticks"
+	case strings.Contains(first, "unexpected and token") && h.stands("&"):
+		return "write conditions on lines of their own, or with ; between them: all of them have to hold"
+	case strings.Contains(first, "unexpected or token") && h.stands("|"):
+		return "write a rule of the same name for each alternative: one of them has to hold"
 	case h.operatorWord():
 		return "`and` and `or` need `import future.keywords.and` or `import future.keywords.or`"
 	case strings.Contains(first, "var cannot be used for rule name"), strings.Contains(first, "unexpected identifier token"):
@@ -266,6 +302,15 @@ func (h *hint) parse() string {
 		return m[1]
 	}
 	return strings.Join(strings.Fields(rest), " ")
+}
+
+// stands tells whether the error points at this text.
+func (h *hint) stands(text string) bool {
+	if h.out.Line == nil {
+		return false
+	}
+	line := []rune(*h.out.Line)
+	return h.out.Col >= 1 && h.out.Col <= len(line) && strings.HasPrefix(string(line[h.out.Col-1:]), text)
 }
 
 // nearest returns the candidate that differs least from word, "" when none is

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"mcp-policy-gateway/compiler/instrument"
 )
 
 // ask sends one request through the same door as the child process does.
@@ -396,4 +398,86 @@ func TestBuiltinsTheHostEvaluatesAreNotCalledInTheModule(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestHintsForWhatBeginnersWrite(t *testing.T) {
+	for body, want := range map[string]string{
+		`deny contains 'x' if input.a`:                               "double quotes",
+		`deny contains "x" if input.a && input.b`:                    "lines of their own",
+		`deny contains "x" if input.a || input.b`:                    "a rule of the same name for each alternative",
+		`deny contains "x" if input.a := "x"`:                        "compare with `==`",
+		`deny contains "x" if startswith(input.a, 5)`:                "argument 2 (base) is a number, it has to be a string",
+		"deny contains \"x\" if bad\n\nbad if worse\n\nworse if bad": "cannot depend on itself",
+	} {
+		errs := errorsOf(t, ask(t, map[string]any{"op": "check", "sources": one("package gateway.authz\n\n" + body + "\n")}))
+		if len(errs) != 1 || !strings.Contains(errs[0], want) {
+			t.Errorf("%s: %q has not one error with the hint %q", body, errs, want)
+		}
+	}
+}
+
+func TestAModuleTellsWhatItsRulesRead(t *testing.T) {
+	source := `package a
+
+import input.server as s
+
+visible := [v | some t in input.targets; v := judged with input.target as t]
+judged := {"n": input.target.name, "x": p}
+p contains s.labels[input.key]
+p contains 1 if f(input.principal.roles)
+p contains 2 if { some i; input.a.b[i].c == 1 }
+p contains 3 if { every x in [1] { x == input.every } ; y := [z | z := input.comprehension]; y[_] }
+p contains 4 if not q[input.negated]
+p contains 5 if $"{input.template}" == "x"
+p contains 6 if h with input.replaced as input.by
+f(x) if x[_] == input.principal.id
+h if input.behind
+q[input.head] := 1
+unasked if input.unasked
+`
+	for _, instrumented := range []bool{true, false} {
+		reads := readsOf(t, source, instrumented)
+		want := `[["a","b"],["behind"],["by"],["comprehension"],["every"],["head"],["key"],["negated"],["principal","id"],["principal","roles"],["replaced"],["server","labels"],["target","name"],["template"]]`
+		if reads != want {
+			t.Errorf("instrumented %v: got %s", instrumented, reads)
+		}
+	}
+	for _, whole := range []string{`x := input`, `x := input[data.k]`, `x if data.k with input as {}`, `x := [input]`, `x if f(input)
+f(y) if y.z`} {
+		if reads := readsOf(t, "package a\n\njudged := x\n"+whole+"\n", true); reads != "[[]]" {
+			t.Errorf("%s: got %s", whole, reads)
+		}
+	}
+}
+
+func TestRulesThatAreNotThereReadAllOfTheInput(t *testing.T) {
+	if reads := readsOf(t, "package a\n\nx := 1\n", true); reads != "[[]]" {
+		t.Errorf("got %s", reads)
+	}
+}
+
+// readsOf builds a source and returns the rule that tells what data.a.judged
+// reads, from the module that would be compiled.
+func readsOf(t *testing.T, source string, instrumented bool) string {
+	t.Helper()
+	modules, err := parse(one(source), allowed(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := instrument.Options{Capabilities: allowed(nil)}
+	var c *ast.Compiler
+	if instrumented {
+		res, err := instrument.Instrument(modules, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, modules = res.Checked, res.Modules
+	} else if c, err = instrument.Check(modules, o); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&Reads{Of: "a/judged", As: "a/list_reads"}).add(modules, c); err != nil {
+		t.Fatal(err)
+	}
+	rule := modules["a/list_reads"].Rules[0]
+	return strings.ReplaceAll(rule.Head.Value.String(), " ", "")
 }

@@ -13,12 +13,20 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/version"
 )
 
 // MaxRequest bounds one line of input, in bytes.
 const MaxRequest = 64 << 20
+
+// gcPercent lets the heap grow to five times what is alive before garbage is
+// collected: a build is over before that, and there is one thread for both.
+const gcPercent = 400
+
+// quiet is how long nothing has to be asked before garbage is collected.
+const quiet = 200 * time.Millisecond
 
 // ProtocolVersion changes when requests or answers change their meaning.
 const ProtocolVersion = 1
@@ -46,6 +54,8 @@ type Request struct {
 
 	Entrypoints []string `json:"entrypoints"` // build, check, deps
 	Instrument  bool     `json:"instrument"`  // build
+	Reads       *Reads   `json:"reads"`       // build
+	List        *List    `json:"list"`        // build
 
 	File   string `json:"file"`   // format
 	Source string `json:"source"` // format
@@ -76,8 +86,14 @@ var ops = map[string]func(*Request) (answer, error){
 func Serve(in io.Reader, out io.Writer) error {
 	r := bufio.NewReaderSize(in, 1<<16)
 	w := bufio.NewWriterSize(out, 1<<20)
+	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
+	// While nobody waits for an answer.
+	collect := time.AfterFunc(quiet, runtime.GC)
+	defer collect.Stop()
 	for {
+		collect.Reset(quiet)
 		line, err := readLine(r)
+		collect.Stop()
 		if errors.Is(err, io.EOF) && len(line) == 0 {
 			return nil
 		}

@@ -10,6 +10,8 @@ export interface PolicySubject {
   /** The input without its arguments. */
   readonly head: typeof HEAD
   readonly argumentsText: string
+  /** Name of the n-th tool of a list: no two are the same. */
+  listed(n: number): { readonly name: string }
 }
 
 const HEAD = {
@@ -44,9 +46,21 @@ export async function shippedPolicy(): Promise<PolicySubject> {
     sources: await loadPolicySources(resolve('policies')),
     head: HEAD,
     argumentsText: ARGUMENTS,
+    listed: (n) => ({ name: SUPPORT_TOOLS[n / 2] ?? `tool-${n}` }),
   }
 }
 
+/** What the shipped data say of the upstream `support`. */
+const SUPPORT_TOOLS = [
+  'search_tickets',
+  'get_ticket',
+  'run_sql',
+  'generate_report',
+  'export_tickets',
+  'create_ticket',
+  'update_ticket',
+  'delete_ticket',
+]
 const RULES = 25
 const TOOLS = 500
 
@@ -86,5 +100,6 @@ export function largePolicy(): PolicySubject {
       target: { ...HEAD.target, name: 'tool-20-3' },
     },
     argumentsText: ARGUMENTS,
+    listed: (n) => ({ name: `tool-${n % RULES}-${Math.floor(n / RULES)}` }),
   }
 }

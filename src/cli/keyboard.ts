@@ -1,33 +1,20 @@
-/** Single keys of a person at a terminal. */
+/** What a person at a terminal types, character by character. */
 import { stdin } from 'node:process'
-
-/** What a key stands for. */
-export type Key = 'all' | 'failed' | 'quit'
-
-/** Ctrl-C and Ctrl-D come as characters, too, as long as single keys are read. */
-const KEYS: Readonly<Record<string, Key>> = {
-  '\r': 'all',
-  '\n': 'all',
-  f: 'failed',
-  q: 'quit',
-  '\u0003': 'quit',
-  '\u0004': 'quit',
-}
+import { StringDecoder } from 'node:string_decoder'
 
 /** Whether there is a person with a keyboard. @param isTerminal whether what is printed goes to a terminal */
 export function hasKeys(isTerminal: boolean): boolean {
   return isTerminal && stdin.isTTY === true
 }
 
-/** Listens until the returned function is called; where there is no terminal, there are no keys. */
-export function listenToKeys(isTerminal: boolean, onKey: (key: Key) => void): () => void {
+/**
+ * Listens until the returned function is called; where there is no terminal, nobody types.
+ * @param onText gets what was typed at once: one character, or the sequence of an arrow key
+ */
+export function listenToKeys(isTerminal: boolean, onText: (text: string) => void): () => void {
   if (!hasKeys(isTerminal)) return () => undefined
-  const listen = (chunk: Buffer): void => {
-    for (const char of chunk.toString('latin1')) {
-      const key = KEYS[char]
-      if (key !== undefined) onKey(key)
-    }
-  }
+  const decoder = new StringDecoder('utf8')
+  const listen = (chunk: Buffer): void => onText(decoder.write(chunk))
   stdin.setRawMode(true)
   stdin.on('data', listen)
   return () => {

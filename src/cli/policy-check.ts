@@ -35,9 +35,10 @@ export async function check(args: CheckArgs, streams?: Streams): Promise<void> {
   const out = createOutput(args, streams)
   const place = findPolicies(args)
   const offered = args.offline ? null : await offeredTools(out, place)
+  const upstreams = place.config === null ? null : Object.keys(place.config.upstreams)
   const { policy, warnings, files } = await out
     .progress('checking the policies', () =>
-      withCompiler(place, (compiler) => checkPolicies({ ...place, compiler, offered })),
+      withCompiler(place, (compiler) => checkPolicies({ ...place, compiler, offered, upstreams })),
     )
     .catch((error: unknown) => showRefusal(out, error, place.folder))
   if (out.isJson) {

@@ -3,6 +3,7 @@ import { parseExact } from '../json/exact.ts'
 import type { CompiledPolicy } from '../policy/build.ts'
 import type { AnsweredCall, AnsweredList } from '../policy/evaluate.ts'
 import type { InputQuestion } from '../policy/input-document.ts'
+import { toMaskDocument } from '../policy/mask.ts'
 import { createRuleValues } from '../policy/testing/rule-values.ts'
 import { parseTrace } from '../trace/shape.ts'
 import type { Verdict } from '../trace/tree.ts'
@@ -75,11 +76,14 @@ export function layoutEvaluation(evaluated: Evaluated, layout: EvaluationLayout)
 }
 
 function callLines({ evaluation }: AnsweredCall, layout: EvaluationLayout): string[] {
-  const { allow, failure, limits, obligations, fuel, evalUs } = evaluation
+  const { allow, failure, limits, obligations, masks, maskFailure, fuel, evalUs } = evaluation
   const lines = [verdictText(allow, layout), ...reasonLines(evaluation)]
   if (failure !== null) lines.push(...fact('failure', `${failure.kind}: ${failure.message}`))
   for (const limit of limits) lines.push(...fact('limit', JSON.stringify(limit)))
   for (const obligation of obligations) lines.push(...fact('obligation', JSON.stringify(obligation)))
+  for (const mask of masks) lines.push(...fact('mask', JSON.stringify(toMaskDocument(mask))))
+  if (maskFailure !== null && failure === null)
+    lines.push(...fact('mask', `malformed, so the row holds no payloads: ${maskFailure}`))
   lines.push(...fact('cost', `${Math.round(evalUs)} us, ${fuel} fuel`))
   return lines
 }
@@ -196,11 +200,14 @@ export function toEvaluationDocument({ policy, answered, recorded, question }: E
     }))
     return { ...common, failure: answered.failure, targets }
   }
-  const { allow, allowedBy, deniedBy, limits, obligations, failure, fuel, evalUs } = answered.evaluation
+  const { allow, allowedBy, deniedBy, limits, obligations, masks, maskFailure, failure, fuel, evalUs } =
+    answered.evaluation
+  const mask = masks.map(toMaskDocument)
   return {
     ...common,
-    decision: { allow, allowed_by: allowedBy, denied_by: deniedBy, limits, obligations },
+    decision: { allow, allowed_by: allowedBy, denied_by: deniedBy, limits, obligations, mask },
     failure,
+    mask_failure: maskFailure,
     eval_us: Math.round(evalUs),
     fuel,
     trace: parseExact(answered.traceText),

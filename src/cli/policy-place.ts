@@ -1,9 +1,8 @@
 /** Which policies a command is about, and with what it builds them. */
 import { statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { policyLimits } from '../compose/policies.ts'
-import { cacheFolder } from '../compose/policy-source.ts'
+import { cacheFolder, policyLimits } from '../compose/policy-settings.ts'
 import { loadConfig } from '../config/load.ts'
 import type { Config } from '../config/types.ts'
 import { PUBLISHED_POLICIES } from '../config/types.ts'
@@ -66,19 +65,26 @@ function configIfAny(): Config | null {
 }
 
 /** Runs something with a compiler that ends with it. */
-export async function withCompiler<T>(
+export function withCompiler<T>(place: PolicyPlace, use: (compiler: Compiler) => Promise<T>): Promise<T> {
+  return withCompilers(place, ([first]) => use(first))
+}
+
+/** Compilers that work at the same time; the same one twice where there is one processor. */
+export type CompilerPair = readonly [Compiler, Compiler]
+
+/** Runs something with two compilers that end with it. One that is not asked anything is not started. */
+export async function withCompilers<T>(
   place: PolicyPlace,
-  use: (compiler: Compiler) => Promise<T>,
+  use: (compilers: CompilerPair) => Promise<T>,
   options: Pick<CompilerOptions, 'lasting' | 'idleMs'> = {},
 ): Promise<T> {
-  const compiler = createCompiler({
-    artifact: await loadCompilerArtifact(place.cacheDir ?? temporaryFolder()),
-    ...options,
-  })
+  const artifact = await loadCompilerArtifact(place.cacheDir ?? temporaryFolder())
+  const first = createCompiler({ artifact, ...options })
+  const second = availableParallelism() > 1 ? createCompiler({ artifact, ...options }) : first
   try {
-    return await use(compiler)
+    return await use([first, second])
   } finally {
-    await compiler.close()
+    await Promise.all([first.close(), second.close()])
   }
 }
 

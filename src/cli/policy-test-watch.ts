@@ -1,20 +1,21 @@
 /** `gateway policy test --watch`: runs the tests again whenever a file is saved, until it is stopped. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatMessages, toMessageDocuments } from '../policy/build-error.ts'
-import type { Compiler } from '../policy/compiler.ts'
 import { lookAtFolder } from '../policy/reload-folder.ts'
 import { rememberAnswers } from '../policy/testing/remembered.ts'
 import type { TestReport, TestResult } from '../policy/testing/report.ts'
 import type { TestFilter } from '../policy/testing/run-tests.ts'
 import { testId } from '../policy/testing/run-tests.ts'
-import type { Key } from './keyboard.ts'
 import { hasKeys, listenToKeys } from './keyboard.ts'
 import type { Output, Streams } from './output.ts'
+import type { CompilerPair } from './policy-place.ts'
+import type { KeyReader, Wish } from './policy-test-keys.ts'
+import { createKeyReader, KEY_LINE } from './policy-test-keys.ts'
 import type { ReportLayout } from './policy-test-lines.ts'
 import { countOutcomes, layoutFailures } from './policy-test-lines.ts'
 import type { TestOutcome } from './policy-test-outcome.ts'
 import { whenStopped } from './stop.ts'
-import { escapeText } from './text.ts'
+import { cutMiddle, escapeText } from './text.ts'
 
 /** What watching needs. */
 export interface WatchOptions {
@@ -27,15 +28,21 @@ export interface WatchOptions {
   readonly nowMs: () => number
   /** Told of every outcome of all tests before it is shown. */
   readonly onOutcome: (outcome: TestOutcome) => Promise<void>
-  /** Runs the tests; null = with a compiler that is quick the first time. A filter replaces the given one. */
-  readonly run: (compilers: CompilerPair | null, filter: TestFilter | null) => Promise<TestOutcome>
+  /** Runs the tests; null = with compilers that are quick the first time. */
+  readonly run: (compilers: CompilerPair | null, wanted: WantedTests) => Promise<TestOutcome>
   /** Lines to print behind the results. */
   readonly extra: (report: TestReport) => readonly string[]
   /** The report for programs. */
   readonly toDocument: (report: TestReport) => object
 }
 
-type CompilerPair = readonly [Compiler, Compiler]
+/** What a run is to show. */
+export interface WantedTests {
+  /** Replaces the given one; null = that one. */
+  readonly filter: TestFilter | null
+  /** Also asked for, besides by an option. */
+  readonly coverage: boolean
+}
 
 /** How often the folder is looked at, and how long it has to stay as it is before it is read. Milliseconds. */
 const POLL_MS = 80
@@ -46,16 +53,21 @@ const MAX_ROUNDS = 50
 const MAX_FAILURES = 50
 /** Room on a screen for what is not a failure: head, foot, keys. */
 const FRAME_ROWS = 8
+const PROMPT_WIDTH = 99
 
 /** Resolves when the person who watches has had enough: Ctrl-C, `q`, SIGTERM. That is no error. */
 export async function watchTests(options: WatchOptions): Promise<void> {
   const stop = whenStopped()
   const quit = new AbortController()
   const signal = AbortSignal.any([stop.signal, quit.signal])
-  const watch = new Watch(options, signal)
-  const release = listenToKeys(options.out.isTerminal, (key) => {
-    if (key === 'quit') quit.abort()
-    else watch.press(key)
+  const keys = createKeyReader()
+  const watch = new Watch(options, signal, keys)
+  const release = listenToKeys(options.out.isTerminal, (text) => {
+    for (const wish of keys.read(text)) {
+      if (wish.kind === 'quit') quit.abort()
+      else watch.press(wish)
+    }
+    watch.showPrompt()
   })
   try {
     await watch.run()
@@ -72,14 +84,20 @@ class Watch {
   readonly #signal: AbortSignal
   readonly #ended: Promise<null>
   readonly #compilers: CompilerPair
+  readonly #keys: KeyReader
   #isFirst = true
-  #pressed: Key | null = null
+  /** What a person has asked for since the last run, in words. */
+  #asked: string | null = null
   #onlyFailed = false
+  #pattern: RegExp | null = null
+  #uncut = false
+  #coverage = false
   #failing: ReadonlySet<string> = new Set()
   /** When all tests last held, ms since the epoch. */
   #greenAt: number | null = null
 
-  constructor(options: WatchOptions, signal: AbortSignal) {
+  constructor(options: WatchOptions, signal: AbortSignal, keys: KeyReader) {
+    this.#keys = keys
     this.#options = options
     this.#signal = signal
     this.#ended = aborted(signal)
@@ -87,8 +105,32 @@ class Watch {
     this.#compilers = [rememberAnswers(first), rememberAnswers(second)]
   }
 
-  press(key: Key): void {
-    this.#pressed = key
+  /** What a person wants to see; everything runs again for it, and what was built is known. */
+  press(wish: Wish): void {
+    if (wish.kind === 'uncut') this.#uncut = !this.#uncut
+    if (wish.kind === 'coverage') this.#coverage = !this.#coverage
+    if (wish.kind === 'failed') this.#onlyFailed = !this.#onlyFailed
+    if (wish.kind === 'all' || wish.kind === 'pattern') {
+      this.#onlyFailed = false
+      this.#pattern = wish.kind === 'pattern' ? wish.pattern : null
+    }
+    this.#asked = this.#wanted()
+  }
+
+  #wanted(): string {
+    const which = this.#pattern === null ? 'all tests' : `tests that match ${this.#pattern.source}`
+    return [
+      this.#onlyFailed ? 'only what failed' : which,
+      ...(this.#uncut ? ['uncut'] : []),
+      ...(this.#coverage ? ['with coverage'] : []),
+    ].join(', ')
+  }
+
+  /** The pattern that is being typed, in the line of the cursor. */
+  showPrompt(): void {
+    const prompt = this.#keys.prompt()
+    const text = prompt === null ? '' : cutMiddle(escapeText(prompt), PROMPT_WIDTH)
+    this.#options.streams.stdout.write(`\r\u001b[K${text}`)
   }
 
   async run(): Promise<void> {
@@ -106,38 +148,34 @@ class Watch {
 
   /** Runs once. What is wrong with the policies is shown, and the watch goes on. */
   async #test(why: string): Promise<void> {
-    const filter = this.#filter()
-    const outcome = await this.#outcome(filter)
+    const isNarrow = this.#onlyFailed && this.#failing.size > 0
+    const failing = this.#failing
+    const outcome = await this.#outcome(isNarrow ? { test: (id) => failing.has(id) } : this.#pattern)
     if (outcome === null) return
     const holds = outcome.kind === 'ran' && countOutcomes(outcome.report.results).failed === 0
-    if (filter !== null && !holds) {
+    if (isNarrow && !holds) {
       this.#show(outcome, why)
       return
     }
     // What failed holds now: that is worth something only if all others still do.
     this.#onlyFailed = false
-    const all = filter === null ? outcome : await this.#outcome(null)
+    const all = isNarrow ? await this.#outcome(this.#pattern) : outcome
     if (all === null) return
-    await this.#options.onOutcome(all)
+    if (this.#pattern === null) await this.#options.onOutcome(all)
     this.#show(all, why)
   }
 
   /** null: nobody waits for it any more. */
   async #outcome(filter: TestFilter | null): Promise<TestOutcome | null> {
     const { run } = this.#options
-    const running = run(this.#isFirst ? null : this.#compilers, filter)
+    const wanted = { filter, coverage: this.#coverage }
+    const running = run(this.#isFirst ? null : this.#compilers, wanted)
     running.catch(() => undefined) // it is told by the race, unless that is over
     const outcome = await Promise.race([running, this.#ended])
     // While the person reads, the processes that stay get warm; what they make of it is known already.
-    if (this.#isFirst && outcome !== null) run(this.#compilers, null).catch(() => undefined)
+    if (this.#isFirst && outcome !== null) run(this.#compilers, wanted).catch(() => undefined)
     this.#isFirst = false
     return outcome
-  }
-
-  #filter(): TestFilter | null {
-    const failing = this.#failing
-    if (!this.#onlyFailed || failing.size === 0) return null
-    return { test: (id) => failing.has(id) }
   }
 
   /** Waits for a change of the folder (then ''), a key, or the end. */
@@ -146,12 +184,9 @@ class Watch {
       const from = performance.now()
       const now = await look(folder)
       if (changedFiles(seen, now).length > 0) return ''
-      const key = this.#pressed
-      this.#pressed = null
-      if (key !== null) {
-        this.#onlyFailed = key === 'failed' && !this.#onlyFailed
-        return this.#onlyFailed ? 'only what failed' : 'all tests'
-      }
+      const asked = this.#asked
+      this.#asked = null
+      if (asked !== null) return asked
       await this.#pause(Math.max(POLL_MS, (performance.now() - from) * REST_FACTOR))
       if (this.#signal.aborted) return 'stopped'
     }
@@ -190,13 +225,15 @@ class Watch {
         ? this.#refusalLines(head, outcome)
         : this.#reportLines(head, outcome.report, { before, wasGreenAt })
     for (const line of lines) out.line(line)
-    if (hasKeys(out.isTerminal)) out.line(out.style('dim', '[enter] all   [f] only failed   [q] quit'))
+    if (!hasKeys(out.isTerminal)) return
+    out.line(out.style('dim', KEY_LINE))
+    this.showPrompt()
   }
 
   #remember({ results }: TestReport, now: number): void {
     const failed = results.filter(({ outcome }) => outcome === 'failed').map(testId)
     this.#failing = new Set(failed)
-    if (failed.length === 0) this.#greenAt = now
+    if (failed.length === 0 && this.#pattern === null) this.#greenAt = now
   }
 
   #document(outcome: TestOutcome): object {
@@ -220,7 +257,8 @@ class Watch {
     report: TestReport,
     { before, wasGreenAt }: { readonly before: ReadonlySet<string>; readonly wasGreenAt: number | null },
   ): readonly string[] {
-    const { out, layout, extra } = this.#options
+    const { out, extra } = this.#options
+    const layout = this.#layout()
     const { failed } = countOutcomes(report.results)
     const times = `build ${Math.round(report.buildMs)} ms   run ${Math.round(report.runMs)} ms`
     const since = wasGreenAt === null ? '' : ` (all held at ${clock(wasGreenAt)})`
@@ -235,21 +273,29 @@ class Watch {
     const more = failed - shown.length
     return [
       `${head}   ${times}   ${state}`,
-      ...this.#screenful(failures.flat()),
-      ...(more > 0 ? ['', `  .. ${more} more failed`] : []),
+      ...this.#screenful([
+        ...failures.flat(),
+        ...(more > 0 ? ['', `  .. ${more} more failed`] : []),
+        ...extra(report),
+      ]),
       ...(failed > 0 ? foot : foot.map((line) => `  ${line}`)),
-      ...extra(report),
     ]
+  }
+
+  #layout(): ReportLayout {
+    const { layout } = this.#options
+    return { ...layout, full: layout.full || this.#uncut }
   }
 
   /** As many lines as a screen has room for; all of them where there is none. */
   #screenful(lines: readonly string[]): readonly string[] {
-    const { out, streams, layout } = this.#options
+    const { out, streams } = this.#options
     const { rows } = streams.stdout as { readonly rows?: number }
-    if (!out.isTerminal || layout.full || rows === undefined) return lines
+    if (!out.isTerminal || this.#layout().full || rows === undefined) return lines
     const room = Math.max(5, rows - FRAME_ROWS)
     if (lines.length <= room) return lines
-    return [...lines.slice(0, room), `  .. ${lines.length - room} more lines: --full`]
+    const how = hasKeys(out.isTerminal) ? '[e]' : '--full'
+    return [...lines.slice(0, room), `  .. ${lines.length - room} more lines: ${how}`]
   }
 }
 

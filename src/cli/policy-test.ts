@@ -3,15 +3,14 @@ import { randomUUID } from 'node:crypto'
 import { processEnvironment } from '../config/load.ts'
 import { UsageError } from '../errors.ts'
 import { PolicyBuildError } from '../policy/build-error.ts'
-import type { Compiler } from '../policy/compiler.ts'
 import type { TestReport } from '../policy/testing/report.ts'
 import { runPolicyTests } from '../policy/testing/run-tests.ts'
 import { loadTestFiles } from '../policy/testing/test-files.ts'
 import type { Output, Streams } from './output.ts'
 import { createOutput } from './output.ts'
 import { showRefusal } from './policy-check.ts'
-import type { PolicyPlace } from './policy-place.ts'
-import { findPolicies, withCompiler } from './policy-place.ts'
+import type { CompilerPair, PolicyPlace } from './policy-place.ts'
+import { findPolicies, withCompilers } from './policy-place.ts'
 import { layoutBenchmarks, toBenchmarkDocuments } from './policy-test-benchmark.ts'
 import { layoutCoverage, percentText, toCoverageDocument, toLcov } from './policy-test-coverage.ts'
 import { writeReport } from './policy-test-files.ts'
@@ -59,7 +58,7 @@ async function once(command: Command): Promise<void> {
   const { out, plan, place } = command
   const tables = plan.update ? (await loadTestFiles(place.folder)).tables : {}
   const outcome = await out.progress('testing the policies', () =>
-    withCompiler(place, (compiler) => attempt(() => runTests(command, compiler))),
+    withCompilers(place, (compilers) => attempt(() => runTests(command, compilers))),
   )
   if (outcome.kind === 'ran') refuseNothing(outcome.report, plan.run, place.folder)
   await writeReports(command, outcome)
@@ -76,27 +75,17 @@ async function once(command: Command): Promise<void> {
 /** Compilers of its own: whoever stops it waits for none of them. */
 async function watch(command: Command, streams: Streams = process): Promise<void> {
   const { place } = command
-  const lasting = { lasting: true }
-  await withCompiler(
+  await withCompilers(
     place,
     (quick) =>
-      withCompiler(
-        place,
-        (first) =>
-          withCompiler(
-            place,
-            (second) => watchWith(command, { quick, lasting: [first, second] }, streams),
-            lasting,
-          ),
-        lasting,
-      ),
+      withCompilers(place, (lasting) => watchWith(command, { quick, lasting }, streams), { lasting: true }),
     { idleMs: QUICK_IDLE_MS },
   )
 }
 
 function watchWith(
   command: Command,
-  compilers: { readonly quick: Compiler; readonly lasting: readonly [Compiler, Compiler] },
+  compilers: { readonly quick: CompilerPair; readonly lasting: CompilerPair },
   streams: Streams,
 ): Promise<void> {
   const { out, plan, place } = command
@@ -108,8 +97,11 @@ function watchWith(
     compilers: compilers.lasting,
     nowMs: Date.now,
     onOutcome: (outcome) => writeReports(command, outcome),
-    run: (pair, filter) => {
-      const chosen = { ...command, plan: { ...plan, filter: filter ?? plan.filter } }
+    run: (pair, { filter, coverage }) => {
+      const chosen = {
+        ...command,
+        plan: { ...plan, filter: filter ?? plan.filter, coverage: coverage || plan.coverage },
+      }
       return pair === null ? attempt(() => runTests(chosen, compilers.quick)) : runAgain(chosen, pair)
     },
     extra: (report) => extraLines(command, report),
@@ -118,16 +110,15 @@ function watchWith(
 }
 
 /** Builds are kept in memory: files would take the processes that stay their practice. */
-function runAgain(command: Command, [first, second]: readonly [Compiler, Compiler]): Promise<TestOutcome> {
+function runAgain(command: Command, compilers: CompilerPair): Promise<TestOutcome> {
   const place = { ...command.place, cacheDir: null }
-  return attempt(() => runTests({ ...command, place }, first, second))
+  return attempt(() => runTests({ ...command, place }, compilers))
 }
 
-function runTests({ plan, place }: Command, compiler: Compiler, second?: Compiler): Promise<TestReport> {
+function runTests({ plan, place }: Command, [compiler, second]: CompilerPair): Promise<TestReport> {
   const { filter, coverage, engine, timeoutMs, bench } = plan
   return runPolicyTests({
-    ...{ ...place, compiler, filter, coverage, engine, monotonicMs: () => performance.now() },
-    ...(second === undefined ? {} : { second }),
+    ...{ ...place, compiler, second, filter, coverage, engine, monotonicMs: () => performance.now() },
     ...(timeoutMs === null ? {} : { timeoutMs }),
     ...(bench ? { benchmarkMs: BENCHMARK_MS } : {}),
   })

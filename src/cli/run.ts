@@ -9,7 +9,10 @@ import { createOutput, EXIT } from './output.ts'
 import { spellOutHelp } from './spell-out-help.ts'
 
 /** Commands by their first words. Each is loaded when it is asked for: loading everything takes longer than most commands. */
-const GROUPS: readonly { readonly words: readonly string[]; load(): Promise<CommandGroup> }[] = [
+const GROUPS: readonly {
+  readonly words: readonly string[]
+  load(rest: readonly string[]): Promise<CommandGroup>
+}[] = [
   { words: ['serve'], load: async () => (await import('./serve.ts')).serveCommands },
   { words: ['init'], load: async () => (await import('./init.ts')).initCommands },
   { words: ['doctor'], load: async () => (await import('./doctor.ts')).doctorCommands },
@@ -18,7 +21,10 @@ const GROUPS: readonly { readonly words: readonly string[]; load(): Promise<Comm
   { words: ['kill', 'unkill'], load: async () => (await import('./kill.ts')).killCommands },
   { words: ['tools'], load: async () => (await import('./tools.ts')).toolsCommands },
   { words: ['audit'], load: async () => (await import('./audit.ts')).auditCommands },
-  { words: ['policy'], load: async () => (await import('./policy.ts')).policyCommands },
+  {
+    words: ['policy'],
+    load: async (rest) => (await import('./policy.ts')).loadPolicyCommands(rest),
+  },
   { words: ['config'], load: async () => (await import('./config.ts')).configCommands },
   { words: ['db'], load: async () => (await import('./db.ts')).dbCommands },
   { words: ['help'], load: async () => (await import('./help.ts')).helpCommands },
@@ -26,9 +32,9 @@ const GROUPS: readonly { readonly words: readonly string[]; load(): Promise<Comm
 ]
 
 /** The group of the first word; all of them for help, completion and words that are none. */
-async function loadGroups([first = '']: readonly string[]): Promise<readonly CommandGroup[]> {
+async function loadGroups([first = '', ...rest]: readonly string[]): Promise<readonly CommandGroup[]> {
   const named = GROUPS.filter(({ words }) => words.includes(first))
-  return await Promise.all((named.length > 0 ? named : GROUPS).map(({ load }) => load()))
+  return await Promise.all((named.length > 0 ? named : GROUPS).map(({ load }) => load(rest)))
 }
 
 /** Runs one command line (without `node` and the script). Resolves with the exit code and never rejects. */

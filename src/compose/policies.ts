@@ -5,19 +5,17 @@ import type { Config } from '../config/types.ts'
 import type { ChangeFeed } from '../db/change-feed.ts'
 import type { Log } from '../log.ts'
 import type { CompiledPolicy } from '../policy/build.ts'
-import type { PolicyLimits, PolicyRoom } from '../policy/engine.ts'
-import { createPolicyRoom, DEFAULT_POLICY_LIMITS } from '../policy/engine.ts'
+import type { PolicyRoom } from '../policy/engine.ts'
+import { createPolicyRoom } from '../policy/engine.ts'
 import type { PolicyReload, ReadPolicy, ReloadResult } from '../policy/reload.ts'
 import { createPolicyReload } from '../policy/reload.ts'
 import { fingerprintFolder } from '../policy/reload-folder.ts'
 import { createReloadableRoom } from '../policy/reload-room.ts'
-import { DEFAULT_TRACE_BOUNDS } from '../policy/trace-render.ts'
 import { POLICIES_TOPIC } from '../releases/store.ts'
 import { deriveKey } from '../secret.ts'
+import { policyLimits } from './policy-settings.ts'
 import type { PolicySource } from './policy-source.ts'
 import { openPolicySource, policySourceKind, readPolicies } from './policy-source.ts'
-
-const PAGES_PER_MIB = 16
 
 /** Policies that were read, and what they looked like before. */
 interface FirstRead {
@@ -121,15 +119,4 @@ function roomOpener({
     log,
   }
   return (policy) => createPolicyRoom({ policy, ...common })
-}
-
-/** The configured budgets of an evaluation. */
-export function policyLimits({ limits }: Config): PolicyLimits {
-  return {
-    ...DEFAULT_POLICY_LIMITS,
-    fuel: limits.policyFuel,
-    memoryPages: limits.policyMemoryMib * PAGES_PER_MIB,
-    maxInputBytes: limits.maxInputBytes,
-    trace: { ...DEFAULT_TRACE_BOUNDS, maxBytes: limits.maxTraceBytes, maxEvents: limits.maxTraceEvents },
-  }
 }

@@ -1,7 +1,6 @@
 /** Where policies are read from: a folder, a bundle, or what was published in the database. */
 import { readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
 import type { Pool } from 'pg'
 import type { Config } from '../config/types.ts'
 import { PUBLISHED_POLICIES } from '../config/types.ts'
@@ -22,6 +21,7 @@ import { createReleaseGate } from '../releases/gate.ts'
 import { readPublished } from '../releases/store.ts'
 import type { SigningKey } from '../signing-key.ts'
 import { parsePublicKey } from '../signing-key.ts'
+import { cacheFolder } from './policy-settings.ts'
 
 /** A place that policies are read from, again and again. */
 export interface PolicySource {
@@ -104,11 +104,6 @@ export async function readPolicies(
   }
   const bundle = await readBundleFile(config.policies, policyKeys(config))
   return { policy: toCompiledPolicy(bundle), release: releaseOf(bundle), refused: null }
-}
-
-/** Where finished builds and the unpacked compiler are kept: beside the configuration. */
-export function cacheFolder(config: Config): string {
-  return join(dirname(config.file), '.gateway', 'cache')
 }
 
 /** A folder has no signature, so with keys nothing in it may serve. */

@@ -1,6 +1,6 @@
 /** Checks a merged configuration against schemas/config.schema.json and turns what ajv says into problems. */
 import { isIP, isIPv4 } from 'node:net'
-import type { ErrorObject } from 'ajv/dist/2020.js'
+import type { ErrorObject, ValidateFunction } from 'ajv/dist/2020.js'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { nearestName } from '../nearest-name.ts'
 import type { SettingPath } from './document.ts'
@@ -51,14 +51,18 @@ const ajv = new Ajv2020({
   strictTypes: false,
   allowUnionTypes: true,
   formats: Object.fromEntries(Object.entries(FORMATS).map(([name, { check }]) => [name, check])),
+  // Every command starts with this: what a schema may say is tested, and code for one document need not be optimised.
+  validateSchema: false,
+  code: { optimize: false },
 })
 ajv.addVocabulary(['x-secret', 'x-path'])
-const validateSchema = ajv.compile(CONFIG_SCHEMA)
+let compiled: ValidateFunction | null = null
 
 /** Fills in defaults (in place) and returns every problem; none = the tree has the shape of the schema. */
 export function validateSettings(tree: Record<string, unknown>): SchemaProblem[] {
-  if (validateSchema(tree)) return []
-  return (validateSchema.errors ?? [])
+  compiled ??= ajv.compile(CONFIG_SCHEMA)
+  if (compiled(tree)) return []
+  return (compiled.errors ?? [])
     .filter((error) => error.keyword !== 'propertyNames')
     .map((error) => toProblem(error))
 }

@@ -82,7 +82,7 @@ export interface Rooms {
   readonly policy: {
     /** Evaluates `data.gateway.decision`. Never throws: trouble is a denial with `failure` set. */
     decide(call: Call): Evaluation
-    /** Evaluates `data.gateway.visible` over list elements, all on one revision, in the order given. */
+    /** The verdicts of `data.gateway.visible` on list elements, all of one revision, in the order given. */
     visible(call: Call, targets: readonly Target[]): Promise<readonly TargetVerdict[]>
     /** The policy in force. */
     readonly revision: PolicyRevision

@@ -2,6 +2,7 @@
  * Reads a policies folder: `*.rego` (tests apart) and `data.json|yaml|yml`, merged into `data` by folder. Everything that
  * cannot be read for certain is an error: a rule that is silently left out could be the one that denies.
  */
+import { isUtf8 } from 'node:buffer'
 import { constants } from 'node:fs'
 import { open, readdir, realpath, stat } from 'node:fs/promises'
 import { join, sep } from 'node:path'
@@ -192,11 +193,25 @@ async function readText(file: Found, bounds: SourceBounds): Promise<string> {
     )
   }
   if (bytes.length > bounds.maxFileBytes)
-    throw refuse(file.name, `the file is larger than ${bounds.maxFileBytes} bytes`)
+    throw refuse(
+      file.name,
+      `the file is larger than ${bounds.maxFileBytes} bytes`,
+      'split it; a large list belongs where it is kept, and its answer into the claims of the caller',
+    )
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch (cause) {
-    throw refuse(file.name, 'the file is not UTF-8', null, cause)
+    throw refuse(file.name, `the file is not UTF-8: line ${lineOfBadByte(bytes)}`, 'save it as UTF-8', cause)
+  }
+}
+
+/** The first line that is no UTF-8 text; no character goes over the end of one. 1-based. */
+function lineOfBadByte(bytes: Buffer): number {
+  let row = 1
+  for (let start = 0; ; row += 1) {
+    const end = bytes.indexOf(0x0a, start)
+    if (end < 0 || !isUtf8(bytes.subarray(start, end))) return row
+    start = end + 1
   }
 }
 

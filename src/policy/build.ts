@@ -19,6 +19,8 @@ import {
   AUTHOR_PACKAGES,
   DECISION_RULES,
   ENTRYPOINTS,
+  LIST_READS,
+  LISTED,
   OWNED_PACKAGE,
   PRODUCT_FILE,
   productModule,
@@ -96,6 +98,8 @@ export function toBuildRequest(sources: PolicySources, inputSchema: JsonObject):
     builtins: [...HOST_BUILTINS].sort(),
     contract: POLICY_CONTRACT,
     entrypoints: ENTRYPOINTS,
+    reads: LIST_READS,
+    list: LISTED,
     instrument: true,
   }
 }

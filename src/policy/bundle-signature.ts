@@ -3,7 +3,6 @@
  * one JWS over the names and SHA-256 of all other files. ES256 and RS256; the key alone decides which one of them is meant.
  */
 import { createHash } from 'node:crypto'
-import { CompactSign, compactVerify } from 'jose'
 import type { SigningKey } from '../signing-key.ts'
 import type { ArchiveFiles } from './bundle-archive.ts'
 import { BundleRefused } from './bundle-error.ts'
@@ -15,6 +14,7 @@ const HASH = 'SHA-256'
 
 /** Signs files: the text of {@link SIGNATURES_FILE}. */
 export async function signFiles(files: ArchiveFiles, { alg, key }: SigningKey): Promise<string> {
+  const { CompactSign } = await import('jose')
   const payload = Buffer.from(JSON.stringify({ files: describe(files) }))
   const token = await new CompactSign(payload).setProtectedHeader({ alg }).sign(key)
   return `${JSON.stringify({ signatures: [token] })}\n`
@@ -39,6 +39,7 @@ function tokenOf(files: ArchiveFiles): string {
 }
 
 async function verifiedPayload(token: string, keys: readonly SigningKey[]): Promise<unknown> {
+  const { compactVerify } = await import('jose')
   for (const { alg, key } of keys) {
     try {
       const { payload } = await compactVerify(token, key, { algorithms: [alg] })

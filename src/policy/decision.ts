@@ -73,6 +73,50 @@ export function parseVerdicts(value: unknown, names: readonly string[]): readonl
   })
 }
 
+/**
+ * Checks the value of `LISTED`: what the definitions of either set say, each reasons that hold for all targets, or reasons and
+ * the places of the targets in the list. One verdict per target, in their order.
+ * @throws MalformedDecision
+ */
+export function parseListed(value: unknown, targets: number): readonly Verdict[] {
+  const listed = parseObject(value, 'listed', ['allowed_by', 'denied_by'])
+  const allowedBy = parseRows(listed['allowed_by'], 'listed.allowed_by', targets)
+  const deniedBy = parseRows(listed['denied_by'], 'listed.denied_by', targets)
+  return Array.from({ length: targets }, (_, at) => {
+    const reasons = { allowedBy: allowedBy[at] ?? [], deniedBy: deniedBy[at] ?? [] }
+    return { allow: reasons.allowedBy.length > 0 && reasons.deniedBy.length === 0, ...reasons }
+  })
+}
+
+function parseRows(value: unknown, path: string, targets: number): readonly (readonly string[])[] {
+  const everywhere: unknown[] = []
+  const own: (unknown[] | undefined)[] = new Array(targets)
+  const add = (at: unknown, reason: unknown): void => {
+    if (typeof at !== 'number' || !Number.isInteger(at) || at < 0 || at >= targets)
+      throw new MalformedDecision(path, 'must have the place of a target')
+    const reasons = own[at]
+    if (reasons === undefined) own[at] = [reason]
+    else reasons.push(reason)
+  }
+  for (const said of parseList(value, path, Number.POSITIVE_INFINITY)) {
+    const { everywhere: all, reason, at, rows } = parseObject(said, path, [], SAID)
+    if (all !== undefined)
+      for (const one of parseList(all, path, Number.POSITIVE_INFINITY)) everywhere.push(one)
+    else if (at !== undefined)
+      for (const one of parseList(at, path, Number.POSITIVE_INFINITY)) add(one, reason)
+    else
+      for (const row of parseList(rows, path, Number.POSITIVE_INFINITY)) {
+        const [one, its] = parseList(row, path, 2)
+        add(one, its)
+      }
+  }
+  const parse = (reasons: readonly unknown[]): readonly string[] => parseReasons([...new Set(reasons)], path)
+  const common = parse(everywhere)
+  return Array.from(own, (reasons) => (reasons === undefined ? common : parse([...everywhere, ...reasons])))
+}
+
+const SAID = ['everywhere', 'reason', 'at', 'rows']
+
 /** `allow` says nothing that the reasons do not: a disagreement means that the combination has been tampered with. */
 function parseVerdictMembers(value: Readonly<Record<string, unknown>>, path: string): Verdict {
   const allowedBy = parseReasons(value['allowed_by'], `${path}.allowed_by`)
@@ -85,7 +129,7 @@ function parseVerdictMembers(value: Readonly<Record<string, unknown>>, path: str
 function parseReasons(value: unknown, path: string): readonly string[] {
   return parseList(value, path, MAX_REASONS)
     .map((reason, index) => {
-      if (!isName(reason)) throw new MalformedDecision(`${path}[${index}]`, NAME_RULE)
+      if (!isReason(reason)) throw new MalformedDecision(`${path}[${index}]`, NAME_RULE)
       return reason
     })
     .sort()
@@ -108,7 +152,7 @@ function parseLimit(value: unknown, index: number): Limit {
   const optional = ['window_s', 'calendar', 'cost', 'on_store_error', 'mode']
   const members = parseObject(value, path, ['name', 'key', 'limit'], optional)
   const { name, cost = 1, on_store_error: onStoreError = 'deny', mode = 'enforce' } = members
-  if (!isName(name)) throw new MalformedDecision(`${path}.name`, NAME_RULE)
+  if (!isReason(name)) throw new MalformedDecision(`${path}.name`, NAME_RULE)
   if (onStoreError !== 'deny' && onStoreError !== 'local')
     throw new MalformedDecision(`${path}.on_store_error`, 'must be "deny" or "local"')
   if (mode !== 'enforce' && mode !== 'shadow')
@@ -184,7 +228,8 @@ function parseInteger(value: unknown, path: string, max: number): number {
   throw new MalformedDecision(path, `must be an integer from 1 to ${max}`)
 }
 
-function isName(value: unknown): value is string {
+/** Whether it is a word as reasons and names of limits are. */
+export function isReason(value: unknown): value is string {
   return typeof value === 'string' && NAME.test(value)
 }
 

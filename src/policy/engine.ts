@@ -8,14 +8,19 @@ import { setImmediate } from 'node:timers/promises'
 import type { Call, Evaluation, PolicyRevision, Target, TargetVerdict } from '../gateway/types.ts'
 import type { CompiledPolicy } from './build.ts'
 import type { Decision, Verdict } from './decision.ts'
-import { MalformedDecision, parseDecision, parseVerdicts } from './decision.ts'
+import { MalformedDecision, parseDecision, parseListed, parseVerdicts } from './decision.ts'
 import type { Dictionary } from './dictionary.ts'
 import type { HostLimits, HostRun, PolicyHost, ProbeListener } from './host.ts'
 import { createHost, DEFAULT_HOST_LIMITS } from './host.ts'
 import { PolicyFault, toPolicyFault } from './host-fault.ts'
 import type { PolicyInput } from './input.ts'
-import { nameAsSeen, targetBytes, toPolicyInput } from './input.ts'
+import { nameAsSeen, toPolicyInput } from './input.ts'
+import type { ListMemory } from './list-memory.ts'
+import { createListMemory } from './list-memory.ts'
+import type { ListJudgeOptions } from './list-verdicts.ts'
+import { judgeList } from './list-verdicts.ts'
 import { isMaskRule, NO_MASKS } from './mask.ts'
+import { LIST_READS, LISTED } from './product-module.ts'
 import type { TraceReader } from './trace.ts'
 import { createTraceReader } from './trace.ts'
 import type { RenderedTrace, TraceBounds } from './trace-render.ts'
@@ -27,14 +32,17 @@ export interface PolicyLimits extends HostLimits {
   readonly maxInputBytes: number
   /** Most targets of one evaluation of a list. */
   readonly maxTargets: number
+  /** Most characters of remembered verdicts on elements of lists (`list-memory.ts`); 0 = none are. */
+  readonly maxRemembered: number
   readonly trace: TraceBounds
 }
 
-/** 256 KiB of input, about 50 ms, 16 MiB; traces of 64 KiB. */
+/** 256 KiB of input, about 50 ms, 16 MiB; traces of 64 KiB; some 50,000 remembered verdicts. */
 export const DEFAULT_POLICY_LIMITS: PolicyLimits = {
   ...DEFAULT_HOST_LIMITS,
   maxInputBytes: 262_144,
   maxTargets: 128,
+  maxRemembered: 1 << 24,
   trace: DEFAULT_TRACE_BOUNDS,
 }
 
@@ -60,20 +68,15 @@ export interface PolicyRoomOptions {
   readonly onProbe?: ProbeListener | undefined
 }
 
-/** `Rooms.policy` of the spine, and the exchange of the policy in force. */
+/** `Rooms.policy` of the spine: one policy, as long as it is open. */
 export interface PolicyRoom {
   /** Evaluates `data.gateway.decision`. Never throws: trouble is a denial with `failure` set. */
   decide(call: Call): Evaluation
-  /** Evaluates `data.gateway.visible`, all on one revision, in the order given. Never rejects: trouble is a denial. */
+  /** The verdicts of `data.gateway.visible`, all of one revision, in the order given. Never rejects: trouble is a denial. */
   visible(call: Call, targets: readonly Target[]): Promise<readonly TargetVerdict[]>
   readonly revision: PolicyRevision
   /** Whether it has `mask` rules: then nobody knows what to mask in a call that it was not asked about. */
   readonly hasMasks: boolean
-  /**
-   * Puts another policy in force, between two evaluations. Rejects with a PolicyFault when it cannot be loaded; the one in
-   * force then stays.
-   */
-  replace(policy: CompiledPolicy): Promise<void>
   /** From now on everything is denied. */
   close(): void
 }
@@ -90,6 +93,10 @@ interface Loaded {
   readonly revision: PolicyRevision
   readonly hasMasks: boolean
   readonly dictionary: Dictionary
+  /** Whether it can be asked about all targets of a list at once. */
+  readonly answersAtOnce: boolean
+  /** null = nothing is remembered. */
+  readonly memory: ListMemory | null
 }
 
 /**
@@ -123,7 +130,17 @@ async function load(
   const { revision, digest, opa } = policy
   const { dictionary } = policy
   const hasMasks = dictionary.rules.some(({ path }) => isMaskRule(path))
-  return { host, trace, revision: { revision, digest, opa }, dictionary, hasMasks }
+  // Whoever is told of every event wants every evaluation to be made, and traced.
+  const isTold = onProbe !== undefined
+  const memory = isTold ? null : createListMemory(listReads(host), limits.maxRemembered)
+  const answersAtOnce = !isTold && host.entrypoints.includes(LISTED.as)
+  return { host, trace, revision: { revision, digest, opa }, dictionary, hasMasks, memory, answersAtOnce }
+}
+
+/** undefined for a module that does not tell. */
+function listReads(host: PolicyHost): unknown {
+  if (!host.entrypoints.includes(LIST_READS.as)) return undefined
+  return host.evaluate({ entrypoint: LIST_READS.as, input: null, nowNs: 0n, record: false }).result
 }
 
 type Failure = NonNullable<Evaluation['failure']>
@@ -131,11 +148,9 @@ type Failure = NonNullable<Evaluation['failure']>
 class Room implements PolicyRoom {
   private readonly options: PolicyRoomOptions
   private readonly limits: PolicyLimits
-  private loaded: Loaded
+  private readonly loaded: Loaded
   private closed = false
   private readonly warned = new WeakSet<Loaded>()
-  /** Exchanges happen one after the other, in the order they were asked for. */
-  private exchange: Promise<void> = Promise.resolve()
 
   constructor(options: PolicyRoomOptions, limits: PolicyLimits, loaded: Loaded) {
     this.options = options
@@ -172,23 +187,21 @@ class Room implements PolicyRoom {
     }
   }
 
-  async visible(call: Call, targets: readonly Target[]): Promise<readonly TargetVerdict[]> {
+  visible(call: Call, targets: readonly Target[]): Promise<readonly TargetVerdict[]> {
     const { loaded } = this
+    const { maxTargets, maxInputBytes } = this.limits
     const nowNs = this.options.now()
-    const verdicts: TargetVerdict[] = []
-    for (const chunk of this.chunks(targets)) {
-      if (verdicts.length > 0) await setImmediate() // a long list must not hold up other calls
-      verdicts.push(...this.judge(loaded, call, chunk, nowNs))
-    }
-    return verdicts
-  }
-
-  replace(policy: CompiledPolicy): Promise<void> {
-    const replaced = this.exchange.then(async () => {
-      this.loaded = await load(policy, this.limits, this.options.onProbe)
+    return judgeList(call, targets, {
+      ...{ memory: loaded.memory, maxTargets, maxInputBytes, nowNs },
+      assertOpen: () => this.refuseWhenClosed(),
+      ask: (input, asked) => this.ask(loaded, input, asked, nowNs),
+      refuse: (thrown, count) => {
+        const { kind, message } = toFailure(thrown)
+        const fields = { requestId: call.requestId, kind, detail: message, targets: count }
+        this.options.log.warn(fields, 'list elements denied')
+        return kind.replace('_', '-')
+      },
     })
-    this.exchange = replaced.catch(() => undefined)
-    return replaced
   }
 
   close(): void {
@@ -217,54 +230,25 @@ class Room implements PolicyRoom {
     return loaded.host.evaluate({ entrypoint, input: input.bytes, nowNs, record })
   }
 
-  /** Targets in their order, in groups that one evaluation can take. */
-  private *chunks(targets: readonly Target[]): Generator<readonly Target[]> {
-    const room = this.limits.maxInputBytes / 2
-    let chunk: Target[] = []
-    let bytes = 0
-    for (const target of targets) {
-      const size = targetBytes(target)
-      if (chunk.length === this.limits.maxTargets || (chunk.length > 0 && bytes + size > room)) {
-        yield chunk
-        chunk = []
-        bytes = 0
-      }
-      chunk.push(target)
-      bytes += size
-    }
-    if (chunk.length > 0) yield chunk
-  }
-
-  private judge(
+  /**
+   * Asks about all targets at once, where the module can be asked that. What comes of it but no verdicts is left to the
+   * question that is always there: so a list is refused for what is wrong with a policy, not for how it was asked.
+   */
+  private async ask(
     loaded: Loaded,
-    call: Call,
+    input: PolicyInput,
     targets: readonly Target[],
     nowNs: bigint,
-  ): readonly TargetVerdict[] {
-    try {
+  ): ReturnType<ListJudgeOptions['ask']> {
+    if (loaded.answersAtOnce) {
+      const { result, fault, readClock } = this.run(loaded, LISTED.as, input, nowNs, false)
+      const verdicts = fault === null ? verdictsOf(result, targets.length) : null
+      if (verdicts !== null) return { verdicts, readClock }
+      await setImmediate() // each question has a budget of its own, with other calls in between
       this.refuseWhenClosed()
-      const subject = { phase: 'list', targets } as const
-      const input = toPolicyInput(call, subject, { nowNs, maxBytes: this.limits.maxInputBytes })
-      if (input.fault !== null) throw input.fault
-      const verdicts = parseVerdicts(
-        resultOf(this.run(loaded, VISIBLE, input, nowNs, false)),
-        targets.map(nameAsSeen),
-      )
-      return targets.map(({ name }, index) => ({ name, ...(verdicts[index] ?? DENIED) }))
-    } catch (thrown) {
-      const { kind, message } = toFailure(thrown)
-      const { requestId } = call
-      this.options.log.warn(
-        { requestId, kind, detail: message, targets: targets.length },
-        'list elements denied',
-      )
-      return targets.map(({ name }) => ({
-        name,
-        allow: false,
-        allowedBy: [],
-        deniedBy: [kind.replace('_', '-')],
-      }))
     }
+    const run = this.run(loaded, VISIBLE, input, nowNs, false)
+    return { verdicts: parseVerdicts(resultOf(run), targets.map(nameAsSeen)), readClock: run.readClock }
   }
 
   private evaluation(loaded: Loaded, made: Made): Evaluation {
@@ -318,6 +302,15 @@ interface Made {
 const DENIED: Verdict = { allow: false, allowedBy: [], deniedBy: [] }
 const NOTHING: Decision = { ...DENIED, limits: [], obligations: [], ...NO_MASKS }
 const UNKNOWN_MASKS: Decision = { ...NOTHING, maskFailure: 'mask is not known without a decision' }
+
+/** null = it is malformed. */
+function verdictsOf(listed: unknown, targets: number): readonly Verdict[] | null {
+  try {
+    return parseListed(listed, targets)
+  } catch {
+    return null
+  }
+}
 
 /** @throws PolicyFault when there is no value */
 function resultOf(run: HostRun): unknown {

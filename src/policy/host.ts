@@ -7,16 +7,23 @@
  */
 import * as sdkModule from '@open-policy-agent/opa-wasm'
 import type { BuiltinContext } from './builtins/budget.ts'
-import { COMPILER_BUILTINS, callBuiltin, HOST_BUILTINS } from './builtins/table.ts'
+import { callBuiltin } from './builtins/table.ts'
 import type { EventBounds, KnownProbe, Probe } from './host-events.ts'
 import { EventLog } from './host-events.ts'
 import type { OpaExports } from './host-exports.ts'
 import { abiMinorVersion, readExports } from './host-exports.ts'
 import { abortFault, fuelFault, PolicyFault, toPolicyFault } from './host-fault.ts'
 import { HeapText } from './host-heap.ts'
+import {
+  builtinName,
+  compileModule,
+  instantiateModule,
+  readProbes,
+  refuseUnknownBuiltins,
+} from './host-module.ts'
 import type { Recording } from './host-values.ts'
 import { VALUE_AREA_BYTES, ValueReader } from './host-values.ts'
-import type { WasmMemory, WasmModule } from './host-wasm.ts'
+import type { WasmModule } from './host-wasm.ts'
 import { wasmApi } from './host-wasm.ts'
 
 /** Budgets of one host. */
@@ -83,6 +90,8 @@ export interface HostRun {
   resultText(): string | undefined
   /** Fuel used. */
   readonly fuel: number
+  /** Whether a builtin has read the clock, which is not part of the input. */
+  readonly readClock: boolean
   /** The logged events with their values. Read from the instance once, at the latest before it evaluates again. */
   recording(): Recording
 }
@@ -118,16 +127,13 @@ const MAX_ABORT_BYTES = 1024
 /** How the module writes the result set of an entrypoint. */
 const RESULT_SET_HEAD = '[{"result":'
 const RESULT_SET_TAIL = '}]'
-/** What the compiler puts before a builtin that the module would have itself. */
-const REROUTED = /^gwtr\./
-const PROBE_NAME = /^gwtr\.(enter|ok|begin|leave)(\d{1,9})$/
 
 /**
  * Compiles and instantiates a metered module and loads its data.
  * @throws PolicyFault when the module is none of ours, needs a builtin this host lacks, or the data do not fit
  */
 export async function createHost(options: HostOptions): Promise<PolicyHost> {
-  const module = await compile(options.wasm)
+  const module = await compileModule(options.wasm)
   const { limits } = options
   for (let pages = firstGuess(options); ; pages *= 2) {
     try {
@@ -176,7 +182,7 @@ class Host implements PolicyHost {
     this.limits = options.limits
     const memory = new wasmApi.Memory({ initial: pages, maximum: pages })
     this.heap = new HeapText(memory)
-    const instance = instantiate(module, { memory, ...this.imports(options.onProbe) })
+    const instance = instantiateModule(module, { memory, ...this.imports(options.onProbe) })
     // The module asks for its size by growing by nothing when it starts, which detaches every view made before.
     this.heap = new HeapText(memory)
     if (instance.exports['memory'] !== memory) {
@@ -209,7 +215,15 @@ class Host implements PolicyHost {
   evaluate(request: HostRequest): HostRun {
     this.settle?.()
     this.events.start(request.record)
-    this.context = { nowNs: request.nowNs, charge: (units) => this.charge(units), cache: new Map() }
+    let readClock = false
+    this.context = {
+      get nowNs() {
+        readClock = true
+        return request.nowNs
+      },
+      charge: (units) => this.charge(units),
+      cache: new Map(),
+    }
     let result: unknown
     let fault: PolicyFault | null = null
     try {
@@ -226,6 +240,7 @@ class Host implements PolicyHost {
       result: single,
       fault,
       fuel,
+      readClock,
       resultText: single === undefined ? () => undefined : this.textAt(this.resultAddress),
       recording: this.recordOnce(),
     }
@@ -358,62 +373,10 @@ class Host implements PolicyHost {
     )
     const names: string[] = []
     for (const [name, id] of Object.entries(JSON.parse(text) as Record<string, number>)) {
-      names[id] = PROBE_NAME.test(name) || COMPILER_BUILTINS.has(name) ? name : name.replace(REROUTED, '')
+      names[id] = builtinName(name)
     }
     return names
   }
-}
-
-async function compile(wasm: Uint8Array): Promise<WasmModule> {
-  try {
-    return await wasmApi.compile(wasm)
-  } catch (thrown) {
-    throw new PolicyFault('error', `the policy module is not valid: ${String(thrown)}`, { cause: thrown })
-  }
-}
-
-function instantiate(
-  module: WasmModule,
-  env: Readonly<Record<string, unknown>> & { readonly memory: WasmMemory },
-) {
-  try {
-    return new wasmApi.Instance(module, { env })
-  } catch (thrown) {
-    const message = String(thrown)
-    // The module says how much memory it needs at least; no other import can fail on its size.
-    const kind = message.includes('memory import') ? 'memory' : 'error'
-    throw new PolicyFault(kind, `the policy module cannot be loaded: ${message}`, { cause: thrown })
-  }
-}
-
-function refuseUnknownBuiltins(names: readonly (string | undefined)[]): void {
-  const unknown = names.filter(
-    (name) =>
-      name !== undefined &&
-      !PROBE_NAME.test(name) &&
-      !HOST_BUILTINS.has(name) &&
-      !COMPILER_BUILTINS.has(name),
-  )
-  if (unknown.length === 0) return
-  throw new PolicyFault(
-    'error',
-    `the policy module needs builtins that this host does not have: ${unknown.join(', ')}`,
-  )
-}
-
-function readProbes(
-  names: readonly (string | undefined)[],
-  { knowsProbe, hidesProbe }: HostOptions,
-): readonly (KnownProbe | undefined)[] {
-  return Array.from(names, (name) => {
-    const [, op, id] = PROBE_NAME.exec(name ?? '') ?? []
-    if (op === undefined) return undefined
-    const probe = { op, id: Number(id) } as Probe
-    if (!knowsProbe(probe)) {
-      throw new PolicyFault('error', `the trace dictionary does not belong to the module: no ${name}`)
-    }
-    return { ...probe, hidden: hidesProbe?.(probe) ?? false }
-  })
 }
 
 function exactInput(input: HostRequest['input']): ArrayBuffer | undefined {

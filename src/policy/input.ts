@@ -63,9 +63,9 @@ export function toPolicyInput(call: Call, subject: InputSubject, options: InputO
   }
 }
 
-/** Bytes that a target takes in the input of a list evaluation. */
-export function targetBytes(target: Target): number {
-  return Buffer.byteLength(JSON.stringify(targetOf(target))) + 1
+/** A target as it stands in the input of a list evaluation: JSON text. */
+export function targetText(target: Target): string {
+  return JSON.stringify(targetOf(target))
 }
 
 /** A target's name as the policy sees it: unpaired surrogates are U+FFFD. */

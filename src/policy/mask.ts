@@ -3,7 +3,7 @@
  * log masks: a JSON Pointer, which is removed, or `{"op": "remove" | "upsert", "path": .., "value": ..}`.
  */
 import type { Mask } from '../gateway/types.ts'
-import { parsePointer } from '../json/pointer.ts'
+import { parsePointer, toPointer } from '../json/pointer.ts'
 import { nameInDecision } from './product-module.ts'
 
 /** The masks of one decision; `failure` says why they are not known. */
@@ -42,6 +42,12 @@ export function parseMasks(value: unknown): Masks {
     masks.push(mask)
   }
   return { masks, maskFailure: null }
+}
+
+/** A mask as policies write it: the bare path where that is enough. */
+export function toMaskDocument({ op, path, json }: Mask): unknown {
+  if (op === 'remove') return toPointer(path)
+  return { op, path: toPointer(path), ...(json === undefined ? {} : { value: JSON.parse(json) as unknown }) }
 }
 
 /** Whether a rule of this path makes masks. */

@@ -56,6 +56,8 @@ const KINDS: readonly KindRule[] = [
   { id: 'P203', title: 'rule without effect', code: 'unreachable_rule' },
   { id: 'P204', title: 'lists and calls disagree', code: 'list_contradiction' },
   { id: 'P205', title: 'tool not offered', code: 'unknown_tool' },
+  { id: 'P206', title: 'no such upstream', code: 'unknown_upstream' },
+  { id: 'P207', title: 'malformed reason', code: 'malformed_reason' },
   { id: 'P301', title: 'YAML', code: 'yaml_error' },
   { id: 'P302', title: 'unknown key', code: 'unknown_key' },
   { id: 'P303', title: 'wrong value', code: 'wrong_value' },

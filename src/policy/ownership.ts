@@ -40,13 +40,25 @@ function readClause(text: string): PackageClause | null {
   return { path, row: head.split('\n').length }
 }
 
+/** A file that belongs to an upstream's package. */
+export interface UpstreamFile {
+  readonly file: string
+  /** Of its package clause, 1-based. */
+  readonly row: number
+  readonly upstream: string
+}
+
+/** Files with a package `gateway.server.<upstream>`, or one below it. */
+export function filesOfUpstreams(rego: Texts): readonly UpstreamFile[] {
+  return Object.entries(rego).flatMap(([file, text]) => {
+    const { path, row } = readClause(text) ?? { path: [], row: 0 }
+    return isServerPackage(path) && path[2] !== undefined ? [{ file, row, upstream: path[2] }] : []
+  })
+}
+
 /** Upstreams that have a package of their own, in order. */
 export function upstreamsWithPackage(rego: Texts): readonly string[] {
-  const names = Object.values(rego).flatMap((text) => {
-    const path = readClause(text)?.path ?? []
-    return isServerPackage(path) && path[2] !== undefined ? [path[2]] : []
-  })
-  return [...new Set(names)].sort()
+  return [...new Set(filesOfUpstreams(rego).map(({ upstream }) => upstream))].sort()
 }
 
 /**

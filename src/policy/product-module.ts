@@ -10,6 +10,18 @@ export const PRODUCT_FILE = `${PRODUCT_FILE_PREFIX}gateway.rego`
 /** What the module is built for: the decision on a call, and the verdicts on the targets of a list. */
 export const ENTRYPOINTS = ['gateway/decision', 'gateway/visible'] as const
 
+/**
+ * An entrypoint that the compiler adds: its value names the fields of the input that the verdict on one target may depend on,
+ * each as an array of names; an empty one stands for all of the input.
+ */
+export const LIST_READS = { of: 'gateway/judged', as: 'gateway/list_reads' } as const
+
+/**
+ * An entrypoint that the compiler adds where it can: the reasons for and against all targets of a list at once, which is the
+ * same as `visible` and many times as fast. What comes of it is read by `parseListed`.
+ */
+export const LISTED = { sets: ['gateway/allowed_by', 'gateway/denied_by'], as: 'gateway/listed' } as const
+
 /** First segment of the packages that are the product's. */
 export const OWNED_PACKAGE = 'gateway'
 

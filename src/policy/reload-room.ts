@@ -13,8 +13,17 @@ export interface ReloadableRoomOptions {
   readonly open: (policy: CompiledPolicy) => Promise<PolicyRoom>
 }
 
-/** A {@link PolicyRoom} whose `replace` leaves the calls under way on the policy they began with. */
-export function createReloadableRoom({ first, open }: ReloadableRoomOptions): PolicyRoom {
+/** A {@link PolicyRoom} whose policy can be exchanged. */
+export interface ReloadableRoom extends PolicyRoom {
+  /**
+   * Puts another policy in force, between two evaluations; calls under way stay on the one they began with. Exchanges happen
+   * in the order they were asked for. Rejects with a PolicyFault when it cannot be loaded; the one in force then stays.
+   */
+  replace(policy: CompiledPolicy): Promise<void>
+}
+
+/** Makes the room. */
+export function createReloadableRoom({ first, open }: ReloadableRoomOptions): ReloadableRoom {
   let current = first
   let isClosed = false
   let exchange: Promise<void> = Promise.resolve()

@@ -6,8 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { CompiledPolicy } from './build.ts'
 import { PolicyBuildError } from './build-error.ts'
 import { BundleRefused } from './bundle-error.ts'
-import type { PolicyRoom } from './engine.ts'
 import { PolicyFault } from './host-fault.ts'
+import type { ReloadableRoom } from './reload-room.ts'
 
 /** How a reload ended. `unchanged`: what was read is what serves. */
 export type ReloadResult = 'replaced' | 'unchanged' | 'failed'
@@ -51,7 +51,7 @@ export interface PolicyReloadOptions {
   readonly store: (policy: CompiledPolicy) => Promise<void>
   /** Told which release is in force now, before `onResult`; may be called again for the same. */
   readonly accept: (read: ReadPolicy) => Promise<void>
-  readonly room: Pick<PolicyRoom, 'revision' | 'replace'>
+  readonly room: Pick<ReloadableRoom, 'revision' | 'replace'>
   /** Told how each reload ended. Must not throw. */
   readonly onResult: (result: ReloadResult) => void
   readonly log: ReloadLog

@@ -3,8 +3,12 @@
  * upstream speaks. What comes back is untrusted and bounded in pages, tools, bytes and time.
  */
 import type { IncomingHttpHeaders } from 'node:http'
-import type { ClientCapabilities, RequestOptions, StandardSchemaV1 } from '@modelcontextprotocol/client'
-import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
+import type {
+  Client,
+  ClientCapabilities,
+  RequestOptions,
+  StandardSchemaV1,
+} from '@modelcontextprotocol/client'
 import type { Dispatcher } from 'undici'
 import { asObject } from '../json/object.ts'
 import { ConnectionFault, connectionError } from './exchange.ts'
@@ -43,6 +47,8 @@ export interface ListedTools {
 /** Connects, reads all pages and ends the session again. Throws `upstream_failed` or an error of the SDK or connection. */
 export async function listTools(options: CatalogClientOptions, signal: AbortSignal): Promise<ListedTools> {
   const { bounds } = options
+  // A fifth of what a gateway loads, and it can listen without.
+  const sdk = await import('@modelcontextprotocol/client')
   const ending = new AbortController()
   const end = () => ending.abort(signal.reason)
   const timer = setTimeout(() => {
@@ -51,13 +57,13 @@ export async function listTools(options: CatalogClientOptions, signal: AbortSign
   }, bounds.timeoutMs)
   signal.addEventListener('abort', end, { once: true })
   if (signal.aborted) end()
-  const client = new Client(
+  const client = new sdk.Client(
     { name: 'mcp-policy-gateway', version: options.version },
     { versionNegotiation: { mode: 'auto' }, capabilities: EVERY_CAPABILITY },
   )
   // A broken notification or event is not a reason to stop; a broken answer rejects the request it belongs to.
   client.onerror = () => {}
-  const transport = new StreamableHTTPClientTransport(options.url, {
+  const transport = new sdk.StreamableHTTPClientTransport(options.url, {
     fetch: boundedFetch(options, ending.signal),
     redirectPolicy: 'follow',
   })

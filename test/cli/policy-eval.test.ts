@@ -18,44 +18,7 @@ import { createFolders } from '../policy/testing/folder.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 import { expectGolden, gateway } from './policy-fixture.ts'
-
-const POLICY = `package gateway.authz
-
-allow contains "engineers-may-call" if "engineer" in input.principal.roles
-
-# METADATA
-# title: What destroys needs a second factor
-deny contains "destructive-without-mfa" if {
-	destroys
-	not input.principal.claims.mfa
-}
-
-destroys if input.target.annotations.destructiveHint == true
-
-limits contains {"name": "calls", "key": [input.principal.id], "limit": 3, "window_s": 60} if input.phase == "call"
-`
-const CASES = `fixtures:
-  principals: { eng: { roles: [engineer] } }
-  tools: { delete_repo: { server: github, annotations: { destructiveHint: true } }, read: { server: github } }
-cases:
-  - { name: denied, principal: eng, tool: [delete_repo, read], expect: [{ tool: read, allow: true }] }
-  - { name: shown, phase: list, principal: eng, tool: read, expect: { allow: true } }
-`
-const INPUT = {
-  phase: 'call',
-  request: { id: 'r', time: '2026-11-21T10:00:00.000Z', now_ns: 1795255200000000000, method: 'tools/call' },
-  principal: {
-    id: 'ada',
-    kind: 'user',
-    roles: ['engineer'],
-    teams: [],
-    scopes: [],
-    claims: { mfa: false },
-    auth_method: 'api_key',
-  },
-  server: { name: 'github', labels: {} },
-  target: { kind: 'tool', name: 'delete_repo', annotations: { destructiveHint: true } },
-}
+import { CASES, INPUT, POLICY } from './question-fixture.ts'
 
 describe('gateway policy eval', function () {
   this.timeout(60_000)
@@ -87,6 +50,40 @@ describe('gateway policy eval', function () {
     expectGolden('eval-input', stdout, folder)
   })
 
+  it('shows what has to be done about the call, and what no row may hold', async () => {
+    const rules = `
+obligations contains {"kind": "audit_payload", "level": "request"} if destroys
+
+mask contains "/arguments/token" if destroys
+
+mask contains {"op": "upsert", "path": "/result", "value": "gone"} if destroys
+`
+    const other = await folders.make({ 'authz/tools.rego': `${POLICY}${rules}` })
+    const asked = ['policy', 'eval', '--policies', other, await save('obliged.json', JSON.stringify(INPUT))]
+    const { stdout } = await gateway(asked)
+    expect(stdout).to.include('  obligation  {"kind":"audit_payload","level":"request"}\n')
+    expect(stdout).to.include('  mask        "/arguments/token"\n')
+    expect(stdout).to.include('  mask        {"op":"upsert","path":"/result","value":"gone"}\n')
+    const { decision, mask_failure } = JSON.parse((await gateway([...asked, '--json'])).stdout)
+    expect(decision.obligations).to.deep.equal([{ kind: 'audit_payload', level: 'request' }])
+    expect(decision.mask).to.have.deep.members([
+      '/arguments/token',
+      { op: 'upsert', path: '/result', value: 'gone' },
+    ])
+    expect(mask_failure).to.equal(null)
+  })
+
+  it('says why masks are not known', async () => {
+    const other = await folders.make({ 'authz/tools.rego': `${POLICY}\nmask contains "/request/id"\n` })
+    const asked = ['policy', 'eval', '--policies', other, await save('masked.json', JSON.stringify(INPUT))]
+    const { stdout } = await gateway(asked)
+    expect(stdout).to.include(
+      '  mask        malformed, so the row holds no payloads: mask[0] path must begin with',
+    )
+    const { mask_failure } = JSON.parse((await gateway([...asked, '--json'])).stdout)
+    expect(mask_failure).to.match(/^mask\[0\] path/)
+  })
+
   it('speaks JSON, with all digits', async () => {
     const { stdout } = await evaluate(await save('input.json', document()), '--json')
     expect(stdout).to.include('"n": 9007199254740993').and.include('"now_ns": 1795255200000000001')
@@ -97,6 +94,7 @@ describe('gateway policy eval', function () {
       denied_by: ['destructive-without-mfa'],
       limits: [{ name: 'calls', key: ['ada'], limit: 3, window_s: 60, cost: 1 }],
       obligations: [],
+      mask: [],
     })
     expect(answer.trace.rules).to.have.length.greaterThan(2)
     expect(answer.recorded).to.equal(null)

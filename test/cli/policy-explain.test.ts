@@ -3,58 +3,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { createFolders } from '../policy/testing/folder.ts'
 import { expectGolden, gateway } from './policy-fixture.ts'
-
-const POLICY = `package gateway.authz
-
-allow contains "engineers-may-call" if "engineer" in input.principal.roles
-
-# METADATA
-# title: What destroys needs a second factor
-deny contains "destructive-without-mfa" if {
-	destroys
-	not input.principal.claims.mfa
-}
-
-destroys if input.target.annotations.destructiveHint == true
-
-limits contains {"name": "calls", "key": [input.principal.id], "limit": 3, "window_s": 60} if input.phase == "call"
-`
-const CASES = `fixtures:
-  principals: { eng: { roles: [engineer] } }
-  tools: { delete_repo: { server: github, annotations: { destructiveHint: true } }, read: { server: github } }
-cases:
-  - { name: denied, principal: eng, tool: [delete_repo, read], expect: [{ tool: read, allow: true }] }
-  - { name: shown, phase: list, principal: eng, tool: read, expect: { allow: true } }
-`
-const INPUT = {
-  phase: 'call',
-  request: {
-    id: 'r',
-    time: '2026-11-21T10:00:00.000Z',
-    now_ns: 1795255200000000000,
-    method: 'tools/call',
-    ip: '10.1.2.3',
-  },
-  principal: {
-    ...{
-      id: 'ada',
-      kind: 'user',
-      roles: ['engineer'],
-      tenant: 'acme',
-      teams: [],
-      scopes: [],
-      auth_method: 'api_key',
-    },
-    claims: { mfa: false },
-  },
-  server: { name: 'github', labels: {} },
-  target: { kind: 'tool', name: 'delete_repo', annotations: { destructiveHint: true } },
-}
-const LIST = {
-  ...{ phase: 'list', server: INPUT.server, request: { ...INPUT.request, method: 'tools/list' } },
-  principal: INPUT.principal,
-  targets: [INPUT.target, { kind: 'tool', name: 'read', annotations: {} }],
-}
+import { CASES, INPUT, LIST, POLICY } from './question-fixture.ts'
 
 describe('gateway policy explain', function () {
   this.timeout(60_000)

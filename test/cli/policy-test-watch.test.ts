@@ -76,7 +76,8 @@ describe('gateway policy test --watch', function () {
             const all = parts.every((part) =>
               typeof part === 'string' ? rest.includes(part) : part.test(rest),
             )
-            return all && rest.endsWith('\n') ? rest : null
+            // Behind the last line a terminal has the place for a prompt.
+            return all && rest.replaceAll('\r\u001b[K', '').endsWith('\n') ? rest : null
           },
           WAIT_MS,
         )
@@ -233,6 +234,20 @@ describe('gateway policy test --watch', function () {
     watching.child.stdin.write('\r')
     const all = await watching.next('all tests', '[q] quit')
     expect(all).to.match(/3: 2 passed, 1 failed in .* s\r?\n/)
+    watching.child.stdin.write('pnot$')
+    await until('the pattern', () => watching.text().endsWith('esc = back): not$'))
+    watching.child.stdin.write('\u007f\r')
+    const some = await watching.next('tests that match not', '[q] quit')
+    expect(some).to.include('1 passed in').and.include('(1 of 3 tests)').and.not.include('FAIL')
+    watching.child.stdin.write('c')
+    const covered = await watching.next('with coverage', '[q] quit')
+    expect(covered).to.include('coverage 0.0 % of 1 expression')
+    watching.child.stdin.write('p(')
+    watching.child.stdin.write('\r')
+    await until('the problem', () => watching.text().endsWith('(   (no regular expression)'))
+    watching.child.stdin.write('\u001b')
+    watching.child.stdin.write('\r')
+    expect(await watching.next('all tests, with coverage', '[q] quit')).to.include('1 failed')
     watching.child.stdin.write('q')
     expect(await watching.next('code=', 'icanon')).to.match(/code=0\r?\nicanon/)
   })

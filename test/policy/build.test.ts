@@ -12,6 +12,7 @@ import type { Compiler } from '../../src/policy/compiler.ts'
 import { createCompiler } from '../../src/policy/compiler.ts'
 import { loadCompilerArtifact } from '../../src/policy/compiler-artifact.ts'
 import { createHost, DEFAULT_HOST_LIMITS } from '../../src/policy/host.ts'
+import { ENTRYPOINTS, LIST_READS, LISTED } from '../../src/policy/product-module.ts'
 
 const ALLOW = 'package gateway.authz\n\nallow contains "anyone" if input.principal.id\n'
 
@@ -163,7 +164,8 @@ describe('building policies', function () {
 
     it('and refuses what it cannot read for certain', async () => {
       for (const [files, text] of [
-        [{ 'p.rego': Buffer.from([0x70, 0xff]) }, 'p.rego: the file is not UTF-8'],
+        [{ 'p.rego': Buffer.from('p\n\u00e9\n\xff\n', 'latin1') }, 'p.rego: the file is not UTF-8: line 2'],
+        [{ 'p.rego': Buffer.from([0x70, 0x0a, 0xff]) }, 'p.rego: the file is not UTF-8: line 2'],
         [{ 'p.rego/x': '' }, ' holds no .rego file'],
         [{ 'bad\u202ename.rego': ALLOW }, 'file names must not hold control characters'],
         [{ 'data.json': '{}' }, ' holds no .rego file'],
@@ -333,7 +335,7 @@ describe('building policies', function () {
     it('with its dictionary, sources, names and digests', async () => {
       const sources = await load({ 'p.rego': ALLOW, 'x/data.json': '{"y": 1}' })
       const policy = await buildPolicy(sources, options())
-      expect(policy.entrypoints).to.deep.equal(['gateway/decision', 'gateway/visible'])
+      expect(policy.entrypoints).to.deep.equal([...ENTRYPOINTS, LIST_READS.as, LISTED.as])
       expect(policy.digest).to.match(/^sha256:[0-9a-f]{64}$/)
       expect(policy.revision).to.match(/^[0-9a-f]{12}$/)
       expect(policy.opa).to.equal('1.22.0')

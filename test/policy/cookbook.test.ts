@@ -42,6 +42,7 @@ describe('the cookbook', function () {
         compiler: await fixtureCompiler(),
         cacheDir: await folders.make({}),
         offered: null,
+        upstreams: null,
       }
       const { warnings } = await checkPolicies(options)
       expect(warnings).to.deep.equal([])

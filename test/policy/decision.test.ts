@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { MalformedDecision, parseDecision, parseVerdicts } from '../../src/policy/decision.ts'
+import { MalformedDecision, parseDecision, parseListed, parseVerdicts } from '../../src/policy/decision.ts'
 
 const LIMIT = { name: 'per-user', key: ['alice', 1, true], limit: 30, window_s: 60, cost: 1 }
 const GOOD = { allow: true, allowed_by: ['ok'], denied_by: [], limits: [LIMIT], obligations: [] }
@@ -112,5 +112,69 @@ describe('decision', () => {
         expect(() => parseVerdicts(value, ['a'])).to.throw(MalformedDecision)
       })
     }
+  })
+})
+
+describe('verdicts on all targets at once', () => {
+  const NOBODY = { allow: false, allowedBy: [], deniedBy: [] }
+
+  it('put together what each definition says', () => {
+    const listed = {
+      allowed_by: [
+        { reason: 'b', at: [0, 2, 2] },
+        {
+          rows: [
+            [0, 'a'],
+            [2, 'b'],
+          ],
+        },
+        { reason: 'never', at: [] },
+      ],
+      denied_by: [{ reason: 'no', at: [2] }],
+    }
+    expect(parseListed(listed, 3)).to.deep.equal([
+      { allow: true, allowedBy: ['a', 'b'], deniedBy: [] },
+      NOBODY,
+      { allow: false, allowedBy: ['b'], deniedBy: ['no'] },
+    ])
+  })
+
+  it('hold for all targets when a definition says so', () => {
+    const listed = {
+      allowed_by: [{ reason: 'a', at: [1] }, { everywhere: ['z', 'z'] }],
+      denied_by: [{ everywhere: [] }],
+    }
+    expect(parseListed(listed, 2)).to.deep.equal([
+      { allow: true, allowedBy: ['z'], deniedBy: [] },
+      { allow: true, allowedBy: ['a', 'z'], deniedBy: [] },
+    ])
+    expect(parseListed({ allowed_by: [], denied_by: [] }, 1)).to.deep.equal([NOBODY])
+  })
+
+  for (const [what, said] of [
+    ['a place beyond the list', { reason: 'a', at: [2] }],
+    ['a place before the list', { reason: 'a', at: [-1] }],
+    ['a place between two targets', { reason: 'a', at: [0.5] }],
+    ['a place that is no number', { reason: 'a', at: ['0'] }],
+    ['a reason that carries a value', { reason: 'Ada Lovelace', at: [0] }],
+    ['no reason', { at: [0] }],
+    ['a reason that is no string', { rows: [[0, { a: 1 }]] }],
+    ['a row without a reason', { rows: [[0]] }],
+    ['a row with more than a reason', { rows: [[0, 'a', 'b']] }],
+    ['a reason for all that carries a value', { everywhere: ['a', 'B'] }],
+    ['nothing', {}],
+    ['something unknown', { reason: 'a', at: [0], unless: [1] }],
+    ['no object', ['a']],
+  ] as const) {
+    it(`are malformed with ${what}`, () => {
+      expect(() => parseListed({ allowed_by: [said], denied_by: [] }, 2)).to.throw(MalformedDecision)
+      expect(() => parseListed({ allowed_by: [], denied_by: [said] }, 2)).to.throw(MalformedDecision)
+    })
+  }
+
+  it('are malformed without either set, and with too many reasons', () => {
+    expect(() => parseListed({ allowed_by: [] }, 1)).to.throw(MalformedDecision)
+    const many = Array.from({ length: 65 }, (_, n) => ({ reason: `r${n}`, at: [0] }))
+    expect(() => parseListed({ allowed_by: many, denied_by: [] }, 1)).to.throw(MalformedDecision)
   })
 })

@@ -68,6 +68,7 @@ describe('the examples in docs/policies', function () {
       compiler: await fixtureCompiler(),
       cacheDir: await folders.make({}),
       offered: null,
+      upstreams: null,
     }
     expect((await checkPolicies(options)).warnings).to.deep.equal([])
     const run = { limits: DEFAULT_POLICY_LIMITS, filter: null, monotonicMs: () => performance.now() }

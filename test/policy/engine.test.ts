@@ -4,7 +4,6 @@ import type { Call, Target } from '../../src/gateway/types.ts'
 import type { CompiledPolicy } from '../../src/policy/build.ts'
 import type { PolicyLimits, PolicyRoom } from '../../src/policy/engine.ts'
 import { createPolicyRoom, DEFAULT_POLICY_LIMITS } from '../../src/policy/engine.ts'
-import { PolicyFault } from '../../src/policy/host-fault.ts'
 import { buildFixture, callOf, closeFixture, roomOn, traceOf } from './engine-fixture.ts'
 
 const POLICY = `allow contains "developer" if "developer" in input.principal.roles
@@ -315,18 +314,6 @@ describe('policy room', function () {
       expect(between).to.be.at.least(7)
     })
 
-    it('stays on one policy even when it is replaced in between', async () => {
-      const exchanged = await roomOn(policy, { maxTargets: 1 })
-      const nothing = await buildFixture('allow contains "never" if false')
-      const verdicts = exchanged.visible(
-        callOf(),
-        Array.from({ length: 20 }, (_, index) => tool(`t${index}`)),
-      )
-      await exchanged.replace(nothing)
-      expect(exchanged.decide(callOf()).allow).to.equal(false)
-      expect((await verdicts).every(({ allow }) => allow)).to.equal(true)
-    })
-
     it('denies all targets of a group that cannot be judged, and judges the others', async () => {
       const limits: Partial<PolicyLimits> = { maxInputBytes: 4096 }
       const small = await roomOn(policy, limits)
@@ -336,28 +323,6 @@ describe('policy room', function () {
         { name: 'b', allow: false, allowedBy: [], deniedBy: ['policy-budget'] },
         { name: 'c', allow: true, allowedBy: ['developer', 'listed'], deniedBy: [] },
       ])
-    })
-  })
-
-  describe('replaced', () => {
-    it('decides on the new policy from then on', async () => {
-      const exchanged = await roomOn(policy)
-      const before = exchanged.decide(callOf())
-      const next = await buildFixture('allow contains "next" if input.phase == "call"')
-      await exchanged.replace(next)
-      expect(exchanged.decide(callOf()).allowedBy).to.deep.equal(['next'])
-      expect(exchanged.revision).to.include({ digest: next.digest })
-      expect(traceOf(before).rules[0]).to.deep.include({ value: ['developer'] })
-    })
-
-    it('by one that cannot be loaded stays as it was', async () => {
-      const exchanged = await roomOn(policy)
-      const broken = { ...policy, wasm: policy.wasm.subarray(0, 1000) }
-      const thrown: unknown = await exchanged.replace(broken).catch((error: unknown) => error)
-      expect(thrown).to.be.instanceOf(PolicyFault)
-      expectCorrect(exchanged)
-      await exchanged.replace(await buildFixture('allow contains "next" if input.phase == "call"'))
-      expect(exchanged.decide(callOf()).allowedBy).to.deep.equal(['next'])
     })
   })
 })

@@ -15,6 +15,8 @@ import { lintListPhase } from './list-phase.ts'
 import { lintMasks } from './masks.ts'
 import type { OfferedTools } from './offered-tools.ts'
 import { lintOfferedTools } from './offered-tools.ts'
+import { lintReasons } from './reasons.ts'
+import { lintUpstreams } from './unknown-upstreams.ts'
 import { lintUnreachable } from './unreachable.ts'
 
 /** What a check needs. */
@@ -25,6 +27,8 @@ export interface CheckOptions {
   readonly cacheDir: string | null
   /** The tools of the upstreams; null = what policies name is not compared with them. */
   readonly offered: OfferedTools | null
+  /** Names of the configured upstreams; null = what policies name is not compared with them. */
+  readonly upstreams: readonly string[] | null
 }
 
 /** Policies that can serve. */
@@ -79,19 +83,20 @@ async function ruleErrors(
 async function lint(
   { dictionary, sources, data }: CompiledPolicy,
   request: BuildRequest,
-  { folder, compiler, offered }: CheckOptions,
+  { folder, compiler, offered, upstreams }: CheckOptions,
 ): Promise<readonly PolicyError[]> {
   const { instrument: _, ...asked } = request
   const read = await compiler.dependencies(asked)
   if (!read.ok) throw new PolicyBuildError(read.errors)
+  const names = { dictionary, sources, data, dataFiles: await readDataFiles(folder) }
   return [
     ...lintMasks(dictionary, sources),
+    ...lintReasons(dictionary, sources),
     ...lintListPhase(dictionary, sources),
     ...lintListContradictions(dictionary, sources),
     ...lintUnreachable(read.rules, sources),
-    ...(offered === null
-      ? []
-      : lintOfferedTools({ dictionary, sources, data, dataFiles: await readDataFiles(folder) }, offered)),
+    ...(offered === null ? [] : lintOfferedTools(names, offered)),
+    ...(upstreams === null ? [] : lintUpstreams(names, upstreams)),
   ]
 }
 

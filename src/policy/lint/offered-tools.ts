@@ -30,15 +30,24 @@ export function lintOfferedTools(names: ToolNames, offered: OfferedTools): reado
   const graph = createRuleGraph(dictionary, sources)
   const rules = [...graph.rules.values()].flat().filter(isAboutTools(graph))
   const inRules = rules.flatMap((rule) => namedInRule(rule, graph, sources, offered))
-  const paths = new Map(rules.flatMap((rule) => everything(rule, graph)).flatMap(dataPathOf))
-  const documents = Object.entries(dataFiles).flatMap(([file, text]) => {
-    const parsed = YamlDocument.parse(file, text)
-    return parsed instanceof YamlDocument ? [parsed] : []
-  })
-  const inData = [...paths.values()].flatMap((path) =>
+  const documents = parseDataFiles(dataFiles)
+  const inData = toolLists(rules, graph).flatMap((path) =>
     namedInData(data, path).flatMap((named) => dataWarning(named, documents, offered)),
   )
   return [...inRules, ...inData]
+}
+
+/** Paths of the lists in data that these rules look for `input.target.name` in, each once. */
+export function toolLists(rules: readonly RuleProbe[], graph: RuleGraph): readonly (readonly DataStep[])[] {
+  return [...new Map(rules.flatMap((rule) => everything(rule, graph)).flatMap(dataPathOf)).values()]
+}
+
+/** The data files that can be read with places. */
+export function parseDataFiles(dataFiles: ToolNames['dataFiles']): readonly YamlDocument[] {
+  return Object.entries(dataFiles).flatMap(([file, text]) => {
+    const parsed = YamlDocument.parse(file, text)
+    return parsed instanceof YamlDocument ? [parsed] : []
+  })
 }
 
 /** Rules that name another kind are about its names. */
@@ -50,7 +59,8 @@ function isAboutTools(graph: RuleGraph): (rule: RuleProbe) => boolean {
   }
 }
 
-function everything(rule: RuleProbe, graph: RuleGraph): readonly ExprProbe[] {
+/** All expressions of a definition, those of its closures, too. */
+export function everything(rule: RuleProbe, graph: RuleGraph): readonly ExprProbe[] {
   const inside = (expr: ExprProbe): readonly ExprProbe[] => [
     expr,
     ...expr.parts.flatMap((part) => graph.closureBody(part)).flatMap(inside),
@@ -96,7 +106,7 @@ function complaint(
 }
 
 /** A step of a path into data: a name, the name of the call's upstream, or anything. */
-type DataStep = string | { readonly server: true } | null
+export type DataStep = string | { readonly server: true } | null
 
 const DATA_LIST = /^(?:not\s+)?input\.target\.name\s+in\s+(data(?:\.\w+|\[[^\][]+\])+)$/
 const STEP = /\.(\w+)|\["((?:[^"\\]|\\.)*)"\]|\[([^\]]+)\]/g
@@ -153,14 +163,24 @@ function dataWarning(
   if (server !== null && !offered.has(server)) return []
   const says = complaint(tool, server === null ? null : new Set([server]), offered)
   if (says === null) return []
+  return [inDataFile(path, documents, says)]
+}
+
+/** A warning at a place in data. `key`: it is about the name of the member. */
+export function inDataFile(
+  path: readonly (string | number)[],
+  documents: readonly YamlDocument[],
+  says: Pick<PolicyError, 'code' | 'message' | 'hint'>,
+  key = false,
+): PolicyError {
   for (const document of documents) {
     const folders = document.file.split('/').slice(0, -1)
     const inner = path.slice(folders.length)
     const isHere = folders.every((folder, index) => path[index] === folder)
     if (isHere && inner.length > 0 && document.reach(inner) === inner.length)
-      return [document.error(inner, says)]
+      return document.error(inner, { ...says, key })
   }
   // A file that is too large for the YAML reader, such as a long data.json, has no places.
   const message = `${says.message} (data.${path.join('.')})`
-  return [{ ...says, message, file: '', row: 0, col: 0, line: null }]
+  return { ...says, message, file: '', row: 0, col: 0, line: null }
 }

@@ -46,4 +46,24 @@ export const WARNING_PAGES: Readonly<Record<string, MessagePage>> = {
       'deny contains "frozen" if {\n\tinput.server.name == "github"\n\tinput.target.name == "delete_repo"\n}\n',
     ),
   },
+  P206: {
+    what: 'Policies of an upstream that gateway.yaml does not have.',
+    why: 'A package `gateway.server.<upstream>`, data below the name of an upstream and rules about `input.server.name` count for the upstream of that very name: one that is misspelt, renamed or gone is guarded by nothing of what is written there.',
+    wrong: {
+      'server/github/policy.rego':
+        'package gateway.server.github\n\nallow contains "team" if "github" in input.principal.teams\n',
+      'server/githup/policy.rego':
+        'package gateway.server.githup\n\ndeny contains "frozen" if input.target.name == "delete_repo"\n',
+    },
+    right: {
+      'server/github/policy.rego':
+        'package gateway.server.github\n\nallow contains "team" if "github" in input.principal.teams\n\ndeny contains "frozen" if input.target.name == "delete_repo"\n',
+    },
+  },
+  P207: {
+    what: 'A reason that no decision can hold.',
+    why: 'Reasons stand in rows and metrics, so they are words, never sentences or values. A decision with another one is malformed: whatever the rule holds for is denied, for everybody.',
+    wrong: authzFolder('deny contains "Deleting is frozen!" if input.target.name == "delete_repo"\n'),
+    right: authzFolder('deny contains "frozen" if input.target.name == "delete_repo"\n'),
+  },
 }

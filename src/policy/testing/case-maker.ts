@@ -2,7 +2,7 @@
 import type { Target } from '../../gateway/types.ts'
 import { nearestName } from '../../nearest-name.ts'
 import type { CallFacts } from '../asked-call.ts'
-import type { PolicyError } from '../compiler.ts'
+import { CaseProblem } from './case-problem.ts'
 import type { ExpectationEntry } from './expectation.ts'
 import { expectationFor } from './expectation.ts'
 import type { Fixture, Fixtures } from './fixtures.ts'
@@ -58,15 +58,6 @@ export interface Leaf {
   readonly settings: Settings
   readonly phase: 'call' | 'list'
   readonly expects: readonly ExpectationEntry[]
-}
-
-/** A mistake that ends the reading of one case. */
-export class CaseProblem extends Error {
-  readonly error: PolicyError
-  constructor(error: PolicyError) {
-    super(error.message)
-    this.error = error
-  }
 }
 
 /** Makes the tests of one table's cases. */

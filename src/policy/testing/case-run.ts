@@ -117,7 +117,7 @@ class CaseRunner {
     const { policy, limits, monotonicMs, onProbe } = this.#options
     return createPolicyRoom({
       policy,
-      limits,
+      limits: { ...limits, maxRemembered: 0 }, // each case is evaluated
       monotonicMs,
       onProbe,
       now: () => this.#nowNs,

@@ -1,6 +1,8 @@
 /** What a case expects of which combination, and what of it an evaluation did not give. */
 import type { Evaluation } from '../../gateway/types.ts'
+import { parseMasks, toMaskDocument } from '../mask.ts'
 import { canonicalText } from './canonical.ts'
+import { CaseProblem } from './case-problem.ts'
 import { asObject } from './fixtures.ts'
 import type { Choice, Expectation, ExpectedLimit } from './table.ts'
 import type { YamlDocument, YamlPath } from './yaml-document.ts'
@@ -21,6 +23,7 @@ export const DENIED: Expectation = {
   deniedBy: null,
   limits: null,
   obligations: null,
+  mask: null,
   failure: null,
 }
 
@@ -59,13 +62,27 @@ function readEntry(
       allowedBy,
       deniedBy,
       limits: list('limits') as readonly ExpectedLimit[] | null,
-      obligations:
-        list('obligations')?.map((_, index) =>
-          JSON.parse(document.jsonAt([...path, 'obligations', index]) ?? 'null'),
-        ) ?? null,
+      obligations: value['obligations'] === undefined ? null : jsonList(document, [...path, 'obligations']),
+      mask: value['mask'] === undefined ? null : readMasks(document, [...path, 'mask']),
       failure: value['failure'] === undefined ? null : String(value['failure']),
     },
   }
+}
+
+/** The values of a list, numbers as they were written. */
+function jsonList(document: YamlDocument, path: YamlPath): readonly unknown[] {
+  return JSON.parse(document.jsonAt(path) ?? '[]') as readonly unknown[]
+}
+
+/** In the notation that is compared. Throws CaseProblem for masks that no decision can hold. */
+function readMasks(document: YamlDocument, path: YamlPath): readonly unknown[] {
+  const { masks, maskFailure } = parseMasks(jsonList(document, path))
+  if (maskFailure === null) return masks.map(toMaskDocument)
+  const index = Number(/^mask\[(\d+)\]/.exec(maskFailure)?.[1] ?? Number.NaN)
+  const at = Number.isNaN(index) ? path : [...path, index]
+  const hint =
+    'write masks as policies do: a path such as /arguments/ssn, or an object with op, path and value'
+  throw new CaseProblem(document.error(at, { code: 'wrong_value', message: maskFailure, hint }))
 }
 
 /** What is expected of a combination. `clash`: a second expectation that is for it, too. */
@@ -90,7 +107,7 @@ export type Verdict = Pick<Evaluation, 'allow' | 'allowedBy' | 'deniedBy' | 'fai
 
 /** One member that is not as expected; JSON values. */
 export interface Mismatch {
-  readonly member: 'allow' | 'allowed_by' | 'denied_by' | 'limits' | 'obligations' | 'failure'
+  readonly member: 'allow' | 'allowed_by' | 'denied_by' | 'limits' | 'obligations' | 'mask' | 'failure'
   readonly expected: unknown
   readonly got: unknown
 }
@@ -111,7 +128,15 @@ export function mismatches(expect: Expectation, got: Verdict): readonly Mismatch
   if (expect.obligations !== null) {
     compare('obligations', sorted(expect.obligations), sorted(got.obligations ?? []))
   }
+  if (expect.mask !== null) compare('mask', sorted(expect.mask), masksOf(got))
   return found
+}
+
+/** Or why they are not known: then the row holds no payloads. */
+function masksOf({ masks, maskFailure }: Verdict): unknown {
+  return typeof maskFailure === 'string'
+    ? `malformed: ${maskFailure}`
+    : sorted((masks ?? []).map(toMaskDocument))
 }
 
 function byName(limits: readonly ExpectedLimit[]): readonly ExpectedLimit[] {

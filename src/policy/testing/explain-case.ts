@@ -42,6 +42,7 @@ const ORDER: readonly Mismatch['member'][] = [
   'allowed_by',
   'limits',
   'obligations',
+  'mask',
   'allow',
 ]
 

@@ -37,7 +37,10 @@ export interface TestRunOptions {
   readonly monotonicMs: () => number
   /** Which tests: those whose {@link testId} it matches; null = all. */
   readonly filter: TestFilter | null
-  /** Builds the module with the rule tests and gives second opinions, at the same time; absent = {@link compiler}. */
+  /**
+   * Builds the module with the rule tests and gives second opinions, at the same time, if there is so much to build that
+   * another process is worth its start; absent = {@link compiler}.
+   */
   readonly second?: Compiler
   /** Whether it is found out what the tests cover. */
   readonly coverage?: boolean
@@ -62,8 +65,13 @@ export function testId({ place, name, labels }: Pick<TestResult, 'place' | 'name
   return `${place.file}:${place.row} ${name}${labels.length === 0 ? '' : ` [${labels.join(', ')}]`}`
 }
 
+/** Characters of Rego whose build takes longer than the start of a process. */
+const WORTH_A_SECOND = 32_000
+
 /** The policies and tests of a folder, built. */
 interface Built {
+  /** Has built the rule tests, and is asked for second opinions. */
+  readonly second: Compiler
   readonly policy: CompiledPolicy
   readonly ruleTests: RuleTests | null
   readonly tables: ReadTables
@@ -98,13 +106,15 @@ export async function runPolicyTests(options: TestRunOptions): Promise<TestRepor
 }
 
 async function build(options: TestRunOptions): Promise<Built> {
-  const { folder, compiler, cacheDir, second = compiler } = options
+  const { folder, compiler, cacheDir } = options
   const sources = await loadPolicySources(folder)
   const inputSchema = await loadInputSchema()
   const files = await loadTestFiles(folder)
   const foreign = ownershipErrors(files.rego)
   if (foreign.length > 0) throw new PolicyBuildError(foreign)
   const request = toBuildRequest(sources, inputSchema)
+  const isLarge = Object.values(request.sources).reduce((sum, text) => sum + text.length, 0) > WORTH_A_SECOND
+  const second = isLarge ? (options.second ?? compiler) : compiler
   const building = Promise.all([
     buildPolicy(sources, { compiler, cacheDir, inputSchema }),
     buildRuleTests({
@@ -120,7 +130,8 @@ async function build(options: TestRunOptions): Promise<Built> {
   const [policy, rules] = await building
   const refused = rules !== null && 'errors' in rules ? rules.errors : []
   if (tables.errors.length + refused.length > 0) throw new PolicyBuildError([...refused, ...tables.errors])
-  return { policy, tables, files, request, ruleTests: rules !== null && 'rules' in rules ? rules : null }
+  const ruleTests = rules !== null && 'rules' in rules ? rules : null
+  return { second, policy, tables, files, request, ruleTests }
 }
 
 /** What a run adds to the report. */
@@ -167,11 +178,11 @@ class TestRun {
 
   async #cases(chosen: readonly TestCase[]): Promise<readonly RanCase[]> {
     const cases = await runCases(chosen, await this.#caseOptions())
-    const { engine, second, compiler, limits } = this.#options
+    const { engine, limits } = this.#options
     if (engine !== 'both') return cases
-    const { request, policy } = this.#built
+    const { request, policy, second } = this.#built
     const dataText = JSON.stringify(policy.data)
-    const subject = { compiler: second ?? compiler, request, dataText, timeoutMs: this.#timeoutMs }
+    const subject = { compiler: second, request, dataText, timeoutMs: this.#timeoutMs }
     return await compareEngines(cases, subject, limits)
   }
 

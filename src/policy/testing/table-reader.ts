@@ -4,7 +4,8 @@
  */
 import type { PolicyError } from '../compiler.ts'
 import type { OptionName, Setting, Settings } from './case-maker.ts'
-import { CaseMaker, CaseProblem, MAX_CASES, OPTIONS } from './case-maker.ts'
+import { CaseMaker, MAX_CASES, OPTIONS } from './case-maker.ts'
+import { CaseProblem } from './case-problem.ts'
 import { readExpectations } from './expectation.ts'
 import { asObject, Fixtures } from './fixtures.ts'
 import type { TestCase } from './table.ts'

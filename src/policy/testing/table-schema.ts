@@ -9,8 +9,16 @@ import type { YamlDocument, YamlPath } from './yaml-document.ts'
 /** Finds what in a table is not of the schema. */
 export type TableCheck = (document: YamlDocument) => readonly PolicyError[]
 
-/** Reads the product's schema of tables. */
-export async function loadTableCheck(): Promise<TableCheck> {
+/** Compiling the schema takes longer than most tables; a folder that is watched asks again and again. */
+let loading: Promise<TableCheck> | null = null
+
+/** Reads the product's schema of tables, once. */
+export function loadTableCheck(): Promise<TableCheck> {
+  loading ??= compileSchema()
+  return loading
+}
+
+async function compileSchema(): Promise<TableCheck> {
   const url = new URL('../../../schemas/policy-case.schema.json', import.meta.url)
   const schema = JSON.parse(await readFile(url, 'utf8')) as object
   const ajv = new Ajv({
@@ -19,6 +27,7 @@ export async function loadTableCheck(): Promise<TableCheck> {
     strictTypes: false,
     allowUnionTypes: true,
     verbose: true,
+    validateSchema: false, // it is ours, and tested
   })
   const validate = ajv.compile(schema)
   return (document) => problemsOf(document, validate)

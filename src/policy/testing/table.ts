@@ -46,6 +46,8 @@ export interface Expectation {
   readonly deniedBy: readonly string[] | null
   readonly limits: readonly ExpectedLimit[] | null
   readonly obligations: readonly unknown[] | null
+  /** As policies write them: a JSON Pointer, or an object with op, path and value. */
+  readonly mask: readonly unknown[] | null
   readonly failure: string | null
 }
 

@@ -28,6 +28,18 @@ const MAX_ALIASES = 100
 const MAX_DEPTH = 64
 const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/
 
+/** By the codes of the YAML library: its words are those of the grammar. */
+const INDENT_HINT =
+  'what belongs together begins in the same column; keys of a list item stand below its first key'
+const YAML_HINTS: Readonly<Record<string, string>> = {
+  BAD_INDENT: INDENT_HINT,
+  UNEXPECTED_TOKEN: INDENT_HINT,
+  MISSING_CHAR: `something is not closed or not separated: a bracket, a quote, the - or : of an item; ${INDENT_HINT}`,
+  TAB_AS_INDENT: 'YAML is indented with spaces',
+  BAD_SCALAR_START: 'put the text in quotes',
+  BLOCK_AS_IMPLICIT_KEY: 'put a text that holds ": " in quotes, or the key on a line of its own',
+}
+
 /** A parsed file. */
 export class YamlDocument {
   readonly file: string
@@ -64,7 +76,8 @@ export class YamlDocument {
     const lines = text.split('\n')
     const problems = [...document.errors, ...document.warnings].map((problem) => {
       const { row, col } = placeAt(counter, lines, problem.pos[0])
-      return { ...whole, row, col, message: problem.message, line: lines[row - 1] ?? null }
+      const hint = YAML_HINTS[problem.code] ?? null
+      return { ...whole, row, col, message: problem.message, hint, line: lines[row - 1] ?? null }
     })
     if (problems.length > 0) return problems
     try {

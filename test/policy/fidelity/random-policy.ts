@@ -36,17 +36,35 @@ export function randomDecision(seed: number): { readonly rules: string; readonly
   return { rules: writer.decision(), argumentsText: writer.object(3) }
 }
 
+/** Rules `allow` and `deny` that read targets and principals, and some of either: what their claims and annotations hold. */
+export function randomListing(seed: number): {
+  readonly rules: string
+  readonly annotations: readonly string[]
+  readonly claims: readonly string[]
+} {
+  const writer = new PolicyWriter(createDraw(seed), 'input.target.annotations', 'input.principal.claims')
+  const objects = (count: number) => Array.from({ length: count }, () => writer.object(3))
+  return { rules: writer.listing(), annotations: objects(6), claims: objects(3) }
+}
+
 class PolicyWriter {
   readonly #draw: Draw
-  readonly #root: string
+  readonly #roots: readonly string[]
   /** Rules written so far; a rule refers to earlier ones only, so nothing is recursive. */
   readonly #rules: string[] = []
   #names = 0
+  /** How often what is drawn stays when it is a `with` or an object that is made of several rules. */
+  #oddity = 1
 
-  /** `root`: what the policy reads its fields from. */
-  constructor(draw: Draw, root = 'input') {
+  /** `roots`: what the policy reads its fields from; none = the input. */
+  constructor(draw: Draw, ...roots: readonly string[]) {
     this.#draw = draw
-    this.#root = root
+    this.#roots = roots.length === 0 ? ['input'] : roots
+  }
+
+  get #root(): string {
+    const [only, second] = this.#roots
+    return only !== undefined && second === undefined ? only : this.#pick(this.#roots)
   }
 
   policy(): string {
@@ -60,6 +78,16 @@ class PolicyWriter {
       (name, at) => `${name} contains "${name}-${at}" if ${this.#body([])}`,
     )
     return `import future.keywords.not\n\n${[this.#definition(), ...reasons].join('\n\n')}\n`
+  }
+
+  /** The same with more rules behind them, seldom of the kinds that cannot be asked about a whole list. */
+  listing(): string {
+    this.#oddity = 0.1
+    const rules = Array.from({ length: this.#between(1, 4) }, () => this.#definition())
+    const reasons = ['allow', 'allow', 'allow', 'deny', 'deny'].map(
+      (name, at) => `${name} contains "${name}-${at}" if ${this.#body([])}`,
+    )
+    return `import future.keywords.not\n\n${[...rules, ...reasons].join('\n\n')}\n`
   }
 
   /** JSON text of an object with the fields policies ask for. */
@@ -84,7 +112,7 @@ class PolicyWriter {
     const text = this.#pick([
       () => `${name} := ${this.#constant()} if ${this.#body([])}`,
       () => `${name} contains v if ${this.#body(['v'])}`,
-      () => `${name}[k] := v if ${this.#body(['k', 'v'])}`,
+      () => (this.#isOdd() ? `${name}[k] := v if ${this.#body(['k', 'v'])}` : `${name} if ${this.#body([])}`),
       () => `${name} if ${this.#body([])} else := ${this.#constant()} if ${this.#body([])}`,
       () => `default ${name} := ${this.#constant()}\n\n${name} := ${this.#constant()} if ${this.#body([])}`,
       () => `${name} := [v | ${this.#statements(['v']).join('; ')}]`,
@@ -132,7 +160,10 @@ class PolicyWriter {
       () => this.#binding(bound),
       () =>
         `every e in ${this.#collection(bound)} { e != ${this.#constant()}; ${this.#condition([...bound, 'e'])} }`,
-      () => `${this.#condition(bound)} with ${this.#root}.${this.#pick(FIELDS)} as ${this.#constant()}`,
+      () =>
+        this.#isOdd()
+          ? `${this.#condition(bound)} with ${this.#root}.${this.#pick(FIELDS)} as ${this.#constant()}`
+          : this.#condition(bound),
       () => `not { ${this.#condition(bound)}; ${this.#condition(bound)} }`,
     ])()
   }
@@ -230,6 +261,10 @@ class PolicyWriter {
 
   #constant(): string {
     return this.#draw() < 0.5 ? this.#pick(NUMBERS) : JSON.stringify(this.#pick(STRINGS))
+  }
+
+  #isOdd(): boolean {
+    return this.#oddity === 1 || this.#draw() < this.#oddity
   }
 
   #fresh(): string {

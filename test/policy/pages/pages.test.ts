@@ -30,6 +30,7 @@ describe('the pages of messages', function () {
       compiler: await fixtureCompiler(),
       cacheDir: null,
       offered: OFFERED,
+      upstreams: [...OFFERED.keys()],
     }).then(
       ({ warnings }): readonly PolicyError[] => warnings,
       (error: unknown) => {

@@ -132,6 +132,40 @@ describe('running policy tests', function () {
       expect(results[1]?.failure?.notes).to.deep.equal(['no rule deny gives the reason other'])
     })
 
+    it('compare masks as policies write them, in any order', async () => {
+      const { results } = await runFiles({
+        'authz/mask.rego': `package gateway.authz
+
+mask contains "/arguments/ssn" if input.target.name == "read"
+
+mask contains {"op": "upsert", "path": "/arguments/iban", "value": {"is": 1}} if input.target.name == "read"
+
+mask contains "/request/id" if input.target.name == "drop"
+`,
+        'cases/a.yaml': `${HEAD}
+principal: eng
+tool: read
+cases:
+  - { name: bare, expect: { allow: true, mask: [{ op: upsert, path: /arguments/iban, value: { is: 1 } }, /arguments/ssn] } }
+  - { name: spelt out, expect: { allow: true, mask: [{ op: remove, path: /input/arguments/ssn }, { op: upsert, path: /arguments/iban, value: { is: 1 } }] } }
+  - { name: less, expect: { allow: true, mask: [/arguments/ssn] } }
+  - { name: malformed, tool: drop, expect: { allow: false, mask: [] } }
+`,
+      })
+      expect(results.map(({ outcome }) => outcome)).to.deep.equal(['passed', 'passed', 'failed', 'failed'])
+      const upsert = { op: 'upsert', path: '/arguments/iban', value: { is: 1 } }
+      expect(results.slice(2).map(({ failure }) => failure?.mismatches)).to.deep.equal([
+        [{ member: 'mask', expected: ['/arguments/ssn'], got: ['/arguments/ssn', upsert] }],
+        [
+          {
+            member: 'mask',
+            expected: [],
+            got: 'malformed: mask[0] path must begin with /arguments, /result, /client, /principal/claims, /target/annotations',
+          },
+        ],
+      ])
+    })
+
     it('do not pass as denied when the evaluation failed', async () => {
       const report = await runFiles({
         'authz/bad.rego':

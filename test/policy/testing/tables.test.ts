@@ -352,6 +352,22 @@ describe('test tables', () => {
       it(what, () => expect(mistakes(cases).slice(0, expected.length)).to.deep.equal(expected))
     }
 
+    it('a mask that no decision can hold', () => {
+      const hint =
+        'write masks as policies do: a path such as /arguments/ssn, or an object with op, path and value'
+      const roots = '/arguments, /result, /client, /principal/claims, /target/annotations'
+      expect(
+        mistakes(
+          '  - { name: n, principal: eng, tool: read_repo, expect: { mask: [/result, /request/id] } }',
+        ),
+      ).to.deep.equal([`2:75 mask[1] path must begin with ${roots} = ${hint}`])
+      expect(
+        mistakes(
+          '  - { name: n, principal: eng, tool: read_repo, expect: { mask: [{ op: hide, path: /result }] } }',
+        ),
+      ).to.deep.equal(['2:72 cases[0].expect.mask[0].op must be one of: remove, upsert'])
+    })
+
     it('a server that the fixtures do not have, when they have any', () => {
       const fixtures = 'fixtures: { servers: { github: { labels: { env: prod } } } }\n'
       expect(
