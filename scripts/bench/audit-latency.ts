@@ -47,7 +47,7 @@ export async function measureLatency(
     await mkdir(join(folder, 'policies'))
     await writeFile(join(folder, 'policies/all.rego'), 'package gateway.authz\n\nallow contains "all"\n')
     for (const mode of MODES) {
-      const served = await serve('./gateway.ts', [await writeConfig(folder, mode, upstream.port)], {
+      const served = await serve('./gateway.mjs', [await writeConfig(folder, mode, upstream.port)], {
         BENCH_URL: database.url,
         BENCH_MIGRATE_URL: database.migrateUrl,
         GATEWAY_BENCH_SECRET: 'Vn5sQ2xk8Rz1Lw7Yc3Tb9Jh4Gd6Fm0PaSeUiOqXvKtB=',

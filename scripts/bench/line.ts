@@ -1,11 +1,15 @@
 /**
- * CPU per call of the whole line and of its parts against a thin proxy, in one run, on the same box. Linux only.
+ * CPU per call of the whole line and of its parts against a thin proxy, in one run, on the same box. Linux only, after
+ * `npm run build`.
  *
  *     node --import=tsx/esm scripts/bench/line.ts
  */
+import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import pg from 'pg'
 import { stringify } from 'yaml'
 import { createKey } from '../../src/auth/key-store.ts'
@@ -24,6 +28,10 @@ interface Subject {
   readonly served: Served
   readonly path: string
   readonly headers: Readonly<Record<string, string>>
+  /** Its policies; null = none. */
+  readonly policies: string | null
+  /** Whether it keeps traces. */
+  readonly audit: boolean
   readonly cpu: number[]
   readonly results: LoadResult[]
 }
@@ -43,20 +51,24 @@ async function main(): Promise<void> {
     }
     const gateway = async (name: string, policies: string, audit: boolean): Promise<Subject> => {
       const file = await writeConfig(folder, name, policies, audit, upstream.port)
-      const served = await serve('./gateway.ts', [file], env)
-      return subject(name, served, '/mcp/support', { ...CALL_HEADERS, authorization: `Bearer ${key}` })
+      const served = await serve('./gateway.mjs', [file], env)
+      const headers = { ...CALL_HEADERS, authorization: `Bearer ${key}` }
+      return { name, served, path: '/mcp/support', headers, policies, audit, cpu: [], results: [] }
     }
     const allowAll = join(folder, 'allow')
     await mkdir(join(allowAll, 'authz'), { recursive: true })
     await writeFile(join(allowAll, 'authz/all.rego'), ALLOW)
-    subjects.push(
-      subject('thin proxy', await serve('./thin-proxy.ts', [String(upstream.port)]), '/mcp', CALL_HEADERS),
-    )
+    subjects.push({
+      name: 'thin proxy',
+      served: await serve('./thin-proxy.mjs', [String(upstream.port)]),
+      ...{ path: '/mcp', headers: CALL_HEADERS, policies: null, audit: false, cpu: [], results: [] },
+    })
     subjects.push(await gateway('line, one-rule policy, no audit', allowAll, false))
     subjects.push(await gateway('line, shipped policy, no audit', resolve('policies'), false))
     subjects.push(await gateway('line, shipped policy, audit', resolve('policies'), true))
     await measure(subjects)
     report(subjects)
+    await reportEvaluations(subjects)
     await reportStatements(subjects.at(-1) as Subject, database.owner)
     await reportLatency(subjects)
   } finally {
@@ -66,15 +78,6 @@ async function main(): Promise<void> {
     await stopSharedServer()
     await rm(folder, { recursive: true, force: true })
   }
-}
-
-function subject(
-  name: string,
-  served: Served,
-  path: string,
-  headers: Readonly<Record<string, string>>,
-): Subject {
-  return { name, served, path, headers, cpu: [], results: [] }
 }
 
 function benchKey(): Parameters<typeof createKey>[1] {
@@ -147,6 +150,23 @@ function report(subjects: readonly Subject[]): void {
     const rate = median(one.results.map((result) => result.perSecond))
     console.log(
       `${one.name.padEnd(36)} ${cpu.toFixed(0).padStart(5)} us   ${(cpu / base).toFixed(2)}x   ${rate.toFixed(0).padStart(6)}/s`,
+    )
+  }
+}
+
+/** The line with evaluation and trace taken out: what they cost is measured alone, and subtracted. */
+async function reportEvaluations(subjects: readonly Subject[]): Promise<void> {
+  const base = median(subjects[0]?.cpu ?? [])
+  console.log('deciding taken out: CPU of one decision, and of its trace where a row keeps it')
+  for (const { name, policies, audit, cpu } of subjects) {
+    if (policies === null) continue
+    const program = fileURLToPath(new URL('./evaluation.mjs', import.meta.url))
+    const { stdout } = await promisify(execFile)(process.execPath, [program, policies])
+    const { decision, traced } = JSON.parse(stdout) as { decision: number; traced: number }
+    const deciding = audit ? traced : decision
+    const rest = median(cpu) - deciding
+    console.log(
+      `${name.padEnd(36)} ${rest.toFixed(0).padStart(5)} us   ${(rest / base).toFixed(2)}x   of deciding ${deciding.toFixed(0)} us`,
     )
   }
 }

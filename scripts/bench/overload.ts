@@ -61,7 +61,7 @@ async function main(): Promise<void> {
     const { text: adminKey } = await createKey(database.pool, benchKey(['gateway:admin']), Date.now())
     const file = join(folder, 'gateway.yaml')
     await writeFile(file, configText(upstream.port))
-    gateway = await serve('./gateway.ts', [file], {
+    gateway = await serve('./gateway.mjs', [file], {
       GATEWAY_BENCH_SECRET: 'Vn5sQ2xk8Rz1Lw7Yc3Tb9Jh4Gd6Fm0PaSeUiOqXvKtB=',
       BENCH_URL: toConnectionUrl(database.runtime),
       BENCH_MIGRATE_URL: toConnectionUrl(database.owner),

@@ -21,7 +21,8 @@ export async function serve(
   env: Record<string, string> = {},
 ): Promise<Served> {
   const file = fileURLToPath(new URL(program, import.meta.url))
-  const child = spawn(process.execPath, ['--import=tsx/esm', file, ...args], {
+  const loader = program.endsWith('.mjs') ? [] : ['--import=tsx/esm']
+  const child = spawn(process.execPath, [...loader, file, ...args], {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, ...env },
   })
@@ -66,11 +67,17 @@ export interface LoadResult {
   readonly failed: number
 }
 
-export interface LoadOptions {
-  readonly origin: string
-  readonly path: string
+/** One request of a load. */
+export interface LoadRequest {
   readonly headers: Readonly<Record<string, string>>
   readonly body: string
+}
+
+export interface LoadOptions extends LoadRequest {
+  readonly origin: string
+  readonly path: string
+  /** Makes the requests differ; absent = all are the same. */
+  readonly request?: (number: number) => LoadRequest
   readonly calls: number
   readonly connections: number
 }
@@ -85,12 +92,13 @@ export async function load(options: LoadOptions): Promise<LoadResult> {
   const caller = async (): Promise<void> => {
     while (left > 0) {
       left -= 1
+      const { headers, body: sentBody } = options.request?.(left) ?? options
       const sent = performance.now()
       const { statusCode, body } = await pool.request({
         method: 'POST',
         path: options.path,
-        headers: options.headers,
-        body: options.body,
+        headers,
+        body: sentBody,
       })
       await body.dump()
       times.push(performance.now() - sent)

@@ -96,7 +96,7 @@ async function start(folder: string, database: TestDatabase, served: Served[]): 
       BENCH_URL: toConnectionUrl(database.runtime),
       BENCH_MIGRATE_URL: toConnectionUrl(database.owner),
     }
-    const one = await serve('./gateway.ts', [file], env)
+    const one = await serve('./gateway.mjs', [file], env)
     served.push(one)
     return one
   }

@@ -1,7 +1,11 @@
-/** The upstream of the benchmarks: answers at once, as cheaply as Node can. Ends with its parent. */
+/** The upstream of the benchmarks: answers at once, as cheaply as Node can. Argument: number of tools. Ends with its parent. */
 import { createServer } from 'node:http'
 
-const tool = { name: 'search_tickets', inputSchema: { type: 'object' }, annotations: { readOnlyHint: true } }
+const toolOf = (name: string) => ({
+  ...{ name, inputSchema: { type: 'object' }, annotations: { readOnlyHint: true } },
+})
+const others = Array.from({ length: Number(process.argv[2] ?? 1) - 1 }, (_, at) => toolOf(`tool_${at + 1}`))
+const tools = [toolOf('search_tickets'), ...others]
 const text = 'x'.repeat(700)
 const answers: Record<string, (id: unknown) => unknown> = {
   'server/discover': () => ({
@@ -12,7 +16,7 @@ const answers: Record<string, (id: unknown) => unknown> = {
     ttlMs: 0,
     cacheScope: 'private',
   }),
-  'tools/list': () => ({ resultType: 'complete', tools: [tool], ttlMs: 0, cacheScope: 'private' }),
+  'tools/list': () => ({ resultType: 'complete', tools, ttlMs: 0, cacheScope: 'private' }),
   'tools/call': () => ({ resultType: 'complete', content: [{ type: 'text', text }] }),
 }
 

@@ -1,7 +1,8 @@
 /** The only file that knows the metrics library. Names follow the OpenTelemetry conventions for MCP where they have one. */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import { METHOD_NAMES, SERVER_REQUESTS } from '../gateway/targets.ts'
 import type { AuditEvent } from '../gateway/types.ts'
+import { createHistogram } from './histogram.ts'
 
 /** State of the audit writer when metrics are read. Counts since the start of the process. */
 export interface AuditGauges {
@@ -116,14 +117,14 @@ export function createMetrics(options: MetricsOptions): Metrics {
     labelNames: ['version', 'node'],
     registers,
   }).set({ version: options.version, node: process.version }, 1)
-  const waits = new Histogram({
+  const waits = createHistogram({
     name: 'gateway_upstream_wait_seconds',
     help: 'Time requests waited for their turn at an upstream, also those that gave up.',
     labelNames: ['server'],
     buckets: WAIT_BUCKETS,
     registers,
   })
-  const rowBytes = new Histogram({
+  const rowBytes = createHistogram({
     name: 'gateway_audit_row_bytes',
     help: 'Size of audit rows in bytes of JSON, before the database compresses them.',
     buckets: ROW_BUCKETS,
@@ -137,7 +138,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   return {
     ...addAttemptMetrics(registers),
     ...addPolicyMetrics(registers),
-    recordUpstreamWait: (server, ms) => waits.observe({ server }, ms / 1000),
+    recordUpstreamWait: (server, ms) => waits.observe(ms / 1000, server),
     recordAuditRow: (bytes) => rowBytes.observe(bytes),
     contentType: registry.contentType,
     text: () => registry.metrics(),
@@ -146,33 +147,40 @@ export function createMetrics(options: MetricsOptions): Metrics {
 
 /** Attempts, and where their time went. */
 function addAttemptMetrics(registers: Registry[]): Pick<Metrics, 'record' | 'recordTurnedAway'> {
-  const attempts = new Counter({
+  const outcomes = new Map<string, number>()
+  const count = (outcome: string, by: number): void =>
+    void outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + by)
+  new Counter({
     name: 'gateway_attempts_total',
     help: 'Attempts by outcome, as in the audit table.',
     labelNames: ['outcome'],
     registers,
+    collect() {
+      this.reset()
+      for (const [outcome, attempts] of outcomes) this.inc({ outcome }, attempts)
+    },
   })
-  const operations = new Histogram({
+  const operations = createHistogram({
     name: 'mcp_server_operation_duration_seconds',
     help: 'Duration of an attempt as the client saw it.',
     labelNames: ['mcp_method_name', 'error_type'],
     buckets: OPERATION_BUCKETS,
     registers,
   })
-  const upstreams = new Histogram({
+  const upstreams = createHistogram({
     name: 'mcp_client_operation_duration_seconds',
     help: 'Duration of the upstream part of an attempt.',
     labelNames: ['server'],
     buckets: OPERATION_BUCKETS,
     registers,
   })
-  const evaluations = new Histogram({
+  const evaluations = createHistogram({
     name: 'gateway_policy_eval_seconds',
     help: 'Duration of the policy evaluation that decided an attempt.',
     buckets: EVAL_BUCKETS,
     registers,
   })
-  const queue = new Histogram({
+  const queue = createHistogram({
     name: 'gateway_queue_seconds',
     help: 'Time attempts waited for their turn in the gateway, also those that gave up.',
     buckets: WAIT_BUCKETS,
@@ -180,16 +188,14 @@ function addAttemptMetrics(registers: Registry[]): Pick<Metrics, 'record' | 'rec
   })
   return {
     record({ call, ending }) {
-      attempts.inc({ outcome: ending.outcome })
-      operations.observe(
-        { mcp_method_name: methodLabel(call.message?.method), error_type: errorType(call.upstream, ending) },
-        ending.latencyMs / 1000,
-      )
+      count(ending.outcome, 1)
+      const { upstream, message } = call
+      operations.observe(ending.latencyMs / 1000, methodLabel(message?.method), errorType(upstream, ending))
       if (call.timingsUs.queue !== undefined) queue.observe(call.timingsUs.queue / 1e6)
-      if (call.upstream !== null) upstreams.observe({ server: call.upstream.server }, call.upstream.ms / 1000)
+      if (upstream !== null) upstreams.observe(upstream.ms / 1000, upstream.server)
       if (call.evaluation !== null) evaluations.observe(call.evaluation.evalUs / 1e6)
     },
-    recordTurnedAway: (count) => attempts.inc({ outcome: 'overloaded' }, count),
+    recordTurnedAway: (attempts) => count('overloaded', attempts),
   }
 }
 

@@ -1,5 +1,5 @@
 /** The text of an API key: `gwk_<id>_<secret>`, and what is kept of it. */
-import { createHash, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 
 /** What a presented key says, checked for its form only. `sha256` is of the whole text. */
 export interface PresentedKey {
@@ -35,5 +35,5 @@ export function parseKey(text: string): PresentedKey | null {
 }
 
 function digest(text: string): Buffer {
-  return createHash('sha256').update(text).digest()
+  return hash('sha256', text, 'buffer')
 }

@@ -209,11 +209,13 @@ async function askForTool(config: Config, servers: readonly string[], tool: stri
     random: Math.random,
     log: { info: () => undefined, warn: () => undefined },
   })
-  const ask = async (server: string): Promise<boolean | null> =>
-    await upstreams.findTool(server, tool).then(
-      (entry) => entry !== null,
-      () => null,
-    )
+  const ask = async (server: string): Promise<boolean | null> => {
+    try {
+      return (await upstreams.findTool(server, tool)) !== null
+    } catch {
+      return null
+    }
+  }
   const timer = new AbortController()
   try {
     return await Promise.all(

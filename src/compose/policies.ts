@@ -116,6 +116,7 @@ function roomOpener({
     now: () => BigInt(clock.nowMs()) * 1_000_000n,
     monotonicMs: clock.monotonicMs,
     limits: policyLimits(config),
+    keepsTraces: config.audit.enabled,
     log,
   }
   return (policy) => createPolicyRoom({ policy, ...common })

@@ -6,16 +6,17 @@
  * and leaves exactly one audit row, whatever happened. The words used here are explained at the head of `types.ts`.
  * The spine imports no room: `main.ts` hands them in as {@link Rooms}.
  */
+import type { CallSignal } from '../call-signal.ts'
 import type { GatewayError } from '../errors.ts'
 import { ENDINGS, toGatewayError } from '../errors.ts'
 import { answered, refused } from './ending.ts'
 import type { FederationSettings } from './federation/federation.ts'
 import type { KillSwitches } from './killed.ts'
 import type { ChargeReport, Limit } from './limit-types.ts'
-import { openCall } from './open-call.ts'
+import { openCall, principalKey } from './open-call.ts'
 import { createStages } from './stages.ts'
 import { isLongLived } from './streams.ts'
-import { createTimed } from './timed.ts'
+import { createStageClock } from './timed.ts'
 import type { Turn, Turns } from './turns.ts'
 import type {
   Admission,
@@ -110,17 +111,21 @@ export interface Rooms {
      * The tool's catalogue entry, or that of a tool which only this client has been shown; null when unknown even after one
      * shared refresh; `upstream_failed` when unreadable.
      */
-    findTool(mount: string, name: string, client?: string | null): Promise<ToolEntry | null>
+    findTool(
+      mount: string,
+      name: string,
+      client?: string | null,
+    ): ToolEntry | null | Promise<ToolEntry | null>
     /** A client has been shown these elements of a list of tools (`text` is their scanned JSON). */
     learnTools(
       mount: string,
       client: string,
       shown: readonly { readonly name: string; readonly text: string }[],
     ): void
-    /** Throws `invalid_arguments`. */
-    validateArguments(mount: string, tool: ToolEntry, argumentsText: string): Promise<void>
+    /** Throws, or rejects with, `invalid_arguments`. */
+    validateArguments(mount: string, tool: ToolEntry, argumentsText: string): void | Promise<void>
     /** Sends the message on and returns the final answer. */
-    forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer>
+    forward(call: Call, sink: AnswerSink, signal: CallSignal): Promise<UpstreamAnswer>
     /** Answers a server-to-client request in the client's place, with an error. Best effort, never throws. */
     refuseServerRequest(call: Call, idText: string): Promise<void>
   }
@@ -153,7 +158,6 @@ export interface Spine {
 /** `merged` null: there is no merged mount. */
 export function createSpine(rooms: Rooms, merged: FederationSettings | null): Spine {
   const stages = createStages(rooms, merged)
-  const timed = createTimed(rooms.clock)
 
   return {
     attempt: (exchange) => attempt(exchange, null),
@@ -164,6 +168,7 @@ export function createSpine(rooms: Rooms, merged: FederationSettings | null): Sp
   /** `requestId` of the exchange whose batch this is an element of, else null. */
   async function attempt(arrived: Exchange, requestId: string | null): Promise<void> {
     const call = openCall(rooms, arrived.head, requestId)
+    const clock = createStageClock(call, rooms.clock)
     let exchange = arrived
     let others: Promise<unknown> | null = null
     let ending: Ending | null = null
@@ -171,24 +176,37 @@ export function createSpine(rooms: Rooms, merged: FederationSettings | null): Sp
     const seat = createSeat()
     let turn: Turn | null = null
     try {
-      turn = await waitForTurn(rooms, call)
+      turn = await rooms.turns.take()
+      noteQueue(rooms, call)
       seat.hold(turn.leave)
-      const admission = await timed(call, 'admit', () => stages.admit(call))
-      call.principal = await timed(call, 'auth', () => stages.authenticate(call, admission, arrived))
-      seat.hold(await timed(call, 'rate', () => rooms.rate.enter(principalKey(call.principal as Principal))))
-      const reading = await timed(call, 'read', () => stages.read(call, arrived))
+      clock.enter('admit')
+      const admission = stages.admit(call)
+      clock.enter('auth')
+      call.principal = await stages.authenticate(call, admission, arrived)
+      clock.enter('rate')
+      seat.hold(rooms.rate.enter(principalKey(call.principal)))
+      clock.enter('read')
+      const reading = await stages.read(call, arrived)
       call.message = reading.message
       exchange = reading.exchange
-      others = attemptAll(reading.others, call.requestId)
-      const tool = await timed(call, 'authz', () => stages.authorize(call))
-      await timed(call, 'rate', () => stages.chargeLimits(call))
-      await timed(call, 'validate', () => stages.validate(call, tool))
-      await timed(call, 'audit', () => rooms.audit.begin(call))
+      if (reading.others.length > 0) others = attemptAll(reading.others, call.requestId)
+      clock.enter('authz')
+      const tool = await stages.authorize(call)
+      clock.enter('rate')
+      await stages.chargeLimits(call)
+      clock.enter('validate')
+      await stages.validate(call, tool)
+      clock.enter('audit')
+      await rooms.audit.begin(call)
       if (isLongLived(call)) seat.leave()
-      const answer = await timed(call, 'upstream', () => stages.forward(call, exchange))
+      clock.enter('upstream')
+      const answer = await stages.forward(call, exchange)
+      clock.leave()
       reply = rooms.http.replyWith(call, answer)
       ending = answered(call, answer, rooms.clock.monotonicMs())
     } catch (thrown) {
+      clock.leave()
+      if (turn === null) noteRefusedTurn(rooms, call)
       const error = toGatewayError(thrown)
       noteDenial(rooms.rate, call, error)
       reply = rooms.http.replyRefusal(call, error)
@@ -196,7 +214,8 @@ export function createSpine(rooms: Rooms, merged: FederationSettings | null): Sp
     } finally {
       seat.leave()
       const event = { call, ending: ending as Ending }
-      await Promise.all([close(exchange, event, reply as Reply, turn), others])
+      const closed = close(rooms, { exchange, event, reply: reply as Reply, turn })
+      await (others === null ? closed : Promise.all([closed, others]))
     }
   }
 
@@ -207,37 +226,39 @@ export function createSpine(rooms: Rooms, merged: FederationSettings | null): Sp
     all.catch(() => undefined)
     return all
   }
-
-  /** The one place where an attempt is recorded and answered. The answer waits for the record. */
-  async function close(
-    exchange: Exchange,
-    event: AuditEvent,
-    reply: Reply,
-    turn: Turn | null,
-  ): Promise<void> {
-    const { call, ending } = event
-    let last = reply
-    try {
-      // Throttled addresses get one row for the whole window (see `Rooms.auth`), not one for each attempt.
-      if (ending.kind !== 'address_throttled') await rooms.audit.end(event)
-    } catch (thrown) {
-      last = rooms.http.replyRefusal(call, toGatewayError(thrown))
-    }
-    turn?.done()
-    rooms.observe(event)
-    await exchange.finish(last)
-  }
 }
 
-async function waitForTurn(rooms: Rooms, call: Call): Promise<Turn> {
+/** An attempt that is over but for its record and its answer. */
+interface Over {
+  readonly exchange: Exchange
+  readonly event: AuditEvent
+  readonly reply: Reply
+  readonly turn: Turn | null
+}
+
+/** The one place where an attempt is recorded and answered. The answer waits for the record. */
+async function close(rooms: Rooms, { exchange, event, reply, turn }: Over): Promise<void> {
+  const { call, ending } = event
+  let last = reply
   try {
-    return await rooms.turns.take()
-  } catch (error) {
-    call.clientIp = rooms.http.clientIp(call.head)
-    throw error
-  } finally {
-    call.timingsUs.queue = Math.round((rooms.clock.monotonicMs() - call.startedAt) * 1000)
+    // Throttled addresses get one row for the whole window (see `Rooms.auth`), not one for each attempt.
+    if (ending.kind !== 'address_throttled') await rooms.audit.end(event)
+  } catch (thrown) {
+    last = rooms.http.replyRefusal(call, toGatewayError(thrown))
   }
+  turn?.done()
+  rooms.observe(event)
+  await exchange.finish(last)
+}
+
+function noteQueue({ clock }: Rooms, call: Call): void {
+  call.timingsUs.queue = Math.round((clock.monotonicMs() - call.startedAt) * 1000)
+}
+
+/** A call that was never worked on: whoever asked is all that is known. */
+function noteRefusedTurn(rooms: Rooms, call: Call): void {
+  noteQueue(rooms, call)
+  call.clientIp = rooms.http.clientIp(call.head)
 }
 
 /** Denials count against their principal, but not those that say that it has had too many. */
@@ -245,11 +266,6 @@ function noteDenial(rate: Rooms['rate'], call: Call, error: GatewayError): void 
   const { status } = ENDINGS[error.kind]
   if (call.principal === null || call.message === null || (status !== 403 && status !== 429)) return
   rate.recordDenial(principalKey(call.principal))
-}
-
-/** Names of principals are unique within their tenant only. */
-function principalKey({ tenant, id }: Principal): string {
-  return JSON.stringify([tenant, id])
 }
 
 /** The counts on which a call in flight stands; `leave` takes it off all of them, once. */

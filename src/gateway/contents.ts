@@ -8,6 +8,17 @@ import { authorizeSubscriptions } from './subscriptions.ts'
 import { normalisedUri, target } from './targets.ts'
 import type { Call, Message, Target } from './types.ts'
 
+/** Whether {@link authorizeContents} has something to do. */
+export function holdsMore({ message }: Call): boolean {
+  if (message === null) return false
+  const { method, params } = message
+  return (
+    method === 'subscriptions/listen' ||
+    method === 'completion/complete' ||
+    params['inputResponses'] !== undefined
+  )
+}
+
 /** @throws GatewayError `policy_denied`, `invalid_params` */
 export async function authorizeContents(
   rooms: Pick<Rooms, 'policy'>,

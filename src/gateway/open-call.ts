@@ -1,5 +1,5 @@
 import type { Rooms } from './call.ts'
-import type { Call, RequestHead } from './types.ts'
+import type { Call, Principal, RequestHead } from './types.ts'
 
 /**
  * The scope of a new attempt, of which nothing but the head is known.
@@ -48,5 +48,16 @@ export function undecided(): Pick<
 
 /** Whom an upstream shows what it shows: a session, or a principal without one. */
 export function clientKey({ message, principal }: Call): string {
-  return message?.session?.hash ?? JSON.stringify([principal?.tenant, principal?.id])
+  return message?.session?.hash ?? (principal === null ? '' : principalKey(principal))
+}
+
+const principalKeys = new WeakMap<Principal, string>()
+
+/** Names of principals are unique within their tenant only. A key's principal is one object for all of its calls. */
+export function principalKey(principal: Principal): string {
+  const known = principalKeys.get(principal)
+  if (known !== undefined) return known
+  const key = JSON.stringify([principal.tenant, principal.id])
+  if (Object.isFrozen(principal)) principalKeys.set(principal, key)
+  return key
 }

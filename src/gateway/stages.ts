@@ -3,7 +3,7 @@ import { GatewayError } from '../errors.ts'
 import type { Review } from './answer.ts'
 import { reviewAnswer, reviewEvent } from './answer.ts'
 import type { AnswerSink, Rooms } from './call.ts'
-import { authorizeContents } from './contents.ts'
+import { authorizeContents, holdsMore } from './contents.ts'
 import type { Federation, FederationSettings } from './federation/federation.ts'
 import { createFederation } from './federation/federation.ts'
 import { MERGED } from './federation/names.ts'
@@ -32,12 +32,12 @@ import { chargeLimits, refuseUnlessAllowed } from './verdict.ts'
 /** The stages between the door and the upstream; `call` carries what each has learnt. */
 export interface Stages {
   admit(call: Call): Admission
-  authenticate(call: Call, admission: Admission, exchange: Exchange): Promise<Principal>
+  authenticate(call: Call, admission: Admission, exchange: Exchange): Principal | Promise<Principal>
   read(call: Call, exchange: Exchange): Promise<Reading>
   /** Returns the tool's catalogue entry for `validate`; null when the call is not a tools/call. */
   authorize(call: Call): Promise<ToolEntry | null>
-  chargeLimits(call: Call): Promise<void>
-  validate(call: Call, tool: ToolEntry | null): Promise<void>
+  chargeLimits(call: Call): void | Promise<void>
+  validate(call: Call, tool: ToolEntry | null): void | Promise<void>
   forward(call: Call, exchange: Exchange): Promise<UpstreamAnswer>
   /** See `Spine`. */
   recheckStreams(): void
@@ -64,13 +64,17 @@ export function createStages(rooms: Rooms, merged: FederationSettings | null): S
       return rooms.http.admit(call.head)
     },
 
-    async authenticate(call, admission, exchange) {
-      try {
-        return await rooms.auth.authenticate(admission.credential, admission.clientIp)
-      } catch (thrown) {
+    authenticate(call, admission, exchange) {
+      const fail = async (thrown: unknown): Promise<never> => {
         if (thrown instanceof GatewayError && thrown.kind === 'unauthenticated')
           call.hint = await rooms.http.hint(exchange)
         throw thrown
+      }
+      try {
+        const known = rooms.auth.authenticate(admission.credential, admission.clientIp)
+        return known instanceof Promise ? known.catch(fail) : known
+      } catch (thrown) {
+        return fail(thrown)
       }
     },
 
@@ -83,26 +87,25 @@ export function createStages(rooms: Rooms, merged: FederationSettings | null): S
       return call.message === null ? reading : { ...reading, message: call.message }
     },
 
-    async authorize(call) {
-      if (call.merged === null || call.merged === 'one') return await authorize(parts, call)
-      await federation?.authorize(call)
-      return null
+    authorize(call) {
+      if (call.merged === null || call.merged === 'one') return authorize(parts, call)
+      return (federation?.authorize(call) ?? Promise.resolve()).then(() => null)
     },
 
-    async chargeLimits(call) {
-      if (federation === null || call.merged !== 'all') await chargeLimits(rooms.rate, call)
-      else await federation.charge(call)
+    chargeLimits(call) {
+      if (federation === null || call.merged !== 'all') return chargeLimits(rooms.rate, call)
+      return federation.charge(call)
     },
 
-    async validate(call, tool) {
+    validate(call, tool) {
       if (tool === null) return
-      await rooms.upstreams.validateArguments(call.head.mount, tool, call.message?.argumentsText ?? '{}')
+      return rooms.upstreams.validateArguments(call.head.mount, tool, call.message?.argumentsText ?? '{}')
     },
 
-    async forward(call, exchange) {
-      if (federation === null || call.merged === null) return await forward(parts, call, exchange)
-      if (call.merged === 'all') return await federation.answer(call, exchange)
-      return federation.outwardAnswer(call, await forward(parts, call, exchange))
+    forward(call, exchange) {
+      if (federation === null || call.merged === null) return forward(parts, call, exchange)
+      if (call.merged === 'all') return federation.answer(call, exchange)
+      return forward(parts, call, exchange).then((answer) => federation.outwardAnswer(call, answer))
     },
 
     recheckStreams() {
@@ -131,7 +134,7 @@ async function authorize({ rooms, gate }: StageParts, call: Call): Promise<ToolE
   call.evaluation = rooms.policy.decide(call)
   refuseUnlessAllowed(call.evaluation)
   refuseUnaskedAnswer(call)
-  await authorizeContents(rooms, gate, call)
+  if (holdsMore(call)) await authorizeContents(rooms, gate, call)
   // A tool whose catalogue cannot be read is never called, but a caller who may not use it learns nothing of that.
   if (found?.kind === 'unreadable') throw found.error
   return found?.kind === 'known' ? found.tool : null
@@ -190,11 +193,8 @@ type Found =
 
 async function lookUp(rooms: Rooms, call: Call): Promise<Found> {
   try {
-    const tool = await rooms.upstreams.findTool(
-      call.head.mount,
-      (call.target as Target).name,
-      clientKey(call),
-    )
+    const { name } = call.target as Target
+    const tool = await rooms.upstreams.findTool(call.head.mount, name, clientKey(call))
     return tool === null ? { kind: 'unknown' } : { kind: 'known', tool }
   } catch (thrown) {
     if (thrown instanceof GatewayError) return { kind: 'unreadable', error: thrown }
@@ -202,6 +202,14 @@ async function lookUp(rooms: Rooms, call: Call): Promise<Found> {
   }
 }
 
+/** One for all calls of a tool, so that what it says to a policy is written once. */
+const toolTargets = new WeakMap<ToolEntry, Target>()
+
 function toolTarget(tool: ToolEntry): Target {
-  return { kind: 'tool', name: tool.name, annotations: tool.annotations, schemaDigest: tool.schemaDigest }
+  const known = toolTargets.get(tool)
+  if (known !== undefined) return known
+  const { name, annotations, schemaDigest } = tool
+  const made = Object.freeze({ kind: 'tool', name, annotations, schemaDigest } satisfies Target)
+  toolTargets.set(tool, made)
+  return made
 }

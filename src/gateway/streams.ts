@@ -4,7 +4,11 @@
  * a new policy that does not allow them.
  */
 import { setImmediate } from 'node:timers/promises'
+import type { CallSignal } from '../call-signal.ts'
+import { CallAbort } from '../call-signal.ts'
 import { GatewayError, toGatewayError } from '../errors.ts'
+import type { Listed } from '../roster.ts'
+import { Roster } from '../roster.ts'
 import type { Rooms } from './call.ts'
 import { killedError } from './killed.ts'
 import { recheckSubscriptions } from './subscriptions.ts'
@@ -13,7 +17,7 @@ import type { Call, PolicyRevision, Principal } from './types.ts'
 /** One watched call. */
 export interface WatchedCall {
   /** Aborted when the call must end, or the client has gone. */
-  readonly signal: AbortSignal
+  readonly signal: CallSignal
   /** Its answer has turned out to be a stream. */
   opened(): void
   /** Why it must end; null while it may go on. */
@@ -25,7 +29,7 @@ export interface WatchedCall {
 /** Calls that are being forwarded, watched for what no longer allows them. */
 export interface OpenStreams {
   /** Starts to watch a call that is being forwarded. `signal` is aborted when its client goes. */
-  watch(call: Call, signal: AbortSignal): WatchedCall
+  watch(call: Call, signal: CallSignal): WatchedCall
   /** Asks again for every open stream; call it after a change and once a second (keys also expire). */
   recheck(): void
   /** Ends the long-lived ones, for a gateway that stops. */
@@ -34,9 +38,9 @@ export interface OpenStreams {
 
 type StreamRooms = Pick<Rooms, 'auth' | 'policy' | 'kills'>
 
-interface Entry {
+interface Entry extends Listed {
   readonly call: Call
-  readonly controller: AbortController
+  readonly controller: CallAbort
   readonly isLongLived: boolean
   isOpen: boolean
   /** The policy that has allowed it last. */
@@ -49,10 +53,10 @@ const STREAMS_AT_ONCE = 32
 
 /** Makes the watch; it has no timer of its own. */
 export function createOpenStreams(rooms: StreamRooms): OpenStreams {
-  const watched = new Set<Entry>()
+  const watched = new Roster<Entry>()
   return {
     watch(call, signal) {
-      const controller = new AbortController()
+      const controller = new CallAbort()
       const isLasting = isLongLived(call)
       const policy = call.evaluation?.policy ?? null
       const entry: Entry = {
@@ -62,13 +66,14 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
         isOpen: isLasting,
         policy,
         ended: null,
+        place: -1,
       }
       const leave = (): void => controller.abort(signal.reason)
       if (signal.aborted) leave()
       signal.addEventListener('abort', leave)
       watched.add(entry)
       return {
-        signal: controller.signal,
+        signal: controller,
         opened: () => {
           entry.isOpen = true
         },
@@ -81,7 +86,7 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
     },
     recheck: createRecheck(rooms, watched),
     endAll() {
-      for (const entry of [...watched].filter((one) => one.isLongLived)) {
+      for (const entry of watched.all().filter((one) => one.isLongLived)) {
         watched.delete(entry)
         entry.controller.abort()
       }
@@ -90,7 +95,7 @@ export function createOpenStreams(rooms: StreamRooms): OpenStreams {
 }
 
 /** One round at a time; what changes during a round is asked about in the next one. */
-function createRecheck(rooms: StreamRooms, watched: Set<Entry>): () => void {
+function createRecheck(rooms: StreamRooms, watched: Roster<Entry>): () => void {
   let isRechecking = false
   let isDue = false
 
@@ -118,7 +123,7 @@ function createRecheck(rooms: StreamRooms, watched: Set<Entry>): () => void {
 
   /** From the first look on nothing passes on those that must end; they are closed, and others judged anew, a few at a time. */
   async function recheckEach(): Promise<void> {
-    const open = [...watched].filter(({ isOpen }) => isOpen)
+    const open = watched.all().filter(({ isOpen }) => isOpen)
     for (const entry of open) lookAt(entry)
     let count = 0
     for (const entry of open) {

@@ -2,18 +2,27 @@ import type { Stage } from '../errors.ts'
 import type { Rooms } from './call.ts'
 import type { Call } from './types.ts'
 
-/** Runs one stage of a call and notes how long it took, also when it throws. */
-export type Timed = <T>(call: Call, stage: Stage, run: () => T | Promise<T>) => Promise<T>
+/** Knows in which stage a call is, and notes how long each took. */
+export interface StageClock {
+  /** The call leaves the stage it is in and enters this one. */
+  enter(stage: Stage): void
+  /** The call leaves the stage it is in, whatever happened in it. */
+  leave(): void
+}
 
-/** Measures stages with this clock. */
-export function createTimed(clock: Rooms['clock']): Timed {
-  return async (call, stage, run) => {
-    const from = clock.monotonicMs()
-    call.stage = stage
-    try {
-      return await run()
-    } finally {
-      call.timingsUs[stage] = Math.round((clock.monotonicMs() - from) * 1000)
-    }
+/** The clock of one call. */
+export function createStageClock(call: Call, clock: Rooms['clock']): StageClock {
+  let since: number | null = null
+  const leave = (): void => {
+    if (since !== null) call.timingsUs[call.stage] = Math.round((clock.monotonicMs() - since) * 1000)
+    since = null
+  }
+  return {
+    enter(stage) {
+      leave()
+      call.stage = stage
+      since = clock.monotonicMs()
+    },
+    leave,
   }
 }

@@ -46,10 +46,10 @@ export interface TurnsState {
 export interface Turns {
   /** Whether one more call would be let in now: at once, or to wait. */
   admits(): boolean
-  /** Waits for the turn of one more call. Throws `overloaded`, also when the wait becomes too long. */
-  take(): Promise<Turn>
+  /** The turn of one more call, waited for when none is free. Throws `overloaded`, also when the wait becomes too long. */
+  take(): Turn | Promise<Turn>
   /** The same function, whose waiting is not the gateway's work. */
-  away<A extends unknown[], T>(run: (...args: A) => Promise<T>): (...args: A) => Promise<T>
+  away<A extends unknown[], T>(run: (...args: A) => T): (...args: A) => T
   /** Takes a measurement and refuses who has waited too long; called by its own timer. */
   measure(): void
   state(): TurnsState
@@ -128,22 +128,28 @@ class Line {
     )
   }
 
-  async take(): Promise<Turn> {
+  take(): Turn | Promise<Turn> {
     if (!this.admits()) throw OVERLOADED
     this.#inFlight += 1
-    if (this.#isFree()) this.#working += 1
-    else await this.#wait()
+    if (!this.#isFree()) return this.#wait()
+    this.#working += 1
     return this.#turn()
   }
 
-  away<A extends unknown[], T>(run: (...args: A) => Promise<T>): (...args: A) => Promise<T> {
-    return async (...args) => {
+  away<A extends unknown[], T>(run: (...args: A) => T): (...args: A) => T {
+    const onValue = (value: unknown): unknown => {
+      this.#working += 1
+      return value
+    }
+    const onError = (error: unknown): never => {
+      this.#working += 1
+      throw error
+    }
+    return (...args) => {
+      const result = run(...args)
+      if (!(result instanceof Promise)) return result
       this.#rest()
-      try {
-        return await run(...args)
-      } finally {
-        this.#working += 1
-      }
+      return result.then(onValue, onError) as T
     }
   }
 
@@ -181,7 +187,7 @@ class Line {
     return Math.max(calls, Math.floor((this.#speed * part * this.#maxDelayMs) / 1000))
   }
 
-  async #wait(): Promise<void> {
+  async #wait(): Promise<Turn> {
     await new Promise<void>((resolve, reject) => {
       const refuse = (): void => {
         this.#inFlight -= 1
@@ -190,6 +196,7 @@ class Line {
       this.#waiting.push({ sinceMs: this.#options.monotonicMs(), start: resolve, refuse })
       this.#planRound()
     })
+    return this.#turn()
   }
 
   #turn(): Turn {

@@ -14,6 +14,7 @@
  * - upstream   an MCP server behind the gateway
  * - revision   which policy was in force: label and digest
  */
+import type { CallSignal } from '../call-signal.ts'
 import type { EndingKind, GatewayError, Outcome, Stage } from '../errors.ts'
 import type { SseFields } from '../sse.ts'
 import type { ChargeReport, Limit } from './limit-types.ts'
@@ -39,7 +40,7 @@ export interface RequestHead {
 export interface Exchange {
   readonly head: RequestHead
   /** Aborted when the client has gone before the reply was complete. */
-  readonly signal: AbortSignal
+  readonly signal: CallSignal
   /** Reads the whole body. Throws `body_too_large`; aborted reads throw `client_closed`. */
   readBody(maxBytes: number): Promise<Buffer>
   /** The body if it is small and has already arrived, else null. Never waits for the client, never throws. */

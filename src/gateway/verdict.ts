@@ -1,6 +1,7 @@
 /** What an evaluation means for the call: go on, or end with one of the table's kinds. */
 import { GatewayError } from '../errors.ts'
 import type { Rooms } from './call.ts'
+import type { Limit } from './limit-types.ts'
 import type { Call, Evaluation } from './types.ts'
 
 /** @throws GatewayError `policy_error`, `policy_budget`, `policy_malformed` or `policy_denied` */
@@ -10,6 +11,8 @@ export function refuseUnlessAllowed(evaluation: Evaluation): void {
   }
   if (!evaluation.allow) throw new GatewayError('policy_denied')
 }
+
+type ChargingRoom = Pick<Rooms['rate'], 'charge' | 'fields'>
 
 /** Never limited: without them a client cannot begin, end or find out (2026-07-28 `server/discover`). */
 const UNLIMITED: ReadonlySet<string> = new Set([
@@ -23,12 +26,12 @@ const UNLIMITED: ReadonlySet<string> = new Set([
  * Charges the limits that the evaluation asked for; what was charged stays charged, whatever becomes of the call.
  * @throws GatewayError `rate_limited`, `limiter_unavailable`
  */
-export async function chargeLimits(
-  rate: Pick<Rooms['rate'], 'charge' | 'fields'>,
-  call: Call,
-): Promise<void> {
+export function chargeLimits(rate: ChargingRoom, call: Call): void | Promise<void> {
   const limits = call.evaluation?.limits ?? []
-  if (limits.length === 0 || UNLIMITED.has(call.message?.method ?? '')) return
+  if (limits.length > 0 && !UNLIMITED.has(call.message?.method ?? '')) return charge(rate, call, limits)
+}
+
+async function charge(rate: ChargingRoom, call: Call, limits: readonly Limit[]): Promise<void> {
   const report = await rate.charge(limits)
   call.rate = report
   call.rateFields = rate.fields(report)

@@ -2,6 +2,7 @@
  * One exchange shared by the messages of a JSON-RPC batch (2025-03-26 `basic/transports`): each of them has an exchange of
  * its own to be judged, forwarded and recorded by, and one reply goes to the client when all have ended.
  */
+import type { CallSignal } from '../call-signal.ts'
 import type { Exchange, Reply, ReplyHead, SseEvent } from '../gateway/types.ts'
 
 /** One message of a batch. */
@@ -110,7 +111,7 @@ class ElementExchange implements Exchange {
     this.#shared = shared
   }
 
-  get signal(): AbortSignal {
+  get signal(): CallSignal {
     return this.#exchange.signal
   }
 

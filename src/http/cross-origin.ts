@@ -49,13 +49,13 @@ export function preflightReply(
   }
 }
 
-/** Fields of every answer to a page of an allowed origin; none for anybody else. */
+/** Fields of every answer to a page of an allowed origin; null for anybody else. */
 export function crossOriginFields(
   head: RequestHead,
   isAllowedOrigin: AllowList,
-): Readonly<Record<string, string>> {
+): Readonly<Record<string, string>> | null {
   const origin = headerOf(head, 'origin')
-  if (origin === null || !isAllowedOrigin(origin)) return {}
+  if (origin === null || !isAllowedOrigin(origin)) return null
   return {
     'access-control-allow-origin': origin,
     'access-control-expose-headers': ANSWER_HEADERS,

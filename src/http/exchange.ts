@@ -1,5 +1,7 @@
 /** One HTTP exchange on Node's request and response. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { CallSignal } from '../call-signal.ts'
+import { CallAbort } from '../call-signal.ts'
 import { GatewayError } from '../errors.ts'
 import type { Exchange, Reply, ReplyHead, RequestHead, SseEvent } from '../gateway/types.ts'
 import { encodeEvent, encodeMessage, KEEP_ALIVE_COMMENT } from '../sse.ts'
@@ -22,7 +24,7 @@ export class HttpExchange implements Exchange {
   readonly #request: IncomingMessage
   readonly #response: ServerResponse
   readonly #bounds: ExchangeBounds
-  #controller: AbortController | null = null
+  #controller: CallAbort | null = null
   #peeked: Buffer | null = null
   #bodyTaken = false
   #opened = false
@@ -50,11 +52,10 @@ export class HttpExchange implements Exchange {
     request.on('error', () => undefined)
   }
 
-  get signal(): AbortSignal {
-    this.#controller ??= new AbortController()
-    if (this.#gone && !this.#controller.signal.aborted)
-      this.#controller.abort(new GatewayError('client_closed'))
-    return this.#controller.signal
+  get signal(): CallSignal {
+    this.#controller ??= new CallAbort()
+    if (this.#gone && !this.#controller.aborted) this.#controller.abort(new GatewayError('client_closed'))
+    return this.#controller
   }
 
   get opened(): boolean {

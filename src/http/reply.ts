@@ -21,7 +21,7 @@ const STREAM_HEADERS: Readonly<Record<string, string>> = {
 
 /** The head of a streamed reply. Throws `upstream_failed` when the upstream issued an unusable session id. */
 export function openHead(call: Call, head: UpstreamHead, sessions: SessionBinder): Reply {
-  const headers = { ...answerHeaders(call, head, sessions), ...STREAM_HEADERS }
+  const headers = Object.assign(answerHeaders(call, head, sessions), STREAM_HEADERS)
   return { status: head.status, headers, message: null, frame: null }
 }
 
@@ -29,7 +29,6 @@ export function openHead(call: Call, head: UpstreamHead, sessions: SessionBinder
 export function replyWith(call: Call, answer: UpstreamAnswer, sessions: SessionBinder): Reply {
   const { head, message, frame } = answer
   const headers = answerHeaders(call, head, sessions)
-  delete headers['content-type']
   if (message !== null && frame !== null) Object.assign(headers, STREAM_HEADERS)
   else if (message !== null) headers['content-type'] = 'application/json'
   return { status: head.status, headers, message, frame }
@@ -52,14 +51,13 @@ export function replyRefusal(call: Call, error: GatewayError, how: 'http' | 'in_
   return how === 'http' ? reply : { ...reply, inBand: true }
 }
 
+/** What an answer is, how long and of which session, is said here and not by the upstream. */
+const OWN_HEADERS: ReadonlySet<string> = new Set(['content-type', 'content-length', 'mcp-session-id'])
+
 function answerHeaders(call: Call, head: UpstreamHead, sessions: SessionBinder): Record<string, string> {
-  const headers: Record<string, string> = {
-    ...head.headers,
-    ...call.rateFields,
-    ...commonHeaders(call.requestId),
-  }
-  delete headers['mcp-session-id']
-  delete headers['content-length']
+  const headers: Record<string, string> = {}
+  for (const [name, value] of Object.entries(head.headers)) if (!OWN_HEADERS.has(name)) headers[name] = value
+  Object.assign(headers, call.rateFields, commonHeaders(call.requestId))
   const issued =
     call.message?.method === 'initialize' && call.message.era === 'legacy' ? head.sessionId : null
   if (issued !== null && call.principal !== null) {

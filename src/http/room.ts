@@ -55,10 +55,10 @@ export function createHttpRoom(options: HttpRoomOptions): HttpRoom {
   const tasks = createTaskBinder(options.taskKey)
   const asked = createServerRequestBinder(options.serverRequestKey)
   const reading = { maxBodyBytes: options.maxBodyBytes, sessions, tasks }
-  const readable = <T extends ReplyHead>({ head }: Pick<Call, 'head'>, reply: T): T => ({
-    ...reply,
-    headers: { ...reply.headers, ...crossOriginFields(head, admission.isAllowedOrigin) },
-  })
+  const readable = <T extends ReplyHead>({ head }: Pick<Call, 'head'>, reply: T): T => {
+    const fields = crossOriginFields(head, admission.isAllowedOrigin)
+    return fields === null ? reply : { ...reply, headers: { ...reply.headers, ...fields } }
+  }
   return {
     admit: (head) => admitHead(head, admission),
     read: (exchange, principal) => readMessage(exchange, principal, reading),

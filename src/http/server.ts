@@ -104,8 +104,8 @@ const PLAIN_PATH = /^\/mcp\/([A-Za-z0-9._~-]{1,128})(?:\?|$)/
 /** Makes the front door. Paths other than `/mcp/<upstream>` and `/mcp` are answered 404 here and leave no audit row. */
 export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
   const limits = { ...DEFAULT_FRONT_DOOR_LIMITS, ...options.limits }
-  const connections = new Map<Duplex, Set<HttpExchange>>()
-  const attempts = new Set<Promise<void>>()
+  const connections = new Map<Duplex, HttpExchange[]>()
+  const attempts = createAttemptCount()
   /** Connections on which no attempt has begun: Node counts them as busy, so a silent one would hold up the end. */
   const unused = new Set<Duplex>()
   let server: Server | null = null
@@ -115,25 +115,25 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
   function serve(request: IncomingMessage, response: ServerResponse, mount: string): void {
     const open = exchangesOf(connections, request.socket)
     unused.delete(request.socket)
-    if (open.size >= limits.maxPipelined) request.socket.destroy()
+    if (open.length >= limits.maxPipelined) request.socket.destroy()
     if (request.socket.destroyed) return
     const exchange = new HttpExchange(request, response, mount, limits)
     if (closing) exchange.drainConnection()
-    open.add(exchange)
-    const attempt = answer(options, exchange)
-      .catch((fault: unknown) => {
-        options.log.error({ err: fault }, 'an attempt failed outside the spine')
-        exchange.abort()
-      })
-      .finally(() => {
-        open.delete(exchange)
-        attempts.delete(attempt)
-      })
-    attempts.add(attempt)
+    open.push(exchange)
+    attempts.begin()
+    const ended = (): void => {
+      open.splice(open.indexOf(exchange), 1)
+      attempts.end()
+    }
+    answer(options, exchange).then(ended, (fault: unknown) => {
+      options.log.error({ err: fault }, 'an attempt failed outside the spine')
+      exchange.abort()
+      ended()
+    })
   }
 
   function everyExchange(visit: (exchange: HttpExchange) => void): void {
-    for (const open of connections.values()) for (const exchange of open) visit(exchange)
+    for (const open of connections.values()) for (const exchange of [...open]) visit(exchange)
   }
 
   return {
@@ -172,9 +172,29 @@ export function createFrontDoor(options: FrontDoorOptions): FrontDoor {
         server?.closeAllConnections()
       }, graceMs)
       await closed
-      await Promise.allSettled([...attempts])
+      await attempts.allEnded()
       for (const timer of [sweep, idle, cut]) clearTimeout(timer)
     },
+  }
+}
+
+/** How many attempts have begun and not ended. */
+function createAttemptCount(): { begin(): void; end(): void; allEnded(): Promise<void> } {
+  let running = 0
+  let onNone: (() => void) | null = null
+  return {
+    begin: () => {
+      running += 1
+    },
+    end: () => {
+      running -= 1
+      if (running === 0) onNone?.()
+    },
+    allEnded: () =>
+      new Promise((resolve) => {
+        onNone = resolve
+        if (running === 0) resolve()
+      }),
   }
 }
 
@@ -197,11 +217,11 @@ function guard(
 }
 
 /** What browsers ask before a page may call is no attempt. */
-async function answer(options: FrontDoorOptions, exchange: HttpExchange): Promise<void> {
+function answer(options: FrontDoorOptions, exchange: HttpExchange): Promise<void> {
   const preflight = options.preflight?.(exchange.head) ?? null
-  if (preflight === null) return await options.spine(exchange)
+  if (preflight === null) return options.spine(exchange)
   const headers = { ...commonHeaders(options.newRequestId()), ...preflight.headers }
-  await exchange.finish({ status: preflight.status, headers, message: null, frame: null })
+  return exchange.finish({ status: preflight.status, headers, message: null, frame: null })
 }
 
 function watchUnused(server: Server, secure: boolean, unused: Set<Duplex>): void {
@@ -308,7 +328,7 @@ function hardenServer(
   listener: Listener,
   limits: FrontDoorLimits,
   options: FrontDoorOptions,
-  connections: ReadonlyMap<Duplex, ReadonlySet<HttpExchange>>,
+  connections: ReadonlyMap<Duplex, readonly HttpExchange[]>,
 ): void {
   // Node drops headers beyond its own count without a word; the size bounds them, and the count is refused above.
   server.maxHeadersCount = 0
@@ -318,7 +338,7 @@ function hardenServer(
   server.on('checkContinue', listener)
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     options.log.debug({ code: error.code }, 'malformed request')
-    const isBusy = (connections.get(socket)?.size ?? 0) > 0
+    const isBusy = (connections.get(socket)?.length ?? 0) > 0
     const isHttp = /^(HPE_|ERR_HTTP_)/.test(error.code ?? '')
     if (isBusy || !isHttp || !socket.writable) socket.destroy()
     else refuseMalformed(socket, error.code, options.newRequestId())
@@ -342,14 +362,14 @@ function refuseMalformed(socket: Duplex, code: string | undefined, requestId: st
 }
 
 /** The exchanges of a connection. When it closes they are all left by their client, also those that were pipelined. */
-function exchangesOf(connections: Map<Duplex, Set<HttpExchange>>, socket: Duplex): Set<HttpExchange> {
+function exchangesOf(connections: Map<Duplex, HttpExchange[]>, socket: Duplex): HttpExchange[] {
   const known = connections.get(socket)
   if (known !== undefined) return known
-  const open = new Set<HttpExchange>()
+  const open: HttpExchange[] = []
   connections.set(socket, open)
   socket.once('close', () => {
     connections.delete(socket)
-    for (const exchange of open) exchange.left()
+    for (const exchange of [...open]) exchange.left()
   })
   return open
 }

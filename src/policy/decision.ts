@@ -27,6 +27,7 @@ export class MalformedDecision extends Error {
   }
 }
 
+const NONE: readonly string[] = []
 const NAME = /^[a-z][a-z0-9-]{0,63}$/
 const NAME_RULE = 'must match ^[a-z][a-z0-9-]{0,63}$'
 const MAX_REASONS = 64
@@ -39,13 +40,15 @@ const MAX_LIMIT = 1_000_000_000
 const MAX_WINDOW_S = 2_678_400
 const LEVELS: ReadonlySet<unknown> = new Set(['metadata', 'request', 'full'])
 
+const DECISION_MEMBERS = ['allow', 'allowed_by', 'denied_by', 'limits', 'obligations'] as const
+const OPTIONAL_MEMBERS = ['mask'] as const
+
 /**
  * Checks the value of `data.gateway.decision`.
  * @throws MalformedDecision
  */
 export function parseDecision(value: unknown): Decision {
-  const names = ['allow', 'allowed_by', 'denied_by', 'limits', 'obligations']
-  const decision = parseObject(value, 'decision', names, ['mask'])
+  const decision = parseObject(value, 'decision', DECISION_MEMBERS, OPTIONAL_MEMBERS)
   return {
     ...parseVerdictMembers(decision, 'decision'),
     limits: parseLimits(decision['limits']),
@@ -137,7 +140,9 @@ function parseReasons(value: unknown, path: string): readonly string[] {
 
 /** Two limits of one name, window and key would share a counter: which one was meant is not for us to guess. */
 function parseLimits(value: unknown): readonly Limit[] {
-  const limits = parseList(value, 'limits', MAX_LIMITS).map(parseLimit).sort(byText)
+  const list = parseList(value, 'limits', MAX_LIMITS)
+  if (list.length === 0) return []
+  const limits = list.map(parseLimit).sort(byText)
   const counters = limits.map(({ name, window_s, calendar, key }) =>
     JSON.stringify([name, window_s ?? calendar, key]),
   )
@@ -204,16 +209,18 @@ function parseObject(
   value: unknown,
   path: string,
   required: readonly string[],
-  optional: readonly string[] = [],
+  optional: readonly string[] = NONE,
 ): Readonly<Record<string, unknown>> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new MalformedDecision(path, 'must be an object')
   }
-  const missing = required.find((name) => !Object.hasOwn(value, name))
-  if (missing !== undefined) throw new MalformedDecision(path, `must have the member ${missing}`)
-  const isUnknown = (name: string) => !required.includes(name) && !optional.includes(name)
-  if (Object.keys(value).some(isUnknown))
-    throw new MalformedDecision(path, 'has a member that nothing is known of')
+  for (const name of required) {
+    if (!Object.hasOwn(value, name)) throw new MalformedDecision(path, `must have the member ${name}`)
+  }
+  for (const name of Object.keys(value)) {
+    if (!required.includes(name) && !optional.includes(name))
+      throw new MalformedDecision(path, 'has a member that nothing is known of')
+  }
   return value as Readonly<Record<string, unknown>>
 }
 

@@ -64,6 +64,8 @@ export interface PolicyRoomOptions {
   /** What differs from {@link DEFAULT_POLICY_LIMITS}. */
   readonly limits?: Partial<PolicyLimits>
   readonly log: PolicyLog
+  /** false = nobody asks for traces: those of its evaluations are empty. Default true. */
+  readonly keepsTraces?: boolean
   /** Told of every event of every evaluation, for coverage. */
   readonly onProbe?: ProbeListener | undefined
 }
@@ -91,6 +93,7 @@ interface Loaded {
   readonly host: PolicyHost
   readonly trace: TraceReader
   readonly revision: PolicyRevision
+  readonly decidedBy: Evaluation['policy']
   readonly hasMasks: boolean
   readonly dictionary: Dictionary
   /** Whether it can be asked about all targets of a list at once. */
@@ -127,14 +130,15 @@ async function load(
   if (missing.length > 0) {
     throw new PolicyFault('error', `the policy module has no entrypoint ${missing.join(', ')}`)
   }
-  const { revision, digest, opa } = policy
-  const { dictionary } = policy
+  const { revision: label, digest, opa, dictionary } = policy
+  const revision = { revision: label, digest, opa }
+  const decidedBy = { ...revision, entrypoint: DECISION }
   const hasMasks = dictionary.rules.some(({ path }) => isMaskRule(path))
   // Whoever is told of every event wants every evaluation to be made, and traced.
   const isTold = onProbe !== undefined
   const memory = isTold ? null : createListMemory(listReads(host), limits.maxRemembered)
   const answersAtOnce = !isTold && host.entrypoints.includes(LISTED.as)
-  return { host, trace, revision: { revision, digest, opa }, dictionary, hasMasks, memory, answersAtOnce }
+  return { host, trace, revision, decidedBy, dictionary, hasMasks, memory, answersAtOnce }
 }
 
 /** undefined for a module that does not tell. */
@@ -177,7 +181,7 @@ class Room implements PolicyRoom {
       input = toPolicyInput(call, { phase: 'call' }, { nowNs, maxBytes: this.limits.maxInputBytes })
       if (input.fault !== null) throw input.fault
       startedMs = this.options.monotonicMs()
-      run = this.run(loaded, DECISION, input, nowNs, true)
+      run = this.run(loaded, DECISION, input, nowNs, this.options.keepsTraces ?? true)
       const decision = parseDecision(resultOf(run))
       this.warnOfMasks(loaded, decision)
       return this.evaluation(loaded, { nowNs, input, run, startedMs, decision, failure: null })
@@ -253,25 +257,11 @@ class Room implements PolicyRoom {
 
   private evaluation(loaded: Loaded, made: Made): Evaluation {
     const { input, run } = made
-    const decision = made.decision ?? (loaded.hasMasks ? UNKNOWN_MASKS : NOTHING)
-    let rendered: RenderedTrace | null = null
-    const render = (): RenderedTrace => {
-      rendered ??= input === null || run === null ? EMPTY_TRACE : this.renderTrace(loaded, input, run)
-      return rendered
-    }
-    return {
-      ...decision,
-      failure: made.failure,
-      policy: { ...loaded.revision, entrypoint: DECISION },
-      nowNs: String(made.nowNs),
-      evalUs: Math.max(0, (this.options.monotonicMs() - made.startedMs) * 1000),
-      fuel: run?.fuel ?? 0,
-      inputText: input?.headText ?? '{}',
-      inputMac: this.mac(input?.bytes ?? new Uint8Array()),
-      traceText: () => render().text,
-      traceParts: () => ({ values: render().values, words: loaded.trace.words }),
-      traceDictionary: loaded.dictionary,
-    }
+    const evalUs = Math.max(0, (this.options.monotonicMs() - made.startedMs) * 1000)
+    return new MadeEvaluation(loaded, made, evalUs, {
+      render: () => (input === null || run === null ? EMPTY_TRACE : this.renderTrace(loaded, input, run)),
+      mac: () => this.mac(input?.bytes ?? new Uint8Array()),
+    })
   }
 
   private renderTrace(loaded: Loaded, input: PolicyInput, run: HostRun): RenderedTrace {
@@ -286,6 +276,75 @@ class Room implements PolicyRoom {
 
   private mac(bytes: Uint8Array): string {
     return createHmac('sha256', this.options.inputMacKey).update(bytes).digest('hex')
+  }
+}
+
+/** What a row asks for, made when it does: it takes longer than all the rest of an evaluation's record. */
+interface Afterwards {
+  render(): RenderedTrace
+  mac(): string
+}
+
+class MadeEvaluation implements Evaluation {
+  readonly allow: boolean
+  readonly allowedBy: readonly string[]
+  readonly deniedBy: readonly string[]
+  readonly limits: Evaluation['limits']
+  readonly obligations: Evaluation['obligations']
+  readonly masks: Evaluation['masks']
+  readonly maskFailure: string | null
+  readonly failure: Evaluation['failure']
+  readonly policy: Evaluation['policy']
+  readonly evalUs: number
+  readonly fuel: number
+  readonly inputText: string
+  readonly traceDictionary: object
+  private readonly nowNsValue: bigint
+  private readonly words: string
+  private readonly afterwards: Afterwards
+  private rendered: RenderedTrace | null = null
+  private digest: string | null = null
+
+  constructor(loaded: Loaded, made: Made, evalUs: number, afterwards: Afterwards) {
+    const decision = made.decision ?? (loaded.hasMasks ? UNKNOWN_MASKS : NOTHING)
+    this.allow = decision.allow
+    this.allowedBy = decision.allowedBy
+    this.deniedBy = decision.deniedBy
+    this.limits = decision.limits
+    this.obligations = decision.obligations
+    this.masks = decision.masks
+    this.maskFailure = decision.maskFailure
+    this.failure = made.failure
+    this.policy = loaded.decidedBy
+    this.evalUs = evalUs
+    this.fuel = made.run?.fuel ?? 0
+    this.inputText = made.input?.headText ?? '{}'
+    this.traceDictionary = loaded.dictionary
+    this.nowNsValue = made.nowNs
+    this.words = loaded.trace.words
+    this.afterwards = afterwards
+  }
+
+  get nowNs(): string {
+    return String(this.nowNsValue)
+  }
+
+  get inputMac(): string {
+    this.digest ??= this.afterwards.mac()
+    return this.digest
+  }
+
+  traceText(): string {
+    return this.trace().text
+  }
+
+  traceParts(): { readonly values: string; readonly words: string } {
+    return { values: this.trace().values, words: this.words }
+  }
+
+  private trace(): RenderedTrace {
+    this.rendered ??= this.afterwards.render()
+    return this.rendered
   }
 }
 

@@ -34,11 +34,9 @@ export class HeapText {
     return isUtf8(this.bytes.subarray(address, this.bytes.indexOf(0, address)))
   }
 
-  /** Length in bytes of the text at `address`, `maxBytes` + 1 when it is longer. */
-  length(address: number, maxBytes: number): number {
-    const window = this.bytes.subarray(address, address + maxBytes + 1)
-    const end = window.indexOf(0)
-    return end < 0 ? maxBytes + 1 : end
+  /** Whether the memory has so many bytes at `address`. */
+  fits(address: number, bytes: number): boolean {
+    return address + bytes <= this.bytes.length
   }
 
   write(address: number, bytes: Uint8Array): void {

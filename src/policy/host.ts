@@ -1,7 +1,7 @@
 /**
- * The Wasm host: one instance of a metered policy module on imports of our own, evaluated through the SDK's
- * `LoadedPolicy`. It keeps what `meter.ts` asks for (memory of a fixed size, fuel set before every call, stack pointer
- * restored after every throw) and turns every way to fail into a {@link PolicyFault}; the instance is correct afterwards.
+ * The Wasm host: one instance of a metered policy module on imports of our own, loaded by the SDK's `LoadedPolicy`. It keeps
+ * what `meter.ts` asks for (memory of a fixed size, fuel set before every call, stack pointer restored after every throw) and
+ * turns every way to fail into a {@link PolicyFault}; the instance is correct afterwards.
  *
  * Synchronous, one evaluation at a time. Source: https://www.openpolicyagent.org/docs/wasm
  */
@@ -106,9 +106,9 @@ export interface PolicyHost {
 /** The parts of the SDK's `LoadedPolicy` in use. The ESM entry of 1.10 has it on its default export only. */
 interface SdkPolicy {
   readonly entrypoints: Readonly<Record<string, number>>
+  readonly dataAddr: number
   dataHeapPtr: number
   setData(data: ArrayBuffer): void
-  evaluate(input: ArrayBuffer | undefined, entrypoint: string): unknown
 }
 const { LoadedPolicy } = (
   sdkModule as unknown as {
@@ -195,9 +195,8 @@ class Host implements PolicyHost {
     refuseUnknownBuiltins(names)
     this.probes = readProbes(names, options)
     this.events = new EventLog(this.probes, options.limits.events)
-    const guarded = { ...instance.exports, opa_eval: this.boundedEval.bind(this) }
     const minor = abiMinorVersion(instance)
-    this.policy = this.guard(LOAD_FUEL, () => new LoadedPolicy({ exports: guarded }, memory, minor))
+    this.policy = this.guard(LOAD_FUEL, () => new LoadedPolicy(instance, memory, minor))
     this.entrypoints = Object.keys(this.policy.entrypoints)
     const data = new TextEncoder().encode(options.dataText)
     this.guard(LOAD_FUEL, () => this.policy.setData(exactBuffer(data)))
@@ -227,9 +226,7 @@ class Host implements PolicyHost {
     let result: unknown
     let fault: PolicyFault | null = null
     try {
-      result = this.guard(this.limits.fuel, () =>
-        this.policy.evaluate(exactInput(request.input), request.entrypoint),
-      )
+      result = this.guard(this.limits.fuel, () => this.resultOf(request))
     } catch (thrown) {
       fault = toPolicyFault(thrown)
     }
@@ -354,15 +351,24 @@ class Host implements PolicyHost {
     return value
   }
 
-  /** The SDK parses whatever the module returns, so its size is looked at first. */
-  private boundedEval(...args: Parameters<OpaExports['opa_eval']>): number {
-    const address = this.exports.opa_eval(...args) >>> 0
+  /**
+   * What the SDK's `evaluate` does by ABI 1.2, in the one place where the result's size is looked at before it is parsed; the
+   * SDK looks for its end byte by byte and makes a decoder for each.
+   */
+  private resultOf({ entrypoint, input }: HostRequest): unknown {
+    const { entrypoints, dataAddr, dataHeapPtr } = this.policy
+    const id = entrypoints[entrypoint]
+    if (id === undefined) throw new PolicyFault('error', `the policy module has no entrypoint ${entrypoint}`)
+    const length = input?.byteLength ?? 0
+    if (!this.heap.fits(dataHeapPtr, length)) throw new PolicyFault('memory', 'the input does not fit')
+    if (input !== null) this.heap.write(dataHeapPtr, input)
+    const at = input === null ? 0 : dataHeapPtr
+    const address = this.exports.opa_eval(0, id, dataAddr, at, length, dataHeapPtr + length, 0) >>> 0
     const { maxResultBytes } = this.limits
-    if (this.heap.length(address, maxResultBytes) > maxResultBytes) {
-      throw new PolicyFault('size', `the decision is larger than ${maxResultBytes} bytes`)
-    }
+    const text = this.heap.read(address, maxResultBytes)
+    if (text === null) throw new PolicyFault('size', `the decision is larger than ${maxResultBytes} bytes`)
     this.resultAddress = address
-    return address
+    return JSON.parse(text)
   }
 
   /** Builtin number -> name. */
@@ -377,10 +383,6 @@ class Host implements PolicyHost {
     }
     return names
   }
-}
-
-function exactInput(input: HostRequest['input']): ArrayBuffer | undefined {
-  return input === null ? undefined : exactBuffer(input)
 }
 
 /** The SDK takes the whole ArrayBuffer as the text, so a view of a larger one has to be copied. */

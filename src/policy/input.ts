@@ -3,7 +3,7 @@
  *
  * The call's arguments go in as the text they came in, so that numbers keep their digits. What is not known is absent.
  */
-import type { Call, Target } from '../gateway/types.ts'
+import type { Call, Principal, ServerFacts, Target } from '../gateway/types.ts'
 import { PolicyFault } from './host-fault.ts'
 
 /** The input of one evaluation. */
@@ -63,11 +63,6 @@ export function toPolicyInput(call: Call, subject: InputSubject, options: InputO
   }
 }
 
-/** A target as it stands in the input of a list evaluation: JSON text. */
-export function targetText(target: Target): string {
-  return JSON.stringify(targetOf(target))
-}
-
 /** A target's name as the policy sees it: unpaired surrogates are U+FFFD. */
 export function nameAsSeen(target: Target): string {
   return JSON.parse(withoutLoneSurrogates(JSON.stringify(target.name))) as string
@@ -80,34 +75,55 @@ function headOf(call: Call, subject: InputSubject, nowNs: bigint): string {
   }
   if (subject.phase === 'call' && target === null)
     throw new Error('a policy is asked about a call without a target')
-  const request = {
-    id: call.requestId,
-    time: new Date(Number(nowNs / 1_000_000n)).toISOString(),
-    method: message.method,
-    protocol_version: message.protocolVersion ?? undefined,
-    ip: call.clientIp ?? undefined,
-    session: message.session?.hash,
-  }
-  const { id, kind, roles, teams, scopes, claims } = principal
-  const rest = {
-    principal: {
-      ...{ id, kind, roles, tenant: principal.tenant ?? undefined, teams, scopes, claims },
-      auth_method: principal.authMethod,
-    },
-    server: { name: server.name, labels: server.labels },
-    target: subject.phase === 'call' && target !== null ? targetOf(target) : undefined,
-    targets: subject.phase === 'list' ? subject.targets.map(targetOf) : undefined,
-    client:
-      message.client === null ? undefined : { name: message.client.name, version: message.client.version },
-  }
+  const request =
+    `"id":${quoted(call.requestId)},"time":"${new Date(Number(nowNs / 1_000_000n)).toISOString()}"` +
+    `,"method":${quoted(message.method)}${optional('protocol_version', message.protocolVersion)}` +
+    `${optional('ip', call.clientIp)}${optional('session', message.session?.hash)}`
+  const asked =
+    subject.phase === 'call'
+      ? `"target":${targetText(target as Target)}`
+      : `"targets":[${subject.targets.map(targetText).join(',')}]`
+  const { client } = message
+  const clientText =
+    client === null ? '' : `,"client":{"name":${quoted(client.name)},"version":${quoted(client.version)}}`
   // A double cannot hold the nanoseconds.
-  const requestText = `${JSON.stringify(request).slice(0, -1)},"now_ns":${nowNs}}`
-  return `{"phase":"${subject.phase}","request":${requestText},${JSON.stringify(rest).slice(1)}`
+  return (
+    `{"phase":"${subject.phase}","request":{${request},"now_ns":${nowNs}}` +
+    `,"principal":${principalText(principal)},"server":${serverText(server)},${asked}${clientText}}`
+  )
 }
 
-function targetOf(target: Target): Record<string, unknown> {
-  const { kind, name, annotations } = target
-  return { kind, name, annotations, schema_digest: target.schemaDigest ?? undefined }
+const quoted = (text: string): string => JSON.stringify(text)
+
+function optional(name: string, text: string | null | undefined): string {
+  return text === null || text === undefined ? '' : `,"${name}":${quoted(text)}`
+}
+
+const principalText = remembered(({ authMethod, ...principal }: Principal): string => {
+  const { id, kind, roles, tenant, teams, scopes, claims } = principal
+  return JSON.stringify({
+    ...{ id, kind, roles, tenant: tenant ?? undefined, teams, scopes, claims },
+    auth_method: authMethod,
+  })
+})
+
+const serverText = remembered(({ name, labels }: ServerFacts): string => JSON.stringify({ name, labels }))
+
+/** A target as it stands in the input of an evaluation: JSON text. */
+export const targetText = remembered(({ kind, name, annotations, schemaDigest }: Target): string =>
+  JSON.stringify({ kind, name, annotations, schema_digest: schemaDigest ?? undefined }),
+)
+
+/** Who calls, whom and what is the same for many calls: the text of a frozen object is made once. */
+function remembered<T extends object>(toText: (value: T) => string): (value: T) => string {
+  const texts = new WeakMap<T, string>()
+  return (value) => {
+    const known = texts.get(value)
+    if (known !== undefined) return known
+    const text = toText(value)
+    if (Object.isFrozen(value)) texts.set(value, text)
+    return text
+  }
 }
 
 function refusalOf(bytes: number, argumentsText: string | null, maxBytes: number): PolicyFault | null {

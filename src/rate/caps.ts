@@ -3,6 +3,7 @@
  * upstream gets at once. Counted in this process, so a fleet of n gateways lets n times as much through.
  */
 import { LRUCache } from 'lru-cache'
+import type { CallSignal } from '../call-signal.ts'
 import { GatewayError } from '../errors.ts'
 
 /** Bounds on one principal. */
@@ -99,7 +100,7 @@ export interface UpstreamGate {
    * @param signal aborted when the client has gone
    * @throws GatewayError `overloaded` when there is no place in time; `client_closed`
    */
-  enter(signal?: AbortSignal): Promise<() => void>
+  enter(signal?: CallSignal): Promise<() => void>
   /** How it stands. */
   state(): { readonly running: number; readonly waiting: number }
 }
@@ -154,7 +155,7 @@ export function createUpstreamGate(limits: UpstreamGateLimits, monotonicMs: () =
     arm()
   }
 
-  function wait(signal: AbortSignal | undefined): Promise<() => void> {
+  function wait(signal: CallSignal | undefined): Promise<() => void> {
     return new Promise((resolve, reject) => {
       const onAbort = () => leaveQueue(waiting, new GatewayError('client_closed'))
       const waiting: Waiting = {
@@ -166,7 +167,7 @@ export function createUpstreamGate(limits: UpstreamGateLimits, monotonicMs: () =
         },
       }
       queue.add(waiting)
-      signal?.addEventListener('abort', onAbort, { once: true })
+      signal?.addEventListener('abort', onAbort)
       arm()
     })
   }

@@ -25,7 +25,7 @@ export interface SchemaProblem {
 /** The stage validate: arguments against the schema of their tool. */
 export interface ArgumentCheck {
   /** `Rooms.upstreams.validateArguments`. */
-  validate(upstream: string, tool: ToolEntry, argumentsText: string): Promise<void>
+  validate(upstream: string, tool: ToolEntry, argumentsText: string): void | Promise<void>
   /** Why the tool's schema cannot be used; null when it can. */
   problemOf(upstream: string, tool: ToolEntry): Promise<string | null>
   /** Schemas of this upstream that were met and cannot be used. */
@@ -63,18 +63,30 @@ export function createArgumentCheck(options: ArgumentCheckOptions): ArgumentChec
     return await plans.check(upstream, tool, value, text)
   }
 
+  /** What takes time: a schema that is not compiled yet, arguments that could keep it busy, and those that do not fit. */
+  async function checkAll(
+    upstream: string,
+    tool: ToolEntry,
+    value: unknown,
+    argumentsText: string,
+  ): Promise<void> {
+    const found = await check(upstream, tool, value, argumentsText)
+    if (found.length === 0) return
+    // The upstream may have changed the tool since its list was read.
+    const fresh = await options.refetch(upstream, tool.name)
+    if (fresh === null || fresh.schemaDigest === tool.schemaDigest) throw invalid(found)
+    const still = await check(upstream, fresh, value, argumentsText)
+    if (still.length > 0) throw invalid(still)
+  }
+
   return {
-    async validate(upstream, tool, argumentsText) {
+    validate(upstream, tool, argumentsText) {
       const value: unknown = JSON.parse(argumentsText)
       // Whatever the schema says, or fails to say: arguments are an object.
       if (asObject(value) === null) throw invalid(['/: type'])
-      const found = await check(upstream, tool, value, argumentsText)
-      if (found.length === 0) return
-      // The upstream may have changed the tool since its list was read.
-      const fresh = await options.refetch(upstream, tool.name)
-      if (fresh === null || fresh.schemaDigest === tool.schemaDigest) throw invalid(found)
-      const still = await check(upstream, fresh, value, argumentsText)
-      if (still.length > 0) throw invalid(still)
+      if (!plans.isSureOf(tool, value, argumentsText)) return checkAll(upstream, tool, value, argumentsText)
+      if (problems.size > 0) note(upstream, tool, null)
+      return undefined
     },
     problemOf,
     problems: (upstream) => [...problems.values()].filter((problem) => problem.upstream === upstream),

@@ -13,38 +13,38 @@ const EMPTY: Buffer = Buffer.alloc(0)
  * the second chunk on, everything is copied into one buffer that doubles. A single chunk, the usual case, is not copied.
  */
 export function createByteBuffer(): ByteBuffer {
-  let bytes = EMPTY
-  let length = 0
-  let owned = false
+  return new GrowingBuffer()
+}
 
-  function reserve(total: number): void {
-    if (owned && total <= bytes.length) return
-    const grown = Buffer.allocUnsafe(Math.max(total, owned ? bytes.length * 2 : total))
-    bytes.copy(grown, 0, 0, length)
-    bytes = grown
-    owned = true
+class GrowingBuffer implements ByteBuffer {
+  length = 0
+  private bytes = EMPTY
+  private owned = false
+
+  push(chunk: Buffer): void {
+    if (this.length === 0) {
+      this.bytes = chunk
+      this.owned = false
+    } else {
+      this.reserve(this.length + chunk.length)
+      chunk.copy(this.bytes, this.length)
+    }
+    this.length += chunk.length
   }
 
-  return {
-    get length() {
-      return length
-    },
-    push(chunk) {
-      if (length === 0) {
-        bytes = chunk
-        owned = false
-      } else {
-        reserve(length + chunk.length)
-        chunk.copy(bytes, length)
-      }
-      length += chunk.length
-    },
-    take() {
-      const taken = bytes.subarray(0, length)
-      bytes = EMPTY
-      length = 0
-      owned = false
-      return taken
-    },
+  take(): Buffer {
+    const { bytes, length } = this
+    this.bytes = EMPTY
+    this.length = 0
+    this.owned = false
+    return length === bytes.length ? bytes : bytes.subarray(0, length)
+  }
+
+  private reserve(total: number): void {
+    if (this.owned && total <= this.bytes.length) return
+    const grown = Buffer.allocUnsafe(Math.max(total, this.owned ? this.bytes.length * 2 : total))
+    this.bytes.copy(grown, 0, 0, this.length)
+    this.bytes = grown
+    this.owned = true
   }
 }

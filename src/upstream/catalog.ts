@@ -39,6 +39,8 @@ export interface CatalogState {
 export interface Catalog {
   /** The tool's entry; null when it is unknown even after a shared refresh. Throws `upstream_failed` when nothing is known. */
   find(name: string): Promise<ToolEntry | null>
+  /** The entry in a list that counts as current; null = {@link find} may know more. */
+  fresh(name: string): ToolEntry | null
   /** true when the list has been read and has no such name, not even as one that cannot be used. Reads nothing. */
   lacks(name: string): boolean
   /** The entry after a refresh, if one is due (see `minIntervalMs`); never throws: without news, what was known. */
@@ -97,6 +99,10 @@ export function createCatalog(options: CatalogOptions): Catalog {
   }
 
   return {
+    fresh(name) {
+      if (known === null || clock.monotonicMs() - known.readAt > ttlMs) return null
+      return known.list.tools.get(name) ?? null
+    },
     async find(name) {
       const entry = (await current()).list.tools.get(name)
       if (entry !== undefined) return entry

@@ -4,6 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Dispatcher } from 'undici'
+import type { CallSignal } from '../call-signal.ts'
 import { GatewayError } from '../errors.ts'
 import type { StreamLimits, StreamWatch } from './stream-watch.ts'
 
@@ -35,7 +36,7 @@ export interface ExchangeReceiver {
 export interface ExchangeOptions {
   readonly dispatcher: Dispatcher
   /** Aborts the exchange; a GatewayError as its reason is thrown as it is, anything else becomes `client_closed`. */
-  readonly signal: AbortSignal | null
+  readonly signal: CallSignal | null
   /** From now to the last byte of an answer, or to the head of a stream. */
   readonly timeoutMs: number
   readonly watch: StreamWatch
@@ -94,7 +95,7 @@ class RunningExchange implements Dispatcher.DispatchHandler {
     this.reject = reject
     this.timer = setTimeout(this.onTimeout, options.timeoutMs)
     if (options.signal?.aborted === true) this.onAbort()
-    else options.signal?.addEventListener('abort', this.onAbort, { once: true })
+    else options.signal?.addEventListener('abort', this.onAbort)
   }
 
   fail(error: unknown): void {

@@ -1,5 +1,6 @@
 /** Sends a call's message to its upstream and brings back the final answer. */
 import type { Dispatcher } from 'undici'
+import type { CallSignal } from '../call-signal.ts'
 import { GatewayError } from '../errors.ts'
 import type { AnswerSink } from '../gateway/call.ts'
 import type { Call, Message, UpstreamAnswer } from '../gateway/types.ts'
@@ -62,7 +63,7 @@ export interface Transport {
 /** Talks to one upstream. */
 export interface Forwarder {
   /** `Rooms.upstreams.forward`. Notes in `call.upstream` what is known also when it throws. */
-  forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer>
+  forward(call: Call, sink: AnswerSink, signal: CallSignal): Promise<UpstreamAnswer>
   /** `Rooms.upstreams.refuseServerRequest`. */
   refuseServerRequest(call: Call, idText: string): Promise<void>
   /** For the catalogue's own client: same connections, same bounds on connecting. */
@@ -79,12 +80,13 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
   const { calls, streams, own, close } = openTransport(options)
   const order = createSessionOrder(MAX_STREAM_OPENING_MS)
 
-  async function forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer> {
+  async function forward(call: Call, sink: AnswerSink, signal: CallSignal): Promise<UpstreamAnswer> {
     const message = call.message as Message
     const lasting = isLasting(message)
     const timeoutMs = timeoutOf(message, target)
     const startedAt = clock.monotonicMs()
-    const passage = await order.enter(message)
+    const entered = order.enter(message)
+    const passage = entered instanceof Promise ? await entered : entered
     const patience = createPatience(clock)
     const receiver = createReceiver({
       server: target.name,

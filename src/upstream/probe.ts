@@ -4,6 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Dispatcher } from 'undici'
+import type { CallSignal } from '../call-signal.ts'
 import type { ExchangeReceiver } from './exchange.ts'
 import { exchange } from './exchange.ts'
 import type { ForwardTarget } from './forward.ts'
@@ -28,7 +29,7 @@ export interface Probe {
    * there and may speak another revision by now.
    * @throws GatewayError `upstream_failed`, `upstream_timeout`
    */
-  ask(protocolVersion: string, signal: AbortSignal): Promise<number>
+  ask(protocolVersion: string, signal: CallSignal): Promise<number>
   /** Ends the session, if there is one. Never rejects. */
   close(): Promise<void>
 }
@@ -68,7 +69,7 @@ export function createProbe(options: ProbeOptions): Probe {
     method: string,
     params: object,
     headers: Record<string, string>,
-    signal: AbortSignal,
+    signal: CallSignal,
   ): Promise<Answer> {
     lastId += 1
     const id = method.startsWith('notifications/') ? {} : { id: lastId }
@@ -82,14 +83,14 @@ export function createProbe(options: ProbeOptions): Probe {
     return receiver.answer()
   }
 
-  async function discover(version: string, signal: AbortSignal): Promise<number> {
+  async function discover(version: string, signal: CallSignal): Promise<number> {
     const method = 'server/discover'
     const headers = { 'mcp-protocol-version': version, 'mcp-method': method }
     return (await post(method, discoverParams(version, clientInfo), headers, signal)).status
   }
 
   /** A session that has ended is replaced once; whoever refuses that as well refuses. */
-  async function ping(version: string, signal: AbortSignal): Promise<number> {
+  async function ping(version: string, signal: CallSignal): Promise<number> {
     if (isInitialized) {
       const { status } = await post('ping', {}, sessionHeaders(version), signal)
       if (status < 400 || status >= 500) return status
@@ -98,7 +99,7 @@ export function createProbe(options: ProbeOptions): Probe {
     return status >= 300 ? status : (await post('ping', {}, sessionHeaders(version), signal)).status
   }
 
-  async function initialize(version: string, signal: AbortSignal): Promise<number> {
+  async function initialize(version: string, signal: CallSignal): Promise<number> {
     isInitialized = false
     session = null
     const params = { protocolVersion: version, capabilities: {}, clientInfo }

@@ -17,6 +17,8 @@ export interface SchemaRef {
 export interface SchemaPlans {
   /** Why the schema cannot be used; null when it can. */
   problemOf(upstream: string, schema: SchemaRef): Promise<string | null>
+  /** Whether the value is known to be valid, at once; else {@link check} says what is the matter. */
+  isSureOf(schema: SchemaRef, value: unknown, text: string): boolean
   /**
    * What is wrong with the value: JSON pointers and keywords; empty when it is valid or the schema cannot be used.
    * @throws GatewayError `overloaded`
@@ -84,6 +86,8 @@ export function createSchemaPlans(clock: { monotonicMs(): number }): SchemaPlans
 
   return {
     problemOf: async (upstream, schema) => (await planOf(upstream, schema)).problem,
+    isSureOf: ({ schemaDigest }, value, text) =>
+      plans.get(schemaDigest)?.loaded?.check(value, text.length)?.length === 0,
     async check(upstream, schema, value, text) {
       const plan = await planOf(upstream, schema)
       if (plan.problem !== null) return []

@@ -8,7 +8,7 @@ import type { Message } from '../gateway/types.ts'
  */
 export interface SessionOrder {
   /** Resolves when no stream of the message's session is being opened, or one has taken too long. */
-  enter(message: Message): Promise<Passage>
+  enter(message: Message): Passage | Promise<Passage>
 }
 
 /** One message on its way to the upstream and back. */
@@ -45,15 +45,18 @@ export function createSessionOrder(maxWaitMs: number): SessionOrder {
   }
 
   return {
-    async enter({ session, kind }) {
+    enter({ session, kind }) {
       const id = session?.upstreamId ?? null
-      if (id === null) return PASSAGE
-      // Requests that arrive in one turn are read in the order of their sockets, not in the order they were sent in.
-      if (kind === 'request' && !streams.has(id)) await nextTurn()
-      const stream = streams.get(id)
-      if (stream !== undefined) await stream
-      return kind === 'stream' ? open(id) : PASSAGE
+      return id === null ? PASSAGE : enter(id, kind)
     },
+  }
+
+  async function enter(id: string, kind: Message['kind']): Promise<Passage> {
+    // Requests that arrive in one turn are read in the order of their sockets, not in the order they were sent in.
+    if (kind === 'request' && !streams.has(id)) await nextTurn()
+    const stream = streams.get(id)
+    if (stream !== undefined) await stream
+    return kind === 'stream' ? open(id) : PASSAGE
   }
 }
 

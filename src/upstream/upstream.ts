@@ -1,4 +1,5 @@
 /** One upstream with everything that belongs to it: what calls pass on their way to it, and what is known of it. */
+import type { CallSignal } from '../call-signal.ts'
 import type { AnswerSink } from '../gateway/call.ts'
 import type { Call, Message, ServerFacts, ToolEntry, UpstreamAnswer } from '../gateway/types.ts'
 import type { Breaker, BreakerSettings, BreakerState, Pass } from './breaker.ts'
@@ -27,7 +28,7 @@ export interface UpstreamGate {
    * Takes a place; the function returned gives it back.
    * @throws GatewayError `overloaded` when there is none in time; `client_closed`
    */
-  enter(signal?: AbortSignal): Promise<() => void>
+  enter(signal?: CallSignal): Promise<() => void>
   state(): { readonly running: number; readonly waiting: number }
 }
 
@@ -80,14 +81,14 @@ export interface Upstream {
   /** Its sessions live in this process. */
   readonly isLocal: boolean
   /** `client` null = only what everybody is shown. */
-  find(tool: string, client: string | null): Promise<ToolEntry | null>
+  find(tool: string, client: string | null): ToolEntry | null | Promise<ToolEntry | null>
   /** Remembers what of a list only this client has been shown. */
   learn(client: string, shown: readonly ShownTool[]): void
   /** The entry after a refresh, if one is due; never throws. */
   refetch(tool: string): Promise<ToolEntry | null>
   /** Its tools, read if that is due. Throws `upstream_failed`. */
   tools(): Promise<ToolList>
-  forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer>
+  forward(call: Call, sink: AnswerSink, signal: CallSignal): Promise<UpstreamAnswer>
   refuseServerRequest(call: Call, idText: string): Promise<void>
   /** What a probe does. Never rejects. */
   look(): Promise<void>
@@ -123,7 +124,7 @@ class OneUpstream implements Upstream {
   constructor(options: UpstreamOptions) {
     const { target, clock, watch, version, maxStreamMs, connectTimeoutMs, maxConnections } = options
     this.#options = options
-    this.facts = { name: target.name, labels: options.labels }
+    this.facts = Object.freeze({ name: target.name, labels: options.labels })
     this.address = options.address
     this.isLocal = options.transport !== null
     const streamLimits = { idleMs: options.idleTimeoutMs, maxMs: maxStreamMs }
@@ -146,9 +147,12 @@ class OneUpstream implements Upstream {
     this.#job = probeIntervalMs === null ? null : timer.add(probeIntervalMs, () => this.#lookIfDue())
   }
 
-  async find(tool: string, client: string | null): Promise<ToolEntry | null> {
+  find(tool: string, client: string | null): ToolEntry | null | Promise<ToolEntry | null> {
     const seen = client !== null && this.#catalog.lacks(tool) ? this.#seen.find(client, tool) : null
-    if (seen !== null) return seen
+    return seen ?? this.#catalog.fresh(tool) ?? this.#read(tool)
+  }
+
+  async #read(tool: string): Promise<ToolEntry | null> {
     try {
       return await this.#catalog.find(tool)
     } catch (thrown) {
@@ -169,10 +173,12 @@ class OneUpstream implements Upstream {
     return this.#catalog.tools()
   }
 
-  async forward(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer> {
+  async forward(call: Call, sink: AnswerSink, signal: CallSignal): Promise<UpstreamAnswer> {
     const refused = this.#breaker.refusal()
     if (refused !== null) throw refused
-    const leave = await this.#enter(call.message as Message, signal)
+    const { gate } = this.#options
+    if (gate === null || !takesTurns(call.message as Message)) return await this.#ask(call, sink, signal)
+    const leave = await this.#enter(gate, signal)
     try {
       return await this.#ask(call, sink, signal)
     } finally {
@@ -214,13 +220,8 @@ class OneUpstream implements Upstream {
     await this.#forwarder.close()
   }
 
-  /**
-   * Only requests wait for a turn. What answers, cancels or ends something may be what an earlier request is waiting for, and
-   * streams last as long as clients like.
-   */
-  async #enter(message: Message, signal: AbortSignal): Promise<() => void> {
-    const { gate, clock, onWait } = this.#options
-    if (gate === null || message.kind !== 'request' || isLasting(message)) return free
+  async #enter(gate: UpstreamGate, signal: CallSignal): Promise<() => void> {
+    const { clock, onWait } = this.#options
     const from = clock.monotonicMs()
     try {
       return await gate.enter(signal)
@@ -229,7 +230,7 @@ class OneUpstream implements Upstream {
     }
   }
 
-  async #ask(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer> {
+  async #ask(call: Call, sink: AnswerSink, signal: CallSignal): Promise<UpstreamAnswer> {
     const lasting = isLasting(call.message as Message)
     const pass = this.#breaker.enter()
     let isOpen = false
@@ -337,4 +338,10 @@ class OneUpstream implements Upstream {
   }
 }
 
-const free = (): void => undefined
+/**
+ * Only requests wait for a turn. What answers, cancels or ends something may be what an earlier request is waiting for, and
+ * streams last as long as clients like.
+ */
+function takesTurns(message: Message): boolean {
+  return message.kind === 'request' && !isLasting(message)
+}

@@ -27,7 +27,7 @@ describe('the line at the door', () => {
 
   function ask(turns: Turns): Asked {
     const asked: Asked = { turn: null, refused: null }
-    turns.take().then(
+    new Promise<Turn>((resolve) => resolve(turns.take())).then(
       (turn) => {
         asked.turn = turn
       },

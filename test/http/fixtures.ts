@@ -1,5 +1,6 @@
 import type { AddressInfo, Socket } from 'node:net'
 import { connect } from 'node:net'
+import type { CallSignal } from '../../src/call-signal.ts'
 import type { Call, Exchange, Message, Principal, Reply, RequestHead } from '../../src/gateway/types.ts'
 import type { FrontDoor, FrontDoorLimits, FrontDoorOptions } from '../../src/http/server.ts'
 import { createFrontDoor } from '../../src/http/server.ts'
@@ -156,10 +157,10 @@ export function rawPost(body: string, headers: readonly string[] = [], path = '/
 }
 
 /** Resolves when the signal is aborted. */
-export function aborted(signal: AbortSignal): Promise<void> {
+export function aborted(signal: CallSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
+    else signal.addEventListener('abort', () => resolve())
   })
 }
 

@@ -10,6 +10,7 @@ import type { PolicyHost } from '../../src/policy/host.ts'
 import { createHost } from '../../src/policy/host.ts'
 import { createListTracer } from '../../src/policy/list-trace.ts'
 import { meter } from '../../src/policy/meter.ts'
+import { createReloadableRoom } from '../../src/policy/reload-room.ts'
 import { createTraceReader } from '../../src/policy/trace.ts'
 import type { CallParts } from './engine-fixture.ts'
 import { buildFixture, callOf, closeFixture, fixtureCompiler, roomOn } from './engine-fixture.ts'
@@ -73,7 +74,7 @@ describe('verdicts on lists', function () {
     })
 
     it('only until another policy is in force', async () => {
-      const room = await roomWith(READS_ROLES)
+      const room = createReloadableRoom({ first: await roomWith(READS_ROLES), open: roomOn })
       await room.visible(callOf(), [tool('a')])
       await room.replace(await buildFixture(`allow contains "other" if true${POISON}`))
       expect(await isRemembered(room)).to.equal(false)

@@ -57,8 +57,8 @@ describe('the health of an upstream', () => {
   const forward = (upstreams: Upstreams, parts: CallParts = {}, signal = never) =>
     upstreams.forward(callOf(parts), recordingSink(), signal)
 
-  async function refusal(promise: Promise<unknown>): Promise<GatewayError> {
-    return (await promise.then(
+  async function refusal(promise: unknown): Promise<GatewayError> {
+    return (await Promise.resolve(promise).then(
       () => new Error('it went through'),
       (thrown: unknown) => thrown,
     )) as GatewayError

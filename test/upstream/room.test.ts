@@ -79,11 +79,11 @@ describe('the upstreams', () => {
     expect(await upstreams.findTool('up', 'none')).to.equal(null)
     if (tool === null) return
     await upstreams.validateArguments('up', tool, '{"text":"x"}')
-    expect(await upstreams.validateArguments('up', tool, '{}').catch((thrown: unknown) => thrown)).to.include(
-      {
-        kind: 'invalid_arguments',
-      },
-    )
+    expect(
+      await Promise.resolve(upstreams.validateArguments('up', tool, '{}')).catch((thrown: unknown) => thrown),
+    ).to.include({
+      kind: 'invalid_arguments',
+    })
     const answer = await upstreams.forward(callOf(), recordingSink(), never)
     expect(answer.report.status).to.equal(200)
     for (const request of upstream.requests) {
@@ -164,7 +164,9 @@ describe('the upstreams', () => {
     await first.close()
     const upstreams = start({ url: first.url }, { catalogMinIntervalMs: 0 })
     upstreams.warm()
-    const error: unknown = await upstreams.findTool('up', 'echo').catch((thrown: unknown) => thrown)
+    const error: unknown = await Promise.resolve(upstreams.findTool('up', 'echo')).catch(
+      (thrown: unknown) => thrown,
+    )
     expect(error).to.include({ kind: 'upstream_failed' })
     expect(upstreams.states()[0]?.status).to.equal('down')
     await scripted({ port: first.port })
@@ -179,7 +181,9 @@ describe('the upstreams', () => {
     await upstream.waitFor('tools/call', 0)
     await upstreams.close()
     expect(await running.catch((thrown: unknown) => thrown)).to.include({ kind: 'upstream_failed' })
-    expect(await upstreams.findTool('up', 'echo').catch((thrown: unknown) => thrown)).to.include({
+    expect(
+      await Promise.resolve(upstreams.findTool('up', 'echo')).catch((thrown: unknown) => thrown),
+    ).to.include({
       kind: 'upstream_failed',
     })
   })

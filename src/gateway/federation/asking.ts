@@ -1,5 +1,6 @@
 /** Asking upstreams in the name of a call to the merged mount: one, in the session the client has there, or many at once. */
-import { setMaxListeners } from 'node:events'
+import type { CallSignal } from '../../call-signal.ts'
+import { CallAbort } from '../../call-signal.ts'
 import { GatewayError, toGatewayError } from '../../errors.ts'
 import type { AnswerSink, Rooms } from '../call.ts'
 import { serverRequestOf } from '../server-request.ts'
@@ -15,15 +16,15 @@ export interface Asking {
    * Sends the message of a call on to the upstream of its `head.mount`, in the client's session there. What is known when it
    * throws is noted in `call.upstream`.
    */
-  ask(call: Call, sink: AnswerSink, signal: AbortSignal): Promise<UpstreamAnswer>
+  ask(call: Call, sink: AnswerSink, signal: CallSignal): Promise<UpstreamAnswer>
   /**
    * Asks all parts that are not refused, together. One that fails or takes too long is refused with that; the others do not
    * wait for it longer than the deadline, and not at all while it is known to be slow.
    */
   askAll(
     parts: readonly CallPart[],
-    signal: AbortSignal,
-    run: (part: CallPart, signal: AbortSignal) => Promise<void>,
+    signal: CallSignal,
+    run: (part: CallPart, signal: CallSignal) => Promise<void>,
   ): Promise<void>
   /** Upstreams that had no share in an answer for being away or late, and may have by now; each is told once. */
   returned(): readonly string[]
@@ -56,7 +57,7 @@ export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions):
     return false
   }
 
-  async function enter(call: Call, message: Message, opening: Opening, signal: AbortSignal) {
+  async function enter(call: Call, message: Message, opening: Opening, signal: CallSignal) {
     const own = await orAborted(sessions.open(opening, call), signal)
     const hash = message.session?.hash ?? ''
     call.message = { ...message, session: { upstreamId: own.id, hash } }
@@ -67,8 +68,8 @@ export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions):
 
   async function askPart(
     part: CallPart,
-    signal: AbortSignal,
-    run: (part: CallPart, signal: AbortSignal) => Promise<void>,
+    signal: CallSignal,
+    run: (part: CallPart, signal: CallSignal) => Promise<void>,
   ): Promise<void> {
     const upstream = part.call.head.mount
     const timeoutMs = isLate(upstream) ? Math.min(LATE_TIMEOUT_MS, partTimeoutMs) : partTimeoutMs
@@ -106,8 +107,6 @@ export function createAsking({ rooms, sessions, partTimeoutMs }: AskingOptions):
     },
 
     async askAll(parts, signal, run) {
-      // Each part listens for the client's leaving.
-      setMaxListeners(0, signal)
       const queue = parts.filter(({ refusal }) => refusal === null).values()
       const worker = async (): Promise<void> => {
         for (const part of queue) await askPart(part, signal, run)
@@ -143,7 +142,7 @@ async function sendAnswer(
   rooms: AskingOptions['rooms'],
   call: Call,
   sink: AnswerSink,
-  signal: AbortSignal,
+  signal: CallSignal,
 ): Promise<UpstreamAnswer> {
   const answer = await rooms.upstreams.forward(call, sink, signal)
   // The client's session, which is another one, is as good as ever.
@@ -164,13 +163,13 @@ function lost(call: Call, { report }: UpstreamAnswer, detail: string): GatewayEr
 const NOT_TWICE = 'its session had ended; tools are not called twice, and the next call finds a new one'
 
 interface Deadline {
-  readonly signal: AbortSignal
+  readonly signal: CallSignal
   isOver(): boolean
   clear(): void
 }
 
-function createDeadline(signal: AbortSignal, ms: number): Deadline {
-  const controller = new AbortController()
+function createDeadline(signal: CallSignal, ms: number): Deadline {
+  const controller = new CallAbort()
   let isOver = false
   const leave = (): void => controller.abort(signal.reason)
   const timer = setTimeout(() => {
@@ -180,7 +179,7 @@ function createDeadline(signal: AbortSignal, ms: number): Deadline {
   if (signal.aborted) leave()
   signal.addEventListener('abort', leave)
   return {
-    signal: controller.signal,
+    signal: controller,
     isOver: () => isOver,
     clear: () => {
       clearTimeout(timer)
@@ -190,12 +189,12 @@ function createDeadline(signal: AbortSignal, ms: number): Deadline {
 }
 
 /** Rejects as soon as the signal is aborted; the promise goes on for others. */
-export function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+export function orAborted<T>(promise: Promise<T>, signal: CallSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const leave = (): void =>
       reject(signal.reason instanceof GatewayError ? signal.reason : new GatewayError('client_closed'))
     if (signal.aborted) leave()
-    signal.addEventListener('abort', leave, { once: true })
+    signal.addEventListener('abort', leave)
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave))
   })
 }

@@ -3,6 +3,7 @@
  * concerns one upstream becomes that upstream's own call and passes the spine as such; one that concerns all is decided for
  * each of them, answered in parts and recorded in one row.
  */
+import type { CallSignal } from '../../call-signal.ts'
 import { GatewayError } from '../../errors.ts'
 import type { Review } from '../answer.ts'
 import type { OpenStreams } from '../streams.ts'
@@ -163,7 +164,7 @@ async function answerAll(own: Answering, call: Call, exchange: Exchange): Promis
 async function tellOpen(
   { rooms, sessions, asking }: Answering,
   call: Call,
-  signal: AbortSignal,
+  signal: CallSignal,
 ): Promise<void> {
   const { session } = call.message as Message
   const open = session === null ? null : new Set(sessions.openAt(parseOpening(session)))
@@ -173,7 +174,7 @@ async function tellOpen(
   })
 }
 
-async function setLevel(own: Answering, call: Call, signal: AbortSignal): Promise<UpstreamAnswer> {
+async function setLevel(own: Answering, call: Call, signal: CallSignal): Promise<UpstreamAnswer> {
   const { session, params, idText } = call.message as Message
   const level = JSON.stringify(params['level'])
   if (session !== null && level !== undefined) own.sessions.setLevel(parseOpening(session), level)
@@ -181,7 +182,7 @@ async function setLevel(own: Answering, call: Call, signal: AbortSignal): Promis
   return ownAnswer(idText, '{}')
 }
 
-async function endSession(own: Answering, call: Call, signal: AbortSignal): Promise<UpstreamAnswer> {
+async function endSession(own: Answering, call: Call, signal: CallSignal): Promise<UpstreamAnswer> {
   const { session } = call.message as Message
   await tellOpen(own, call, signal)
   if (session !== null) own.sessions.end(parseOpening(session))

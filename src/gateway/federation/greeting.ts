@@ -1,4 +1,5 @@
 /** `initialize` and `server/discover` of the merged mount: what all upstreams that a caller may see offer together. */
+import type { CallSignal } from '../../call-signal.ts'
 import { GatewayError } from '../../errors.ts'
 import type { Rooms } from '../call.ts'
 import type { Call, CallPart, Message, UpstreamAnswer } from '../types.ts'
@@ -12,12 +13,12 @@ import type { UpstreamSessions } from './sessions.ts'
 /** What the merged mount says of itself. */
 export interface Greeting {
   /** Answers `initialize`, with a session id of the merged mount. */
-  initialize(call: Call, signal: AbortSignal): Promise<UpstreamAnswer>
+  initialize(call: Call, signal: CallSignal): Promise<UpstreamAnswer>
   /**
    * Answers `server/discover`.
    * @throws GatewayError `unsupported_version` when an upstream knows sessions only: a client that can do both then opens one
    */
-  discover(call: Call, signal: AbortSignal): Promise<UpstreamAnswer>
+  discover(call: Call, signal: CallSignal): Promise<UpstreamAnswer>
 }
 
 /** What it is made with. */

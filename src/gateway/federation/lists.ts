@@ -1,4 +1,5 @@
 /** Lists of the merged mount: the same page of every upstream's list, each cut down to what the caller may use there. */
+import type { CallSignal } from '../../call-signal.ts'
 import { GatewayError } from '../../errors.ts'
 import { findValue, replaceSpans, sliceOf } from '../../json/span.ts'
 import type { ListRule, Review } from '../answer.ts'
@@ -45,7 +46,7 @@ const CAPABILITIES: ReadonlyMap<string, string> = new Map([
  * Answers a list request.
  * @throws GatewayError `invalid_params` for a cursor that is not the caller's; what the first upstream failed with when all did
  */
-export async function mergedList(own: ListParts, call: Call, signal: AbortSignal): Promise<UpstreamAnswer> {
+export async function mergedList(own: ListParts, call: Call, signal: CallSignal): Promise<UpstreamAnswer> {
   const message = call.message as Message
   const rule = LISTS.get(message.method) as ListRule
   const owner = [call.principal?.tenant ?? null, call.principal?.id ?? null, message.method]
@@ -74,7 +75,7 @@ interface Wanted {
   readonly places: Places | null
 }
 
-async function pageOf(own: ListParts, { part, rule, places }: Wanted, signal: AbortSignal): Promise<Page> {
+async function pageOf(own: ListParts, { part, rule, places }: Wanted, signal: CallSignal): Promise<Page> {
   const { call } = part
   const message = call.message as Message
   if (!(await offers(own, call, signal))) return NOTHING
@@ -93,7 +94,7 @@ async function pageOf(own: ListParts, { part, rule, places }: Wanted, signal: Ab
 const METHOD_NOT_FOUND = -32601
 
 /** Whether the upstream said in its session that it has such lists; without a session, or in one that another process has opened, only asking tells. */
-async function offers({ sessions }: ListParts, call: Call, signal: AbortSignal): Promise<boolean> {
+async function offers({ sessions }: ListParts, call: Call, signal: CallSignal): Promise<boolean> {
   const { session, method } = call.message as Message
   if (session === null) return true
   const { profile } = await orAborted(sessions.open(parseOpening(session), call), signal)

@@ -3,8 +3,8 @@
  * upstream. Each of those is decided, watched and ended on its own, and opened again when its upstream is back; the client
  * then hears that lists have changed. No timers: `tick` is called once a second.
  */
-import { setMaxListeners } from 'node:events'
 import { setTimeout } from 'node:timers/promises'
+import { CallAbort } from '../../call-signal.ts'
 import { GatewayError, toGatewayError } from '../../errors.ts'
 import type { Review } from '../answer.ts'
 import { reviewEvent } from '../answer.ts'
@@ -115,7 +115,7 @@ class LiveStream {
   readonly #branches: Branch[]
   readonly #ids: Map<string, string>
   readonly #startedAt: number
-  readonly #ending = new AbortController()
+  readonly #ending = new CallAbort()
   /** Resolved when the client has been told what it is subscribed to. */
   readonly #ready = createHeard()
   #error: GatewayError | null = null
@@ -127,7 +127,6 @@ class LiveStream {
     this.#startedAt = own.rooms.clock.monotonicMs()
     const { digest } = own.rooms.policy.revision
     // Each branch listens for the end.
-    setMaxListeners(0, this.#ending.signal)
     const last = parseEventId(call.head.headers['last-event-id'])
     this.#ids = new Map(last?.kind === 'session' ? last.ids : [])
     this.#branches = (call.parts ?? []).map((part) => ({
@@ -150,11 +149,11 @@ class LiveStream {
     if (signal.aborted) leave()
     signal.addEventListener('abort', leave)
     this.#exchange.open(rooms.http.openHead(this.#call, ownAnswer(null, null).head))
-    const ended = new Promise((resolve) => this.#ending.signal.addEventListener('abort', resolve))
+    const ended = new Promise<void>((resolve) => this.#ending.addEventListener('abort', resolve))
     for (const branch of this.#branches) if (branch.state === 'waiting') void this.#open(branch)
     if (this.#isSubscription()) void this.#acknowledge()
     else this.#ready.tell()
-    if (!this.#ending.signal.aborted) await ended
+    if (!this.#ending.aborted) await ended
     signal.removeEventListener('abort', leave)
     if (this.#error !== null) throw this.#error
     const { idText } = this.#call.message as Message
@@ -175,7 +174,7 @@ class LiveStream {
       this.#endWith(new GatewayError('unauthenticated'))
     let done = 0
     for (const branch of this.#branches) {
-      if (this.#ending.signal.aborted || done >= work) break
+      if (this.#ending.aborted || done >= work) break
       if (branch.state !== 'refused' && back.includes(branch.part.call.head.mount))
         void this.#tellChanged(branch)
       // What is open is watched where all open streams are.
@@ -207,7 +206,7 @@ class LiveStream {
     const { streams, asking } = this.#own
     branch.state = 'open'
     const call = this.#fresh(branch)
-    const watched = streams.watch(call, this.#ending.signal)
+    const watched = streams.watch(call, this.#ending)
     try {
       const answer = await asking.ask(call, this.#sink(branch, call), watched.signal)
       branch.part.call.upstream = answer.report

@@ -1,4 +1,5 @@
 /** Opens the session at one upstream (2025-x) that a session of the merged mount needs, in the gateway's own name. */
+import { CallAbort } from '../../call-signal.ts'
 import { GatewayError } from '../../errors.ts'
 import type { AnswerSink, Rooms } from '../call.ts'
 import { normalisedUri, target } from '../targets.ts'
@@ -97,7 +98,7 @@ function ask(rooms: OpenRooms, call: Call, own: Own): Promise<UpstreamAnswer> {
   const headers = session === null ? {} : { 'mcp-protocol-version': session.protocolVersion }
   const asking = { ...call, message, head: { ...call.head, headers } }
   // Other callers may be waiting for the same session: it is opened also when this one leaves.
-  return rooms.upstreams.forward(asking, SILENT, new AbortController().signal)
+  return rooms.upstreams.forward(asking, SILENT, new CallAbort())
 }
 
 const SILENT: AnswerSink = { open: () => undefined, event: async () => undefined }

@@ -116,6 +116,11 @@ function evaluationOf(parts: readonly CallPart[]): Evaluation | null {
   if (shown === undefined) return null
   return {
     ...shown,
+    // What an evaluation makes when it is asked is no member of its own.
+    nowNs: shown.nowNs,
+    inputMac: shown.inputMac,
+    traceText: () => shown.traceText(),
+    traceParts: () => shown.traceParts(),
     limits: unlike(allowed.flatMap(({ limits }) => limits)),
     masks: unlike(evaluations.flatMap(({ masks }) => masks)),
     maskFailure: evaluations.find(({ maskFailure }) => maskFailure !== null)?.maskFailure ?? null,

@@ -1,7 +1,9 @@
-/** A whole gateway for the benchmarks, from the build in dist/. Arguments: configuration file. Ends with its parent. */
-import { loadConfig } from '../../src/config/load.ts'
-import { createLog } from '../../src/log.ts'
-import { startGateway } from '../../src/main.ts'
+/** A whole gateway for the benchmarks, as users run it: from the build in dist/. Argument: configuration file. Ends with its parent. */
+import { built } from './built.mjs'
+
+const { loadConfig } = await built('config/load.js')
+const { createLog } = await built('log.js')
+const { startGateway } = await built('main.js')
 
 const { config } = loadConfig({ file: process.argv[2] })
 const gateway = await startGateway(config, { log: createLog({ level: 'warn' }) })
@@ -9,7 +11,7 @@ const adminPort = gateway.adminAddress?.port ?? 0
 process.stdout.write(`${JSON.stringify({ port: gateway.address.port, adminPort })}\n`)
 
 let isClosing = false
-async function end(): Promise<void> {
+async function end() {
   if (isClosing) return
   isClosing = true
   await gateway.close()
