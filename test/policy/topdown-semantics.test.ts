@@ -2,7 +2,7 @@
 import { expect } from 'chai'
 import { RegoObject } from '../../src/policy/builtins/value.ts'
 import { formatRegoValue } from '../../src/policy/builtins/value-text.ts'
-import { closeFixture, fixtureCompiler } from './engine-fixture.ts'
+import { buildFixture, callOf, closeFixture, fixtureCompiler, roomOn } from './engine-fixture.ts'
 import { answerThreeWays, describeOutcome, sameOutcome } from './fidelity/three-ways.ts'
 
 const DATA = {
@@ -153,5 +153,29 @@ w := x if x := f(s) with input.words as ["z", "y"]`,
       '[]',
       'undefined',
     ])
+  })
+
+  it('does all of it in lists, too', async () => {
+    const room = await roomOn(
+      await buildFixture(
+        `allow contains "same" if [x | some x in {"c", "b", "a", "d"}] == ["a", "b", "c", "d"]
+
+allow contains "own" if [k | input.target.annotations[k]] == ["a", "b", "c"]
+
+allow contains "text" if $"{ {input.target.name, "z", "a"} }" == "{\\"a\\", \\"m\\", \\"z\\"}"
+
+allow contains "port" if data.ports[count(input.target.name)] == "one"`,
+        { ports: { 1: 'one' } },
+      ),
+    )
+    const target = callOf({ target: { name: 'm', annotations: { c: 1, b: 2, a: 3 } } }).target
+    const reasons = ['own', 'port', 'same', 'text']
+    expect(
+      target === null
+        ? []
+        : await room.visible({ ...callOf(), target: null }, [target, { ...target, name: 'mm' }]),
+    ).to.have.deep.nested.property('[0].allowedBy', reasons)
+    expect(room.decide(callOf({ target: target ?? {} })).allowedBy).to.deep.equal(reasons)
+    room.close()
   })
 })
