@@ -68,7 +68,8 @@ async function rateOf(run: () => () => Promise<void>): Promise<number> {
 
 function insertRows(store: Store, entries: readonly Entry[]): () => Promise<void> {
   return async () => {
-    for (const batch of toBatches(entries, AUDIT_LIMITS)) await store.store(batch, () => undefined)
+    const batches = toBatches(entries, AUDIT_LIMITS, ({ record }) => record.length)
+    for (const batch of batches) await store.store(batch, () => undefined)
   }
 }
 

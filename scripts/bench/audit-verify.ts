@@ -5,9 +5,9 @@
 import { generateKeyPairSync, randomUUID } from 'node:crypto'
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { NO_LEAF, toLeaf } from '../../src/audit/chain.ts'
+import { NO_LEAF } from '../../src/audit/chain.ts'
 import type { AuditRow } from '../../src/audit/row.ts'
-import { prepareRow, sealRecord } from '../../src/audit/row.ts'
+import { sealRecord, sealRow, toRecord } from '../../src/audit/row.ts'
 import { createSigner } from '../../src/audit/signing.ts'
 import { createStore } from '../../src/audit/store.ts'
 import { verifyLog } from '../../src/audit/verify.ts'
@@ -15,6 +15,7 @@ import { startEmbeddedPostgres } from '../../src/db/embedded.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { createPools } from '../../src/db/pools.ts'
 import { createRowIds } from '../../src/gateway/row-id.ts'
+import { storedJson } from '../../src/json/stored-text.ts'
 
 const ROWS = 10_000
 const BATCH = 200
@@ -88,16 +89,15 @@ function row(index: number): AuditRow {
     },
     ...{ tool_name: 'delete_repo', outcome: 'denied_authz', status_code: 403, reason: 'policy_denied' },
     ...{ error_message: null, latency_ms: 3.25, upstream_ms: null, policy_revision: '3f9c2a1b5d7e' },
-    request_json: JSON.stringify({
+    request_json: storedJson({
       jsonrpc: '2.0',
       id: index,
       method: 'tools/call',
       params: { arguments: { index } },
     }),
-    response_json: JSON.stringify({ code: 1403, message: 'Forbidden' }),
-    decision: JSON.stringify(decision),
+    response_json: storedJson({ code: 1403, message: 'Forbidden' }),
+    decision: storedJson(decision),
     redaction: null,
-    core: '{}',
   }
 }
 
@@ -108,9 +108,9 @@ function costOfChain(): void {
     JSON.stringify({ ...one, decision: null }).length + one.decision.length
   let leaf = NO_LEAF
   const chained = (one: AuditRow): number => {
-    const prepared = prepareRow(one, writer, 1)
-    leaf = toLeaf(leaf, prepared.text)
-    return sealRecord(prepared.record, leaf).length
+    const seal = sealRow(one, writer, 1, leaf)
+    leaf = seal.leaf
+    return sealRecord(toRecord(one, writer, 1), seal).length
   }
   const times = { plain: [] as number[], chained: [] as number[] }
   for (let round = 0; round <= ROUNDS; round += 1) {

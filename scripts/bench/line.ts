@@ -1,8 +1,7 @@
 /**
- * CPU per call of the whole line and of its parts against a thin proxy, in one run, on the same box. Linux only, after
- * `npm run build`.
+ * CPU per call of the whole line and of its parts against a thin proxy, in one run, on the same box. Linux only.
  *
- *     node --import=tsx/esm scripts/bench/line.ts
+ *     npm run build && node --import=tsx/esm scripts/bench/line.ts
  */
 import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -22,6 +21,42 @@ const ROUNDS = 5
 const CALLS = 4000
 const CONNECTIONS = 32
 const ALLOW = 'package gateway.authz\n\nallow contains "all"\n'
+
+/** A call on it leaves about 30 events: rules, and expressions that held or failed. */
+const THIRTY = `package gateway.authz
+
+allow contains "member" if {
+	some role in input.principal.roles
+	role in {"developer", "operator"}
+	input.server.labels.tenant == input.principal.tenant
+	is_reading
+}
+
+is_reading if startswith(input.target.name, "search_")
+
+is_reading if input.target.annotations.readOnlyHint == true
+
+deny contains reason if {
+	some reason, tools in {"no-shell": ["exec", "shell"], "no-mail": ["send_mail"]}
+	input.target.name in tools
+}
+
+deny contains "another-tenant" if input.arguments.tenant != input.principal.tenant
+
+deny contains "too-many" if input.arguments.limit > 100
+
+deny contains "no-secrets" if contains(lower(input.arguments.query), "password")
+
+deny contains "destructive" if {
+	input.target.annotations.destructiveHint == true
+	not input.principal.claims.mfa
+}
+
+limits contains {"name": "per-caller", "key": [input.principal.id], "limit": 1000000, "window_s": 60} if {
+	input.phase == "call"
+	input.principal.kind == "service"
+}
+`
 
 interface Subject {
   readonly name: string
@@ -55,20 +90,24 @@ async function main(): Promise<void> {
       const headers = { ...CALL_HEADERS, authorization: `Bearer ${key}` }
       return { name, served, path: '/mcp/support', headers, policies, audit, cpu: [], results: [] }
     }
-    const allowAll = join(folder, 'allow')
-    await mkdir(join(allowAll, 'authz'), { recursive: true })
-    await writeFile(join(allowAll, 'authz/all.rego'), ALLOW)
+    const allowAll = await writePolicy(join(folder, 'allow'), ALLOW)
+    const thirty = await writePolicy(join(folder, 'thirty'), THIRTY)
     subjects.push({
       name: 'thin proxy',
       served: await serve('./thin-proxy.mjs', [String(upstream.port)]),
       ...{ path: '/mcp', headers: CALL_HEADERS, policies: null, audit: false, cpu: [], results: [] },
     })
     subjects.push(await gateway('line, one-rule policy, no audit', allowAll, false))
+    subjects.push(await gateway('line, one-rule policy, audit', allowAll, true))
+    subjects.push(await gateway('line, 30-event policy, no audit', thirty, false))
+    subjects.push(await gateway('line, 30-event policy, audit', thirty, true))
     subjects.push(await gateway('line, shipped policy, no audit', resolve('policies'), false))
     subjects.push(await gateway('line, shipped policy, audit', resolve('policies'), true))
     await measure(subjects)
     report(subjects)
     await reportEvaluations(subjects)
+    reportParts(subjects)
+    await reportEvents(database.owner)
     await reportStatements(subjects.at(-1) as Subject, database.owner)
     await reportLatency(subjects)
   } finally {
@@ -78,6 +117,12 @@ async function main(): Promise<void> {
     await stopSharedServer()
     await rm(folder, { recursive: true, force: true })
   }
+}
+
+async function writePolicy(folder: string, text: string): Promise<string> {
+  await mkdir(join(folder, 'authz'), { recursive: true })
+  await writeFile(join(folder, 'authz/all.rego'), text)
+  return folder
 }
 
 function benchKey(): Parameters<typeof createKey>[1] {
@@ -169,6 +214,38 @@ async function reportEvaluations(subjects: readonly Subject[]): Promise<void> {
       `${name.padEnd(36)} ${rest.toFixed(0).padStart(5)} us   ${(rest / base).toFixed(2)}x   of deciding ${deciding.toFixed(0)} us`,
     )
   }
+}
+
+/** What each part adds to the one before it. */
+function reportParts(subjects: readonly Subject[]): void {
+  const cpu = new Map(subjects.map((one) => [one.name, median(one.cpu)]))
+  const of = (name: string): number => cpu.get(name) ?? Number.NaN
+  const bare = of('line, one-rule policy, no audit')
+  const row = of('line, one-rule policy, audit')
+  console.log('parts, us per call')
+  console.log(`  thin proxy                             ${of('thin proxy').toFixed(0).padStart(5)}`)
+  console.log(`  all stages, evaluation of one rule     ${bare.toFixed(0).padStart(5)}`)
+  console.log(`  a row whose trace is one rule          ${(row - bare).toFixed(0).padStart(5)}`)
+  for (const name of ['30-event', 'shipped']) {
+    const without = of(`line, ${name} policy, no audit`)
+    const audit = of(`line, ${name} policy, audit`) - without
+    console.log(`  evaluation, ${name.padEnd(26)} ${(without - bare).toFixed(0).padStart(5)}`)
+    console.log(`  row with its trace, ${name.padEnd(18)} ${audit.toFixed(0).padStart(5)}`)
+  }
+}
+
+/** How many events the stored traces hold, per policy. */
+async function reportEvents(owner: Parameters<typeof toConnectionUrl>[0]): Promise<void> {
+  const client = new pg.Client({ connectionString: toConnectionUrl(owner) })
+  await client.connect()
+  const { rows } = await client.query<{ events: number; bytes: number }>(
+    `select distinct jsonb_array_length(jsonb_path_query_array(trace, '$.**{2 to last}.at'))::int as events,
+       round(avg(length(trace::text)))::int as bytes
+     from audit_events, lateral (select decision #> '{authz,trace}' as trace) as t
+     where trace is not null group by 1 order by 1`,
+  )
+  await client.end()
+  for (const { events, bytes } of rows) console.log(`stored traces of ${events} events: ${bytes} characters`)
 }
 
 /** Transactions of the audit writer per call, from the server's own counters. */

@@ -7,8 +7,9 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { NO_LEAF } from '../../src/audit/chain.ts'
 import { toAuditRow } from '../../src/audit/event.ts'
-import { prepareRow } from '../../src/audit/row.ts'
+import { sealRecord, sealRow, toRecord } from '../../src/audit/row.ts'
 import type { AuditEvent, Call } from '../../src/gateway/types.ts'
 import type { CompiledPolicy } from '../../src/policy/build.ts'
 import { buildPolicy } from '../../src/policy/build.ts'
@@ -39,12 +40,16 @@ async function main(): Promise<void> {
   const bare: AuditEvent = { call: early(), ending: refused('overloaded') }
   const row = toAuditRow(event)
   console.log(
-    `trace ${trace.length}, record ${prepareRow(row, WRITER, 1).record.length} characters, allow ${evaluation.allow}`,
+    `trace ${trace.length}, record ${toRecord(row, WRITER, 1).length} characters, allow ${evaluation.allow}`,
   )
   let seq = 0
+  let leaf = NO_LEAF
   const record = (of: AuditEvent): number => {
     seq += 1
-    return prepareRow(toAuditRow(of), WRITER, seq).record.length
+    const row = toAuditRow(of)
+    const seal = sealRow(row, WRITER, seq, leaf)
+    leaf = seal.leaf
+    return sealRecord(toRecord(row, WRITER, seq), seal).length
   }
   const fresh = (): AuditEvent => ({
     ...full,

@@ -1,6 +1,6 @@
 /**
  * What the chain is over. Every row has a leaf: the SHA-256 of the leaf before it and of the row, so that no row can be
- * changed, taken out or moved without all later leaves of its writer becoming wrong. Pure.
+ * changed, taken out or moved without all later leaves of its writer becoming wrong.
  *
  *     digest = SHA-256( hex(salt) || text of the column )                     of each JSON column, as `column::text` prints it
  *     leaf   = SHA-256( domain || hex(leaf before) || "\n" || JSON array )    64 zeros stand before the first
@@ -9,8 +9,9 @@
  * `JSON.stringify` does. Because the chain covers digests, a payload can be erased and the row stays provable; because
  * they are salted, and the salt goes with the payload, nobody can find out by trying what was erased.
  */
-import { hash, randomBytes } from 'node:crypto'
+import { createHash, hash, randomFillSync } from 'node:crypto'
 import { SocketAddress } from 'node:net'
+import { LRUCache } from 'lru-cache'
 
 /** Hex, 32 bytes. */
 export type Leaf = string
@@ -64,15 +65,30 @@ export interface ChainedColumns {
   readonly policy_revision: string | null
 }
 
+const SALT_BYTES = 16
+/** Random bytes for many salts: asking for few costs as much as for all of them. */
+const SALTS = Buffer.alloc(256 * SALT_BYTES)
+let nextSalt = SALTS.length
+
 /** A fresh salt: 16 bytes, hex. */
 export function newSalt(): string {
-  return randomBytes(16).toString('hex')
+  if (nextSalt === SALTS.length) {
+    randomFillSync(SALTS)
+    nextSalt = 0
+  }
+  nextSalt += SALT_BYTES
+  return SALTS.toString('hex', nextSalt - SALT_BYTES, nextSalt)
 }
 
 /** @param salt hex; null where there is none (any more) */
 export function digestPayload(texts: PayloadTexts, salt: string | null): PayloadDigests {
   const digest = (text: string | null): string | null =>
-    text === null ? null : hash('sha256', `${salt ?? ''}${text}`, 'hex')
+    text === null
+      ? null
+      : createHash('sha256')
+          .update(salt ?? '')
+          .update(text)
+          .digest('hex')
   return {
     request_json: digest(texts.request_json),
     response_json: digest(texts.response_json),
@@ -126,11 +142,18 @@ export function toLeaf(previous: Leaf, rowText: string): Leaf {
 
 /** One spelling for each address; a single host carries its full mask, as `inet::text` prints it. */
 function canonicalAddress(text: string): string {
+  const known = ADDRESSES.get(text)
+  if (known !== undefined) return known
   const [address = '', bits] = text.split('/')
   const family = address.includes(':') ? 'ipv6' : 'ipv4'
   const { address: canonical } = new SocketAddress({ address, family })
-  return `${canonical}/${bits ?? (family === 'ipv6' ? 128 : 32)}`
+  const spelt = `${canonical}/${bits ?? (family === 'ipv6' ? 128 : 32)}`
+  ADDRESSES.set(text, spelt)
+  return spelt
 }
+
+/** Addresses and their one spelling. */
+const ADDRESSES = new LRUCache<string, string>({ max: 1024 })
 
 /** What JSON numbers cannot tell apart, or hold, enters as text. */
 function canonicalDouble(value: number): number | string {

@@ -2,8 +2,10 @@
 import { isIP } from 'node:net'
 import { argumentsPath } from '../gateway/arguments.ts'
 import type { AuditEvent, Call, Ending, Mask } from '../gateway/types.ts'
-import type { Keeping } from './decision.ts'
-import { begunDecision, decisionSections, saidOf, WITHHELD } from './decision.ts'
+import type { StoredText } from '../json/stored-text.ts'
+import type { Keeping } from './authz-section.ts'
+import { WITHHELD } from './authz-section.ts'
+import { begunDecision, decisionText, saidOf } from './decision.ts'
 import type { MaskPlace } from './mask.ts'
 import { argumentMasks, findMasked, masksAt, placeOf } from './mask.ts'
 import type { Notes } from './notes.ts'
@@ -50,17 +52,16 @@ function build(event: AuditEvent, rules: RowRules): AuditRow {
   if (masks === null) redactor.withholds()
   const keeping = { level: kept.level, compact, masks }
   const request = notes.attempt('request', () => requestJson(redactor, notes, call, keeping))
-  const { decision, core } = decisionSections(redactor, notes, event, keeping)
+  const decision = decisionText(redactor, notes, event, keeping)
   const response = notes.attempt('response', () => responseJson(redactor, notes, event, keeping))
-  return withColumns(event, redactor, notes, { request, response, decision, core })
+  return withColumns(event, redactor, notes, { request, response, decision })
 }
 
 /** JSON texts of a row. */
 interface Documents {
-  readonly request: string | null
-  readonly response: string | null
-  readonly decision: string
-  readonly core: string
+  readonly request: StoredText | null
+  readonly response: StoredText | null
+  readonly decision: StoredText
 }
 
 /** One literal with all members: objects put together by spreading cost ten times as much. */
@@ -103,7 +104,6 @@ function withColumns(event: AuditEvent, redactor: Redactor, notes: Notes, docume
     request_json: documents.request,
     response_json: documents.response,
     decision: documents.decision,
-    core: documents.core,
     // Behind the columns, which are noted too.
     redaction: notes.json(),
   }
@@ -129,7 +129,7 @@ export function toBegunRow(call: Readonly<Call>, rules: RowRules = {}): AuditRow
     if (notes.attempt('masks', () => learnMasked(redactor, event, masksOf(call, rules))) === null)
       redactor.withholds()
     const decision = begunDecision(redactor, notes, event)
-    return withColumns(event, redactor, notes, { request: null, response: null, decision, core: decision })
+    return withColumns(event, redactor, notes, { request: null, response: null, decision })
   } catch (thrown) {
     return bareRow(event, thrown instanceof Error ? thrown.name : typeof thrown)
   }
@@ -207,14 +207,19 @@ function requestJson(
   notes: Notes,
   call: Readonly<Call>,
   { level, masks }: Keeping,
-): string | null {
+): StoredText | null {
   const { message } = call
   if (message === null || message.body.length === 0) return null
   const { body } = message
   if (masks === null) return notes.withheld('request', body.length)
   const learn = body.length <= MAX_UNSEEN || call.evaluation !== null
   const place = placeOf(argumentMasks(masks, argumentsPath(message.method)))
-  const walked = redactor.json(body.toString('utf8'), { bounds: PAYLOAD_BOUNDS, learn, masks: place })
+  const walked = redactor.json(body.toString('utf8'), {
+    bounds: PAYLOAD_BOUNDS,
+    learn,
+    isJson: true,
+    masks: place,
+  })
   if (level === 'metadata') return notes.withheld('request', body.length)
   return notes.walked('request', walked, body.length)
 }
@@ -225,7 +230,7 @@ function responseJson(
   notes: Notes,
   { ending }: AuditEvent,
   { level, masks }: Keeping,
-): string | null {
+): StoredText | null {
   const { response } = ending
   if (response === null || response.length === 0) return null
   if (ending.kind !== null) return refusalJson(redactor, notes, response)
@@ -233,15 +238,19 @@ function responseJson(
   const partial = response.length > MAX_ANSWER
   const text = response.toString('utf8', 0, MAX_ANSWER)
   const place = placeOf(masksAt(masks ?? [], ['result'], true))
-  const walked = redactor.json(text, { bounds: PAYLOAD_BOUNDS, partial, masks: place })
+  const walked = redactor.json(text, { bounds: PAYLOAD_BOUNDS, partial, isJson: !partial, masks: place })
   return notes.walked('response', walked, response.length)
 }
 
 /** Our own answer to a refused call: `{code, message, data}`, or the result that reports invalid arguments. */
-function refusalJson(redactor: Redactor, notes: Notes, response: Buffer): string {
+function refusalJson(redactor: Redactor, notes: Notes, response: Buffer): StoredText {
   const message = JSON.parse(response.toString('utf8')) as { error?: unknown; result?: unknown }
   const text = JSON.stringify(message.error ?? message.result ?? null)
-  return notes.walked('response', redactor.json(text, { bounds: PAYLOAD_BOUNDS }), response.length)
+  return notes.walked(
+    'response',
+    redactor.json(text, { bounds: PAYLOAD_BOUNDS, isJson: true }),
+    response.length,
+  )
 }
 
 /** 0 = no HTTP status. */

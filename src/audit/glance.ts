@@ -6,7 +6,7 @@ import type { WordFinder, Words } from './word-finder.ts'
 import { createWordFinder } from './word-finder.ts'
 
 /** What PostgreSQL refuses in a text, and what is worth a closer look. */
-const UNUSUAL = /[^\x20-\x7e]|\d{3}(?<=\d[eE][+-]?\d{3})/
+const UNUSUAL = /[^\x20-\x7e]|(?:^|[ :,[])-?\d[\d.]*[eE][+-]?\d{3}/
 /** Names of secret members in lower-case text, wherever they may stand; says yes too often rather than too seldom. */
 const SECRET_NAMES =
   /passw|passphrase|passcode|pwd|secret|token|authoriz|cookie|credential|key(?<=(?:api|private|access|signing|encryption|ssh|master|hmac)[^a-z]{0,2}key)|(?:auth|pass|pin|sid|otp)(?![_. -]{0,4}[a-z0-9])|auth[^a-z]?(?:header|code)|dsn|conn(?:ection)?[^a-z]?str|session[^a-z]?id|jwt|assertion|code[^a-z]?verifier|webhook[^a-z]?url|(?:otp|mfa|pin)[^a-z]?code|cvv|cvc|ssn|social[^a-z]?security|card[^a-z]?n|sas[^a-z]?url|keystore[^a-z]?pass/
@@ -64,8 +64,8 @@ const LONG_NAME = /"[^"]{128,}"\s*:/
 const OPENING = 0x5b
 const COMMA = 0x2c
 
-/** Whether a text is JSON and surely keeps the bounds, by counting characters rather than members and levels. */
-export function isJsonWithin(text: string, bounds: Bounds): boolean {
+/** Whether a JSON text surely keeps the bounds, by counting characters rather than members and levels. */
+export function isWithin(text: string, bounds: Bounds): boolean {
   const { depth, items, keys, stringLength, totalLength, nodes } = bounds
   if (text.length > Math.min(stringLength, totalLength) || mayHoldLongName(text)) return false
   let commas = 0
@@ -76,7 +76,7 @@ export function isJsonWithin(text: string, bounds: Bounds): boolean {
     // `[` and `{` differ in one bit.
     else if ((code & ~0x20) === OPENING) opened += 1
   }
-  return commas + opened < Math.min(items, keys, nodes) && opened <= depth && isJson(text)
+  return commas + opened < Math.min(items, keys, nodes) && opened <= depth
 }
 
 /** An escaped quote could make several of one name. */
@@ -84,7 +84,8 @@ function mayHoldLongName(text: string): boolean {
   return text.length > MAX_NAME && (text.includes('\\"') || LONG_NAME.test(text))
 }
 
-function isJson(text: string): boolean {
+/** Whether the text is valid JSON. */
+export function isJsonText(text: string): boolean {
   try {
     JSON.parse(text)
     return true

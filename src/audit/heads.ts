@@ -4,9 +4,7 @@
  */
 import type { Pool } from 'pg'
 import type { Leaf } from './chain.ts'
-import { NO_LEAF, toLeaf } from './chain.ts'
-import type { Prepared } from './row.ts'
-import { sealRecord } from './row.ts'
+import { NO_LEAF } from './chain.ts'
 import type { Checkpoint, Signer, Unsigned } from './signing.ts'
 import { signCheckpoint } from './signing.ts'
 
@@ -14,6 +12,13 @@ import { signCheckpoint } from './signing.ts'
 export interface Link {
   readonly writer: string
   readonly seq: number
+}
+
+/** A row behind the leaf before it. */
+export interface SealedLink {
+  readonly leaf: Leaf
+  /** JSON text as it is sent. */
+  readonly record: string
 }
 
 /** When checkpoints are made. */
@@ -71,7 +76,7 @@ export class ChainHeads {
   async seal<T extends Link>(
     links: readonly T[],
     nowMs: number,
-    prepare: (link: T) => Prepared,
+    sealLink: (link: T, before: Leaf) => SealedLink,
   ): Promise<Sealed<T>> {
     const heads = new Map<string, Head>()
     const stored = new Map<string, ReadonlyMap<number, Leaf>>()
@@ -88,10 +93,9 @@ export class ChainHeads {
       const head = heads.get(link.writer) ?? startOf(nowMs)
       const known = stored.get(link.writer)?.get(link.seq)
       if (known !== undefined) continue
-      const { record, text } = prepare(link)
-      const leaf = toLeaf(head.leaf, text)
+      const { record, leaf } = sealLink(link, head.leaf)
       fresh.push(link)
-      records.push(sealRecord(record, leaf))
+      records.push(record)
       heads.set(link.writer, {
         seq: link.seq,
         leaf,

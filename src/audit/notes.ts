@@ -1,4 +1,6 @@
 /** What was taken out of a row, and why: the `redaction` column. */
+import type { StoredText } from '../json/stored-text.ts'
+import { storedJson, toStoredText } from '../json/stored-text.ts'
 import type { KeptPayload } from './payload.ts'
 import type { Redactor } from './redact.ts'
 import type { Walked } from './walk.ts'
@@ -6,7 +8,7 @@ import type { Walked } from './walk.ts'
 /** Collects, for one row, what the redactor did. */
 export interface Notes {
   /** Keeps what happened to one JSON text and returns the text to store. */
-  walked(section: string, walked: Walked, bytesIn?: number): string
+  walked(section: string, walked: Walked, bytesIn?: number): StoredText
   /** Of how much is kept; `full` needs no word. */
   kept(payload: KeptPayload): void
   /** A payload that is left out on purpose. */
@@ -21,7 +23,7 @@ export interface Notes {
     own?: boolean,
   ): string | null
   /** The column's JSON text; null when there is nothing to say. */
-  json(): string | null
+  json(): StoredText | null
 }
 
 interface Section {
@@ -40,6 +42,8 @@ export function createNotes(): Notes {
   const failed: string[] = []
   const notes: Notes = {
     walked(section, walked, bytesIn) {
+      // First of all: it throws when the text is no JSON.
+      const stored = toStoredText(walked.json)
       const note: Section = {
         ...(bytesIn === undefined ? {} : { bytes_in: bytesIn }),
         ...(walked.redactedCount === 0
@@ -48,7 +52,7 @@ export function createNotes(): Notes {
         ...(walked.cutCount === 0 ? {} : { cut: walked.cut, cut_count: walked.cutCount }),
       }
       if (Object.keys(note).length > 0) sections[section] = note
-      return walked.json
+      return stored
     },
     kept(payload) {
       if (payload.level !== 'full') sections['payload'] = payload
@@ -72,7 +76,7 @@ export function createNotes(): Notes {
     json() {
       const failure = failed.length === 0 ? {} : { redaction_failed: failed }
       const all = { ...sections, ...failure }
-      return Object.keys(all).length === 0 ? null : JSON.stringify(all)
+      return Object.keys(all).length === 0 ? null : storedJson(all)
     },
   }
   return notes

@@ -1,5 +1,6 @@
 /** Reads rows back. JSON columns stay text, so numbers keep their digits. */
 import type { Pool } from 'pg'
+import type { PayloadTexts } from './chain.ts'
 import type { RowFilter } from './filter.ts'
 import { toCondition } from './filter.ts'
 import type { AuditRow } from './row.ts'
@@ -7,8 +8,9 @@ import type { AuditRow } from './row.ts'
 type Db = Pick<Pool, 'query'>
 
 /** A stored row. JSON columns hold JSON text; `client_ip` is canonical text. */
-export interface StoredRow extends Omit<AuditRow, 'ts' | 'core'> {
+export interface StoredRow extends Omit<AuditRow, 'ts' | keyof PayloadTexts>, PayloadTexts {
   readonly ts: Date
+  readonly decision: string
   readonly writer: string
   /** Decimal text. */
   readonly seq: string

@@ -7,12 +7,12 @@ import type { Pool } from 'pg'
 import type { AuditLog } from './limits.ts'
 import { readBack } from './record.ts'
 import type { AuditRow, Gap } from './row.ts'
-import { gapRow, toRecord } from './row.ts'
+import { fromBegun, gapRow, toRecord } from './row.ts'
 import type { SpoolFs } from './spool-files.ts'
 import { readWhole, segmentName, segmentNumber, syncFolder, writeAll } from './spool-files.ts'
 import type { Frame } from './spool-frame.ts'
 import { readFrames, toBytes } from './spool-frame.ts'
-import type { Entry, Store } from './store.ts'
+import type { Store } from './store.ts'
 
 /** What recovery needs. */
 export interface RecoveryOptions {
@@ -187,8 +187,7 @@ async function closeSpool(
   const stored = await storedIds(options.pool, [...begun.values()])
   const rows: AuditRow[] = []
   for (const { id, text } of begun.values()) {
-    const row = JSON.parse(text) as Omit<AuditRow, 'core'>
-    if (!stored.has(id)) rows.push({ ...row, core: row.decision })
+    if (!stored.has(id)) rows.push(fromBegun(text))
   }
   const interrupted = rows.length
   let missing = 0
@@ -255,34 +254,38 @@ async function storeRows(
   let count = 0
   for (const number of await segmentsOf(options.fs, folder)) {
     const path = join(folder, segmentName(number))
-    const entries: Entry[] = []
-    for (const { kind, seq, text } of readFrames(await readWhole(options.fs, path)).frames) {
-      if (kind !== 'end' || seq <= last) continue
-      entries.push(readBack(text, seq, writer))
-      last = seq
+    const rows: Frame[] = []
+    for (const frame of readFrames(await readWhole(options.fs, path)).frames) {
+      if (frame.kind !== 'end' || frame.seq <= last) continue
+      rows.push(frame)
+      last = frame.seq
     }
-    for (const batch of toBatches(entries, options)) await options.store.store(batch, () => undefined)
-    count += entries.length
+    for (const batch of toBatches(rows, options, ({ text }) => text.length)) {
+      const entries = batch.map(({ text, seq }) => readBack(text, seq, writer))
+      await options.store.store(entries, () => undefined)
+    }
+    count += rows.length
     if (damaged.has(number)) await keepDamaged(path, writer, options)
   }
   return count
 }
 
 /** Parts of at most so many rows and characters; one row may have more. */
-export function* toBatches(
-  entries: readonly Entry[],
+export function* toBatches<T>(
+  rows: readonly T[],
   { batchRows, batchLength }: Pick<RecoveryOptions, 'batchRows' | 'batchLength'>,
-): Generator<readonly Entry[]> {
-  let batch: Entry[] = []
+  lengthOf: (row: T) => number,
+): Generator<readonly T[]> {
+  let batch: T[] = []
   let length = 0
-  for (const entry of entries) {
-    if (batch.length >= batchRows || (batch.length > 0 && length + entry.record.length > batchLength)) {
+  for (const row of rows) {
+    if (batch.length >= batchRows || (batch.length > 0 && length + lengthOf(row) > batchLength)) {
       yield batch
       batch = []
       length = 0
     }
-    batch.push(entry)
-    length += entry.record.length
+    batch.push(row)
+    length += lengthOf(row)
   }
   if (batch.length > 0) yield batch
 }

@@ -4,7 +4,7 @@
  * One redactor serves one event. What it catches in the request it remembers, and replaces wherever that text comes up
  * again: in the trace (a policy may have copied it into a variable), in the answer, in an error message.
  */
-import { areCleanWords, isJsonWithin, looksPlain } from './glance.ts'
+import { areCleanWords, isJsonText, isWithin, looksPlain } from './glance.ts'
 import type { MaskPlace } from './mask.ts'
 import { Memory } from './memory.ts'
 import type { Bounds, OwnWords, Walked, WalkPlan } from './walk.ts'
@@ -41,7 +41,9 @@ export interface RedactOptions {
   /** The text was cut off; its end is no error. Default false. */
   readonly partial?: boolean
   readonly own?: OwnWords
-  /** Assembled by the gateway from texts it serialised itself, so surely JSON. Allows the fast path. Default false. */
+  /** Has been scanned or parsed already. Default false: it is looked whether the text is JSON. */
+  readonly isJson?: boolean
+  /** Assembled by the gateway within its bounds, from texts it serialised itself. Default false. */
   readonly trusted?: boolean
   /** Of a trusted text: the fragments that came from outside, and all that the gateway's own words can contribute. */
   readonly parts?: { readonly values: string; readonly words: string }
@@ -111,13 +113,17 @@ export function createRedactor(
 function isPlain(text: string, memory: Memory, options: RedactOptions): boolean {
   if (memory.moreKeys.size > 0 || memory.overflowed || (options.masks ?? null) !== null) return false
   if (options.trusted !== true) {
-    return text.length <= MAX_GLANCE && looksPlain(text, memory) && isJsonWithin(text, options.bounds)
+    return text.length <= MAX_GLANCE && looksPlain(text, memory) && mayBeKept(text, options)
   }
   if (text.length > options.bounds.totalLength) return false
   const { parts } = options
   return parts === undefined
     ? looksPlain(text, memory)
     : areCleanWords(parts.words) && looksPlain(parts.values, memory)
+}
+
+function mayBeKept(text: string, { bounds, isJson = false }: RedactOptions): boolean {
+  return isWithin(text, bounds) && (isJson || isJsonText(text))
 }
 
 /** Texts of strangers up to this length are looked at as a whole before they are walked. */

@@ -1,10 +1,12 @@
 /** One row of `audit_events` as the writer holds it, and the lesser forms it takes when the database refuses it. Pure. */
 import type { Outcome } from '../errors.ts'
-import { toStoredText } from '../json/stored-text.ts'
+import { objectMembers, rootSpan, sliceOf } from '../json/span.ts'
+import type { StoredText } from '../json/stored-text.ts'
+import { storedJson, toStoredText } from '../json/stored-text.ts'
 import type { Leaf, PayloadTexts } from './chain.ts'
-import { digestPayload, newSalt, PAYLOAD_COLUMNS, toRowText } from './chain.ts'
+import { digestPayload, newSalt, PAYLOAD_COLUMNS, toLeaf, toRowText } from './chain.ts'
 
-/** The columns as DESIGN names them, without `writer`, `seq`, `salt` and `leaf`, which the store adds. JSON columns hold JSON text. */
+/** The columns as DESIGN names them, without `writer`, `seq`, `salt` and `leaf`, which the store adds. */
 export interface AuditRow {
   /** UUID v7; its millisecond is `ts`. */
   readonly id: string
@@ -34,12 +36,10 @@ export interface AuditRow {
   readonly latency_ms: number
   readonly upstream_ms: number | null
   readonly policy_revision: string | null
-  readonly request_json: string | null
-  readonly response_json: string | null
-  readonly decision: string
-  readonly redaction: string | null
-  /** No column: `decision` without the policy's input and trace, in case the database refuses those. */
-  readonly core: string
+  readonly request_json: StoredText | null
+  readonly response_json: StoredText | null
+  readonly decision: StoredText
+  readonly redaction: StoredText | null
 }
 
 const COLUMNS = {
@@ -77,7 +77,7 @@ const COLUMNS = {
   redaction: 'jsonb',
   salt: 'bytea',
   leaf: 'bytea',
-} as const satisfies Record<Exclude<keyof AuditRow, 'core'> | 'writer' | 'seq' | 'salt' | 'leaf', string>
+} as const satisfies Record<keyof AuditRow | 'writer' | 'seq' | 'salt' | 'leaf', string>
 
 const NAMES = Object.keys(COLUMNS).join(', ')
 
@@ -104,68 +104,66 @@ function insertCheckpoints(parameter: string): string {
     seq bigint, leaf bytea, rows bigint, ts timestamptz, key_id text, signature text) on conflict (writer, seq) do nothing`
 }
 
-/** A row ready to be stored, but for its leaf. */
-export interface Prepared {
-  /** JSON text for {@link INSERT_ROWS}, without `leaf` and the closing brace; see {@link sealRecord}. */
-  readonly record: string
-  /** What the leaf covers. */
-  readonly text: string
-}
-
 const PLAIN_COLUMNS = (Object.keys(COLUMNS) as readonly (keyof typeof COLUMNS)[]).filter(
-  (name): name is Exclude<keyof AuditRow, 'core' | keyof PayloadTexts> =>
+  (name): name is Exclude<keyof AuditRow, keyof PayloadTexts> =>
     !['writer', 'seq', 'salt', 'leaf', ...PAYLOAD_COLUMNS].includes(name),
 )
 
-/**
- * Brings the row into the form in which it will be read back, and takes its digests from that. Throws SyntaxError when a
- * JSON column is not JSON.
- */
-export function prepareRow(row: AuditRow, writer: string, seq: number): Prepared {
-  const salt = newSalt()
-  const texts: PayloadTexts = {
-    request_json: stored(row.request_json),
-    response_json: stored(row.response_json),
-    decision: stored(row.decision),
-    redaction: stored(row.redaction),
-  }
-  const columns = { ...row, ts: Date.parse(row.ts), writer, seq: String(seq), ...positiveZeros(row) }
-  return {
-    record: `${open(row, writer, seq)},"salt":"\\\\x${salt}"${withTexts(texts)}`,
-    text: toRowText(columns, digestPayload(texts, salt)),
-  }
-}
+/** How a record begins whose JSON columns hold stored text, and in this order. Earlier versions wrote other texts. */
+export const RECORD = '{"v":2,"writer":'
 
-/** The JSON text of a prepared row with its leaf, for {@link INSERT_ROWS}. */
-export function sealRecord(record: string, leaf: Leaf): string {
-  return `${record},"leaf":"\\\\x${leaf}"}`
-}
-
-/** The row as JSON text, for the spool: JSON columns are spliced in as they are, never parsed again. */
+/** The row as JSON text: for the spool, and with its {@link Seal} for the database. Texts of columns are spliced in as they are. */
 export function toRecord(row: AuditRow, writer: string, seq: number): string {
-  return `${open(row, writer, seq)}${withTexts(row)}}`
+  let record = `${RECORD}${JSON.stringify(writer)},"seq":${seq}`
+  for (const name of PLAIN_COLUMNS) record += `,"${name}":${JSON.stringify(row[name])}`
+  for (const name of PAYLOAD_COLUMNS) record += `,"${name}":${row[name]}`
+  return `${record}}`
 }
 
-/** The columns that hold no JSON. */
-function open(row: AuditRow, writer: string, seq: number): string {
-  let record = `{"writer":${JSON.stringify(writer)},"seq":${seq}`
+/** The row of a call that has begun, for the spool: what it says, should nothing more be heard of the call. */
+export function toBegun(row: AuditRow): string {
+  let begun = `{"decision":${JSON.stringify(row.decision)}`
   for (const name of PLAIN_COLUMNS) {
     const value = row[name]
-    record += value === null ? `,"${name}":null` : `,"${name}":${JSON.stringify(value)}`
+    if (value !== null) begun += `,"${name}":${JSON.stringify(value)}`
   }
-  return record
+  return `${begun}}`
 }
 
-function withTexts(texts: PayloadTexts): string {
-  let record = ''
-  for (const name of PAYLOAD_COLUMNS) record += `,"${name}":${texts[name]}`
-  return record
+/** The row of such a text; earlier versions wrote all columns. */
+export function fromBegun(text: string): AuditRow {
+  const row = JSON.parse(text) as AuditRow
+  return { ...NO_DETAILS, ...row, decision: toStoredText(row.decision) }
+}
+
+/** What ties a row to the one before it. */
+export interface Seal {
+  /** Hex. */
+  readonly salt: string
+  readonly leaf: Leaf
+}
+
+/** Takes the digests of a row and its leaf behind `before`. */
+export function sealRow(row: AuditRow, writer: string, seq: number, before: Leaf): Seal {
+  const salt = newSalt()
+  const columns = { ...row, ts: Date.parse(row.ts), writer, seq: String(seq), ...positiveZeros(row) }
+  return { salt, leaf: toLeaf(before, toRowText(columns, digestPayload(withoutNulls(row), salt))) }
+}
+
+/** The JSON text of a row (see {@link toRecord}) with its seal, for {@link INSERT_ROWS}. */
+export function sealRecord(record: string, { salt, leaf }: Seal): string {
+  return `${record.slice(0, -1)},"salt":"\\\\x${salt}","leaf":"\\\\x${leaf}"}`
 }
 
 /** In a record JSON's null is no value at all. */
-function stored(json: string | null): string | null {
-  const text = json === null ? 'null' : toStoredText(json)
-  return text === 'null' ? null : text
+function withoutNulls({ request_json, response_json, decision, redaction }: PayloadTexts): PayloadTexts {
+  const present = (text: string | null) => (text === 'null' ? null : text)
+  return {
+    request_json: present(request_json),
+    response_json: present(response_json),
+    decision: present(decision),
+    redaction: present(redaction),
+  }
 }
 
 /** JSON has one zero. */
@@ -187,9 +185,27 @@ export function withoutPayload(row: AuditRow, degradation: Degradation): AuditRo
     ...row,
     request_json: null,
     response_json: null,
-    decision: spliced(row.core, 'stored', stored),
+    decision: spliced(toCore(row.decision), 'stored', stored),
     redaction: null,
   }
+}
+
+/** A decision without what policies and callers wrote. */
+function toCore(decision: string): string {
+  return withMembers(decision, (name, text) => {
+    return name === 'authz' ? withMembers(text, (inner, value) => (WRITTEN.has(inner) ? null : value)) : text
+  })
+}
+
+const WRITTEN: ReadonlySet<string> = new Set(['input', 'trace'])
+
+function withMembers(object: string, change: (name: string, text: string) => string | null): string {
+  const members: string[] = []
+  for (const [name, span] of objectMembers(object, rootSpan(object))) {
+    const text = change(name, sliceOf(object, span))
+    if (text !== null) members.push(`${JSON.stringify(name)}:${text}`)
+  }
+  return `{${members.join(',')}}`
 }
 
 /** What remains when even that is refused: the names are gone, that it happened is not. */
@@ -197,7 +213,7 @@ export function placeholder(
   row: Pick<AuditRow, 'id' | 'ts' | 'request_id' | 'outcome' | 'status_code' | 'latency_ms'>,
   degradation: Degradation,
 ): AuditRow {
-  const decision = JSON.stringify({
+  const decision = storedJson({
     stage: 'audit',
     outcome: row.outcome,
     stored: { as: 'placeholder', ...degradation },
@@ -211,7 +227,6 @@ export function placeholder(
     status_code: row.status_code,
     latency_ms: row.latency_ms,
     decision,
-    core: decision,
   }
 }
 
@@ -242,8 +257,8 @@ const NO_DETAILS = {
   redaction: null,
 } as const satisfies Partial<AuditRow>
 
-function spliced(object: string, member: string, json: string): string {
-  return `${object.slice(0, -1)},${JSON.stringify(member)}:${json}}`
+function spliced(object: string, member: string, json: string): StoredText {
+  return toStoredText(`${object.slice(0, -1)},${JSON.stringify(member)}:${json}}`)
 }
 
 /** The row under another id and moment, because it cannot be stored under its own; its decision says so. */
@@ -259,7 +274,6 @@ export function redated(
     id,
     ts: isoTime(ms),
     decision: spliced(row.decision, 'moved', moved),
-    core: spliced(row.core, 'moved', moved),
   }
 }
 
@@ -276,7 +290,7 @@ export interface Gap {
 
 /** The row that declares a {@link Gap}. */
 export function gapRow(id: string, ms: number, gap: Gap): AuditRow {
-  const decision = JSON.stringify({
+  const decision = storedJson({
     stage: 'audit',
     outcome: 'gap',
     gap: {
@@ -297,7 +311,6 @@ export function gapRow(id: string, ms: number, gap: Gap): AuditRow {
     reason: gap.why,
     latency_ms: 0,
     decision,
-    core: decision,
   }
 }
 

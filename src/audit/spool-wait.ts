@@ -15,28 +15,31 @@ export function createSpoolWait({ deadlineMs, onChange }: SpoolWaitOptions): {
 } {
   let overdue = 0
 
-  function count(written: Promise<void>): void {
-    overdue += 1
-    onChange()
-    const arrived = (): void => {
-      overdue -= 1
-      onChange()
-    }
-    written.then(arrived, arrived)
-  }
-
   return {
-    async wait(written) {
-      let isDone = false
-      const done = written.finally(() => {
-        isDone = true
+    wait(written) {
+      return new Promise((resolve, reject) => {
+        let isLate = false
+        const timer = setTimeout(() => {
+          isLate = true
+          overdue += 1
+          onChange()
+          reject(new Error('no answer in time'))
+        }, deadlineMs)
+        const arrived = (): void => {
+          clearTimeout(timer)
+          if (!isLate) return
+          overdue -= 1
+          onChange()
+        }
+        const fail = (thrown: unknown): void => {
+          arrived()
+          reject(thrown)
+        }
+        written.then(() => {
+          arrived()
+          resolve()
+        }, fail)
       })
-      try {
-        await withDeadline(done, deadlineMs)
-      } catch (thrown) {
-        if (!isDone) count(done)
-        throw thrown
-      }
     },
     get overdue() {
       return overdue

@@ -1,15 +1,18 @@
 /** Rows -> PostgreSQL. Knows the statement, the days, the chain, and what to do about a row that the database refuses. */
 import type { Pool } from 'pg'
-import type { CheckpointLimits, Sealed } from './heads.ts'
+import type { Leaf } from './chain.ts'
+import type { CheckpointLimits, Sealed, SealedLink } from './heads.ts'
 import { ChainHeads } from './heads.ts'
-import type { AuditRow, Prepared } from './row.ts'
+import { readBack } from './record.ts'
+import type { AuditRow, Degradation } from './row.ts'
 import {
   INSERT_CHECKPOINTS,
   INSERT_ROWS,
   INSERT_ROWS_AND_CHECKPOINTS,
   placeholder,
-  prepareRow,
   redated,
+  sealRecord,
+  sealRow,
   toRecord,
   withoutPayload,
 } from './row.ts'
@@ -22,10 +25,8 @@ export interface Entry {
   /** Whose row it is: this process's life as a writer, or one whose rows it has taken over. */
   readonly writer: string
   readonly seq: number
-  /** JSON text of the row as it was made. */
-  readonly record: string
-  /** The row as it is chained and sent; made when its turn comes. */
-  prepared?: Prepared
+  /** JSON text of the row: what the spool keeps and, with its seal, the database gets. */
+  record: string
   form: 'full' | 'without_payload' | 'placeholder'
 }
 
@@ -108,22 +109,19 @@ class PostgresStore implements Store {
   }
 
   entry(row: AuditRow, seq: number, writer = this.#options.writerId): Entry {
-    return { row, writer, seq, form: 'full', record: toRecord(row, writer, seq) }
+    return readBack(toRecord(row, writer, seq), seq, writer)
   }
 
-  /** Rows are made of JSON by their makers; should one ever not be, the attempt is recorded all the same. */
-  #prepare(entry: Entry): Prepared {
-    const { writer, seq } = entry
-    if (entry.prepared !== undefined) return entry.prepared
+  /** Should a row ever not be as rows are, the attempt is recorded all the same. */
+  #seal(entry: Entry, before: Leaf): SealedLink {
     try {
-      entry.prepared = prepareRow(entry.row, writer, seq)
+      return sealEntry(entry, before)
     } catch (thrown) {
       if (entry.form === 'full') this.counters.degraded += 1
-      entry.row = placeholder(entry.row, { why: `the row could not be prepared: ${reasonOf(thrown)}` })
-      entry.form = 'placeholder'
-      entry.prepared = prepareRow(entry.row, writer, seq)
+      const why = `the row could not be prepared: ${reasonOf(thrown)}`
+      this.#replace(entry, placeholder(entry.row, { why }), 'placeholder')
+      return sealEntry(entry, before)
     }
-    return entry.prepared
   }
 
   store(entries: readonly Entry[], onStored: (entries: readonly Entry[]) => void): Promise<void> {
@@ -190,8 +188,8 @@ class PostgresStore implements Store {
   }
 
   async #insert(entries: readonly Entry[]): Promise<void> {
-    const sealed = await this.#heads.seal(entries, this.#options.clock.nowMs(), (entry) =>
-      this.#prepare(entry),
+    const sealed = await this.#heads.seal(entries, this.#options.clock.nowMs(), (entry, before) =>
+      this.#seal(entry, before),
     )
     if (sealed.fresh.length > 0) await this.#send(sealed)
     this.#keep(sealed)
@@ -266,11 +264,9 @@ class PostgresStore implements Store {
     }
     if (entry.form === 'placeholder') throw refusal.thrown
     if (entry.form === 'full') this.counters.degraded += 1
-    if (entry.form === 'full') {
-      this.#replace(entry, withoutPayload(entry.row, degradation), 'without_payload')
-    } else {
-      this.#replace(entry, placeholder(entry.row, degradation), 'placeholder')
-    }
+    const lesser = entry.form === 'full' ? withoutPayloadOrNull(entry.row, degradation) : null
+    if (lesser === null) this.#replace(entry, placeholder(entry.row, degradation), 'placeholder')
+    else this.#replace(entry, lesser, 'without_payload')
   }
 
   /** Another row has its id and its moment. */
@@ -282,9 +278,23 @@ class PostgresStore implements Store {
 
   #replace(entry: Entry, row: AuditRow, form: Entry['form']): void {
     entry.row = row
+    entry.record = toRecord(row, entry.writer, entry.seq)
     entry.form = form
-    delete entry.prepared
   }
+}
+
+/** null: there is no telling what to leave out. */
+function withoutPayloadOrNull(row: AuditRow, degradation: Degradation): AuditRow | null {
+  try {
+    return withoutPayload(row, degradation)
+  } catch {
+    return null
+  }
+}
+
+function sealEntry({ row, record, writer, seq }: Entry, before: Leaf): SealedLink {
+  const seal = sealRow(row, writer, seq, before)
+  return { leaf: seal.leaf, record: sealRecord(record, seal) }
 }
 
 function toCheckpointRecords(checkpoints: readonly Checkpoint[]): string {

@@ -9,6 +9,8 @@ import { GatewayError } from '../errors.ts'
 import type { AuditEvent, Call } from '../gateway/types.ts'
 import { createAdopter } from './adopter.ts'
 import type { Waiting } from './backlog.ts'
+import type { Left } from './closing.ts'
+import { closeParts } from './closing.ts'
 import type { DeadLetters } from './dead-letters.ts'
 import { createDeadLetters } from './dead-letters.ts'
 import { Drain } from './drain.ts'
@@ -20,7 +22,7 @@ import type { AuditCounters, AuditGauges, AuditLimits, AuditRoomOptions, AuditSt
 import { AUDIT_LIMITS } from './limits.ts'
 import { createMisses } from './misses.ts'
 import type { AuditRow } from './row.ts'
-import { gapRow, withoutPayload } from './row.ts'
+import { gapRow, toBegun, withoutPayload } from './row.ts'
 import type { RowRules } from './rules.ts'
 import { toRowRules } from './rules.ts'
 import { SPOOL_LIMITS, Spool } from './spool.ts'
@@ -30,7 +32,7 @@ import { openOwnFolder, toSpoolError } from './spool-folder.ts'
 import { NO_ID } from './spool-frame.ts'
 import { createSpoolWait, withDeadline } from './spool-wait.ts'
 import type { Store } from './store.ts'
-import { createStore, reasonOf, sqlState } from './store.ts'
+import { createStore, reasonOf } from './store.ts'
 
 /** `Rooms['audit']` of the spine, and what `main.ts` needs around it. */
 export interface AuditWriter {
@@ -50,9 +52,8 @@ export interface AuditWriter {
   flush(deadlineMs: number): Promise<boolean>
   /**
    * Takes in nothing more, records calls still open as `interrupted`, flushes. Call it when the spine has drained.
-   * `waiting`: rows that the spool keeps for the next start; `unwritten`: rows that are lost.
    */
-  close(): Promise<{ readonly waiting: number; readonly unwritten: number }>
+  close(): Promise<Left>
 }
 
 /** Makes the room. Call `start`, once, before the first call. */
@@ -180,14 +181,15 @@ class SpoolingWriter {
       return
     }
     this.#open.set(call.id, call)
-    const { core: _core, ...row } = toBegunRow(call, this.#rules)
-    const text = JSON.stringify(row)
+    const text = toBegun(toBegunRow(call, this.#rules))
     const until = this.#options.mode === 'batch' ? 'written' : 'synced'
     try {
       await this.#wait.wait(this.#append('begin', call.id, 0, text, until))
     } catch (thrown) {
       if (this.#denies) throw unavailable(`the spool cannot be written (${reasonOf(thrown)})`)
     }
+    // While the upstream works there is time for it; the text is kept for the row.
+    if (call.target?.kind === 'tool') setImmediate(() => call.evaluation?.traceText())
   }
 
   async end(event: AuditEvent): Promise<void> {
@@ -230,10 +232,10 @@ class SpoolingWriter {
     return own && others
   }
 
-  async close(): Promise<{ readonly waiting: number; readonly unwritten: number }> {
+  async close(): Promise<Left> {
     if (this.#stopped) return { waiting: this.#drain.backlog.rows, unwritten: 0 }
     const now = this.#options.clock.nowMs()
-    const { log, pool } = this.#options
+    const { pool } = this.#options
     for (const call of this.#open.values()) {
       this.#accept(toInterruptedRow(call, now, this.#rules)).spooled.catch(() => undefined)
     }
@@ -248,30 +250,13 @@ class SpoolingWriter {
     this.#tell()
     pool.off('error', this.#onPoolError)
     await adopted
-    await this.#closeStore(isFlushed)
-    const left = this.#drain.backlog.inMemory()
-    for (const waiting of left) waiting.settle?.(unavailable('the audit log is closed'))
-    await this.#spool.close()
-    await this.#folder?.release()
-    await this.#dead.close()
-    const unplaced = left.filter(({ place }) => place === null)
-    const waiting = this.#drain.backlog.rows - unplaced.length
-    this.#lost += unplaced.length
-    const ids = unplaced.slice(0, 50).map(({ entry }) => entry.row.id)
-    if (waiting > 0) log.warn({ waiting }, 'audit rows wait in the spool for the next start')
-    if (ids.length > 0) {
-      log.error({ unwritten: unplaced.length, ids }, 'audit rows could not be written before the end')
-    }
-    return { waiting, unwritten: unplaced.length }
-  }
-
-  async #closeStore(checkpoint: boolean): Promise<void> {
-    try {
-      await withDeadline(this.#store.close(checkpoint), this.#limits.closeDeadlineMs)
-    } catch (thrown) {
-      const fields = { sqlstate: sqlState(thrown), error: reasonOf(thrown) }
-      this.#options.log.warn(fields, 'the last checkpoint of the audit log could not be made')
-    }
+    const left = await closeParts({
+      ...{ store: this.#store, backlog: this.#drain.backlog, spool: this.#spool, folder: this.#folder },
+      ...{ deadLetters: this.#dead, isFlushed, deadlineMs: this.#limits.closeDeadlineMs },
+      ...{ refusal: unavailable('the audit log is closed'), log: this.#options.log },
+    })
+    this.#lost += left.unwritten
+    return left
   }
 
   #parts(): GaugeParts {
@@ -331,12 +316,14 @@ class SpoolingWriter {
     waiting?: Waiting,
   ): Promise<void> {
     const frame = { kind, id, seq, text, ms: this.#options.clock.nowMs() }
-    const onPlaced: NonNullable<Parameters<Spool['append']>[0]['onPlaced']> = (place) => {
-      if (waiting === undefined) return
-      waiting.place = place
-      this.#drain.backlog.spill()
-    }
-    return this.#spool.append({ frame, until, onPlaced })
+    return this.#spool.append({
+      ...{ frame, until },
+      onPlaced: (place) => {
+        if (waiting === undefined) return
+        waiting.place = place
+        this.#drain.backlog.spill()
+      },
+    })
   }
 
   #accept(row: AuditRow): { readonly waiting: Waiting; readonly spooled: Promise<void> } {
@@ -345,8 +332,8 @@ class SpoolingWriter {
     if (this.#drain.backlog.held.length + entry.record.length > this.#limits.maxLength) {
       entry = this.#store.entry(withoutPayload(row, { why: 'memory was short' }), this.#seq)
     }
+    const { length } = entry.record
     const acceptedMs = this.#options.clock.nowMs()
-    const length = entry.record.length
     const waiting: Waiting = { entry, length, acceptedMs, place: null, settle: null, isCommitted: false }
     const until = this.#options.mode === 'durable' ? 'synced' : 'written'
     const spooled = this.#append('end', row.id, this.#seq, entry.record, until, waiting)

@@ -16,6 +16,7 @@
  */
 import type { CallSignal } from '../call-signal.ts'
 import type { EndingKind, GatewayError, Outcome, Stage } from '../errors.ts'
+import type { StoredText } from '../json/stored-text.ts'
 import type { SseFields } from '../sse.ts'
 import type { ChargeReport, Limit } from './limit-types.ts'
 
@@ -228,8 +229,8 @@ export interface Evaluation {
   readonly inputText: string
   /** Keyed digest (HMAC-SHA-256, hex) of the exact input bytes. */
   readonly inputMac: string
-  /** Assembles the trace's JSON text (`{"v":1,"truncated":..,"dropped":..,"rules":[..]}`). Call it once, off the hot path. */
-  traceText(): string
+  /** Assembles the text of the trace (`v`, `truncated`, `dropped`, `rules`: see `policy/trace.ts`). Call it off the hot path. */
+  traceText(): StoredText
   /**
    * For redaction: what in the trace's text came from outside (`values`, JSON fragments), and all that the
    * policy's own text can contribute (`words`, the same for every evaluation of a policy). Call it after `traceText`.

@@ -7,13 +7,67 @@
  * with the shortest escapes. Text that `jsonb` refuses comes out in a form that it refuses as well.
  */
 
+declare const STORED: unique symbol
+
+/** JSON text exactly as `jsonb` prints it. What is put together from such texts in that very form needs no second reading. */
+export type StoredText = string & { readonly [STORED]: true }
+
 const FEW_MEMBERS = 16
 /** Beyond it PostgreSQL refuses the number, and spelling it out would only cost memory. */
 const MAX_EXPONENT = 140_000
 
 /** The text as `jsonb` prints it. Depth costs no stack. Throws SyntaxError when the text is not JSON. */
-export function toStoredText(json: string): string {
-  return new Printer(json).print()
+export function toStoredText(json: string): StoredText {
+  return new Printer(json).print() as StoredText
+}
+
+/** The stored text of a value of our own, as `JSON.stringify` reads it: no `toJSON`, no cycles, no great depth. */
+export function storedJson(value: unknown): StoredText {
+  if (Array.isArray(value)) return storedArray(value.map(storedJson))
+  if (typeof value === 'object' && value !== null) return storedObject(value)
+  const json = JSON.stringify(value) ?? 'null'
+  return typeof value === 'number' && json.includes('e') ? toStoredText(json) : (json as StoredText)
+}
+
+function storedObject(value: object): StoredText {
+  const members = Object.entries(value).filter(([, member]) => member !== undefined)
+  const texts = members.sort(([left], [right]) => compareNames(left, right)).map(toMember)
+  return `{${texts.join(', ')}}` as StoredText
+}
+
+function toMember([name, value]: readonly [string, unknown]): string {
+  return `${JSON.stringify(name)}: ${storedJson(value)}`
+}
+
+/** An array of stored texts. */
+export function storedArray(elements: readonly StoredText[]): StoredText {
+  return `[${elements.join(', ')}]` as StoredText
+}
+
+/** The texts of an object's members by name; those that are null or absent are left out. */
+export type StoredMembers<Name extends string> = { readonly [name in Name]?: StoredText | null }
+
+/** A printer of objects that have no other members than these. Names are put in order once. */
+export function createObjectPrinter<Name extends string>(
+  ...names: readonly Name[]
+): (members: StoredMembers<Name>) => StoredText {
+  const ordered = [...names].sort(compareNames).map((name) => [name, `${JSON.stringify(name)}: `] as const)
+  return (members) => {
+    let text = ''
+    for (const [name, token] of ordered) {
+      const value = members[name]
+      if (value === null || value === undefined) continue
+      text += text === '' ? token : `, ${token}`
+      text += value
+    }
+    return `{${text}}` as StoredText
+  }
+}
+
+/** The order in which `jsonb` keeps the members of an object. */
+export function compareNames(left: string, right: string): number {
+  const compare = isAscii(left) && isAscii(right) ? compareAscii : compareBytes
+  return compare({ name: left }, { name: right })
 }
 
 const QUOTE = 0x22
@@ -52,7 +106,7 @@ class Printer {
 
   constructor(text: string) {
     this.#text = text
-    this.#isAscii = /^[\0-\x7f]*$/.test(text)
+    this.#isAscii = isAscii(text)
   }
 
   print(): string {
@@ -237,13 +291,19 @@ function sortFew(members: Member[], compare: (left: Member, right: Member) => nu
   }
 }
 
-function compareAscii({ name: left }: Member, { name: right }: Member): number {
+function isAscii(text: string): boolean {
+  return /^[\0-\x7f]*$/.test(text)
+}
+
+type Named = Pick<Member, 'name'>
+
+function compareAscii({ name: left }: Named, { name: right }: Named): number {
   if (left.length !== right.length) return left.length - right.length
   if (left === right) return 0
   return left < right ? -1 : 1
 }
 
-function compareBytes({ name: left }: Member, { name: right }: Member): number {
+function compareBytes({ name: left }: Named, { name: right }: Named): number {
   const [leftBytes, rightBytes] = [Buffer.from(left), Buffer.from(right)]
   return leftBytes.length - rightBytes.length || Buffer.compare(leftBytes, rightBytes)
 }

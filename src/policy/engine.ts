@@ -6,6 +6,8 @@
 import { createHmac } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { Call, Evaluation, PolicyRevision, Target, TargetVerdict } from '../gateway/types.ts'
+import type { StoredText } from '../json/stored-text.ts'
+import { storedJson } from '../json/stored-text.ts'
 import type { CompiledPolicy } from './build.ts'
 import type { Decision, Verdict } from './decision.ts'
 import { MalformedDecision, parseDecision, parseListed, parseVerdicts } from './decision.ts'
@@ -85,8 +87,8 @@ export interface PolicyRoom {
 
 const DECISION = 'gateway/decision'
 const VISIBLE = 'gateway/visible'
-const EMPTY_TRACE = { text: '{"v":1,"truncated":false,"dropped":0,"rules":[]}', values: '' }
-const BROKEN_TRACE = { text: '{"v":1,"truncated":true,"dropped":1,"rules":[]}', values: '' }
+const EMPTY_TRACE = { text: storedJson({ v: 1, truncated: false, dropped: 0, rules: [] }), values: '' }
+const BROKEN_TRACE = { text: storedJson({ v: 1, truncated: true, dropped: 1, rules: [] }), values: '' }
 
 /** A policy that is loaded. */
 interface Loaded {
@@ -334,7 +336,7 @@ class MadeEvaluation implements Evaluation {
     return this.digest
   }
 
-  traceText(): string {
+  traceText(): StoredText {
     return this.trace().text
   }
 

@@ -45,6 +45,8 @@ const SHORT_TEXT = 1000
 const FIRST_BUFFER_BYTES = 1100
 const MAX_CONSTANTS = 4096
 
+const NO_VALUES: readonly never[] = []
+
 /** Reads the values of one instance. */
 export class ValueReader {
   private readonly exports: OpaExports
@@ -75,13 +77,18 @@ export class ValueReader {
     for (let index = 0; index < log.length; index += 1) {
       const probe = log.probeAt(index)
       if (probe === undefined) continue
-      const values: (string | null)[] = []
-      for (let value = 0; value < log.valuesAt(index); value += 1) {
-        values.push(this.once(known, log.addressAt(index, value)))
-      }
+      const values = this.valuesOf(log, index, known)
       events.push({ op: probe.op, id: probe.id, gap: log.gapAt(index), values })
     }
     return { events, dropped: log.dropped, endsInGap: log.endsInGap }
+  }
+
+  private valuesOf(log: EventLog, index: number, known: Map<number, string | null>): RecordedEvent['values'] {
+    const count = log.valuesAt(index)
+    if (count === 0) return NO_VALUES
+    const values: (string | null)[] = []
+    for (let value = 0; value < count; value += 1) values.push(this.once(known, log.addressAt(index, value)))
+    return values
   }
 
   private once(known: Map<number, string | null>, address: number): string | null {

@@ -1,8 +1,21 @@
 /** The trace dictionary prepared for reading traces: everything that is the same in every trace is worked out once. */
+
+import type { StoredText } from '../json/stored-text.ts'
+import { compareNames } from '../json/stored-text.ts'
 import type { ClosurePart, Dictionary, ExprProbe, LogicPart, Part, Read, RuleProbe } from './dictionary.ts'
 import { PRODUCT_FILE_PREFIX } from './dictionary.ts'
 import type { Probe } from './host-events.ts'
-import { isJsonText, toJsonText } from './trace-value.ts'
+import type { Path } from './trace-lookup.ts'
+import { toPath } from './trace-lookup.ts'
+import { isJsonText, toJsonText, toStoredValue } from './trace-value.ts'
+
+/** A value by its name. They are listed in the order in which they are stored. */
+export interface Slot {
+  /** Its place among the values of the probe. */
+  readonly index: number
+  /** `"name": ` */
+  readonly key: string
+}
 
 /** Expressions that are evaluated one after the other, and the closures of the head behind them. */
 export interface PreparedBody {
@@ -31,10 +44,14 @@ export type PreparedPart =
 
 export interface PreparedExpr {
   readonly probe: ExprProbe
-  /** `{"at":"file:row","expr":"..","ok":` */
-  readonly prefix: string
-  /** `"name":` per variable. */
-  readonly keys: readonly string[]
+  /** `{"at": "file:row", "ok": ` */
+  readonly at: string
+  /** `, "expr": "..", "vars": {` */
+  readonly expr: string
+  readonly vars: readonly Slot[]
+  readonly reads: readonly Slot[]
+  /** Of each read; null when it goes by a variable. */
+  readonly paths: readonly (Path | null)[]
   /** Variables that this expression binds: while it has not held they have no value. */
   readonly binds: ReadonlySet<string>
   readonly parts: readonly PreparedPart[]
@@ -46,16 +63,19 @@ export interface PreparedExpr {
 
 export interface PreparedRule {
   readonly probe: RuleProbe
-  /** `{"rule":"..","at":"file:row","outcome":` */
-  readonly prefix: string
-  /** `"name":` per argument. */
-  readonly keys: readonly string[]
+  /** `{"at": "file:row"` */
+  readonly at: string
+  /** `, "rule": ".."` */
+  readonly rule: string
+  /** `, "title": ".."` */
+  readonly title: string
+  readonly args: readonly Slot[]
   /** The step that says that a term of the head was undefined. */
   readonly headFailure: string
   /** `contains` rules: the value is the list of what this definition contributes. */
   readonly isSet: boolean
-  /** JSON text of the constant head. */
-  readonly constant: string
+  /** The constant head. */
+  readonly constant: StoredText
   readonly body: PreparedBody
   /** Last name of the path: how expressions refer to it. */
   readonly name: string
@@ -85,7 +105,12 @@ export function prepareDictionary(dictionary: Dictionary): PreparedDictionary {
   const exprs = new Map<number, PreparedExpr>()
   const preparer = new Preparer(probes, exprs)
   const rules = new Map(dictionary.rules.map((probe) => [probe.id, prepareRule(probe, preparer)]))
-  const heads = [...rules.values()].flatMap((rule) => [rule.prefix, rule.headFailure, rule.constant])
+  const heads = [...rules.values()].flatMap((rule) => [
+    rule.rule,
+    rule.title,
+    rule.headFailure,
+    rule.constant,
+  ])
   return {
     rules,
     exprs,
@@ -93,7 +118,7 @@ export function prepareDictionary(dictionary: Dictionary): PreparedDictionary {
     replaces: dictionary.exprs.some(
       ({ file, withTargets }) => withTargets.length > 0 && !file.startsWith(PRODUCT_FILE_PREFIX),
     ),
-    words: [...heads, ...[...exprs.values()].map((expr) => expr.prefix)].join('\n'),
+    words: [...heads, ...[...exprs.values()].flatMap((expr) => [expr.at, expr.expr])].join('\n'),
     knows({ op, id }) {
       if (op === 'enter' || op === 'leave') return rules.has(id)
       return exprs.get(id)?.probe.begin === (op === 'begin')
@@ -118,13 +143,15 @@ function documentsRead(
 }
 
 function prepareRule(probe: RuleProbe, preparer: Preparer): PreparedRule {
-  const title = probe.title === null ? '' : `"title":${JSON.stringify(probe.title)},`
+  const at = `{"at": ${place(probe)}`
   return {
     probe,
-    prefix: `{"rule":${JSON.stringify(probe.path)},"at":${place(probe)},${title}"outcome":`,
-    keys: probe.args.map(toKey),
+    at,
+    rule: `, "rule": ${JSON.stringify(probe.path)}`,
+    title: probe.title === null ? '' : `, "title": ${JSON.stringify(probe.title)}`,
+    args: toSlots(probe.args),
     isSet: SET_HEAD.test(probe.text),
-    headFailure: `{"at":${place(probe)},"expr":${JSON.stringify(probe.text)},"ok":false,"vars":{}}`,
+    headFailure: `${at}, "ok": false, "expr": ${JSON.stringify(probe.text)}, "vars": {}}`,
     constant: constantOf(probe),
     body: preparer.body(probe.body, probe.head, new Set(probe.args)),
     name: /[^.]*$/.exec(probe.path.replace(/\[.*$/, ''))?.[0] ?? probe.path,
@@ -132,10 +159,10 @@ function prepareRule(probe: RuleProbe, preparer: Preparer): PreparedRule {
 }
 
 /** The constant is source text: a template string without variables is one, and no value's text. */
-function constantOf({ constant }: RuleProbe): string {
-  if (constant === null) return 'true'
+function constantOf({ constant }: RuleProbe): StoredText {
+  if (constant === null) return toStoredValue('true')
   const json = toJsonText(constant)
-  return isJsonText(json) ? json : JSON.stringify(constant)
+  return toStoredValue(isJsonText(json) ? json : JSON.stringify(constant))
 }
 
 class Preparer {
@@ -169,8 +196,11 @@ class Preparer {
     const parts = probe.parts.map((part) => this.part(part, known))
     const expr: PreparedExpr = {
       probe,
-      prefix: `{"at":${place(probe)},"expr":${JSON.stringify(probe.text)},"ok":`,
-      keys: probe.vars.map(toKey),
+      at: `{"at": ${place(probe)}, "ok": `,
+      expr: `, "expr": ${JSON.stringify(probe.text)}, "vars": {`,
+      vars: toSlots(probe.vars),
+      reads: toSlots(probe.reads.map(({ text }) => text)),
+      paths: probe.reads.map(fixedPath),
       binds: new Set(probe.vars.filter((name) => !known.has(name))),
       parts,
       members: membersOf(parts),
@@ -217,6 +247,15 @@ function place(probe: { readonly file: string; readonly row: number }): string {
   return JSON.stringify(`${probe.file}:${probe.row}`)
 }
 
-function toKey(name: string): string {
-  return `${JSON.stringify(name)}:`
+function fixedPath({ path }: Read): Path | null {
+  const steps = path.filter((step) => typeof step !== 'object')
+  return steps.length === path.length ? toPath(steps) : null
+}
+
+/** Of equal names the last one counts. */
+function toSlots(names: readonly string[]): readonly Slot[] {
+  const last = new Map(names.map((name, index) => [name, index]))
+  return [...last]
+    .sort(([left], [right]) => compareNames(left, right))
+    .map(([name, index]) => ({ index, key: `${JSON.stringify(name)}: ` }))
 }

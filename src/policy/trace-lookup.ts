@@ -1,5 +1,6 @@
 /** Looking up what a reference read: in JSON text, where numbers keep their digits, or in the policy's own data. */
-import { findValue, sliceOf } from '../json/span.ts'
+import type { Span } from '../json/span.ts'
+import { findValue, objectMembers, rootSpan, sliceOf } from '../json/span.ts'
 import type { JsonObject } from './build-data.ts'
 import { cutJsonText } from './trace-value.ts'
 
@@ -9,7 +10,17 @@ export type Step = string | number
 /** Where references can be looked up. */
 export interface LookupDocument {
   /** The JSON text of the value at `path`; undefined when there is none, null when finding out costs too much. */
-  at(path: readonly Step[]): string | undefined | null
+  at(path: Path): string | undefined | null
+}
+
+/** The steps to a value, and what tells them from all others. */
+export interface Path {
+  readonly steps: readonly Step[]
+  readonly key: string
+}
+
+export function toPath(steps: readonly Step[]): Path {
+  return { steps, key: JSON.stringify(steps) }
 }
 
 /** Characters that may still be passed over; shared by the documents of one trace. */
@@ -20,13 +31,19 @@ export interface LookupBudget {
 /** Looks up in a JSON text. Each path is looked up once. */
 export function createTextDocument(text: string, budget: LookupBudget): LookupDocument {
   const known = new Map<string, string | undefined>()
+  let members: ReadonlyMap<string, Span> | null = null
+  const find = ([first, ...rest]: readonly Step[]): Span | null => {
+    if (typeof first !== 'string') return findValue(text, first === undefined ? [] : [first, ...rest])
+    members ??= objectMembers(text, rootSpan(text))
+    const member = members.get(first)
+    return member === undefined ? null : findValue(text, rest, member)
+  }
   return {
-    at(path) {
-      const key = JSON.stringify(path)
+    at({ steps, key }) {
       if (known.has(key)) return known.get(key)
       if (budget.characters < text.length) return null
       budget.characters -= text.length
-      const span = findValue(text, path)
+      const span = find(steps)
       const value = span === null ? undefined : sliceOf(text, span)
       known.set(key, value)
       return value
@@ -42,10 +59,9 @@ const MAX_KNOWN = 1000
 export function createDataDocument(data: JsonObject): LookupDocument {
   const known = new Map<string, string | undefined>()
   return {
-    at(path) {
-      const key = JSON.stringify(path)
+    at({ steps, key }) {
       if (known.has(key)) return known.get(key)
-      const value = path.reduce<unknown>(member, data)
+      const value = steps.reduce<unknown>(member, data)
       const text = value === undefined ? undefined : cutJsonText(JSON.stringify(value), MAX_DATA_VALUE)
       if (known.size < MAX_KNOWN) known.set(key, text)
       return text

@@ -2,8 +2,8 @@
 import type { Read } from './dictionary.ts'
 import type { PreparedExpr } from './trace-dictionary.ts'
 import type { Documents, DocumentValue } from './trace-documents.ts'
-import type { LookupBudget, LookupDocument, Step } from './trace-lookup.ts'
-import { createTextDocument } from './trace-lookup.ts'
+import type { LookupBudget, LookupDocument, Path, Step } from './trace-lookup.ts'
+import { createTextDocument, toPath } from './trace-lookup.ts'
 import { isJson, splitArray } from './trace-value.ts'
 
 /** Values of variables as Rego text; null = too large to have been read. */
@@ -24,9 +24,11 @@ export interface InputDocument {
   readonly arguments: LookupDocument | null
 }
 
-/** JSON texts of the references of one expression. */
+/** What the references of one expression stand for. */
 export interface Reads {
-  readonly values: readonly (readonly [text: string, json: string])[]
+  /** JSON text of each reference; undefined when it has no value, null when that is not known. */
+  readonly values: readonly (string | undefined | null)[]
+  /** Those without a value. */
   readonly missing: readonly string[]
 }
 
@@ -36,25 +38,22 @@ const INTEGER = /^-?\d{1,15}$/
 
 /** The references of an expression that failed, or that is negated. What cannot be known is left out. */
 export function readsOf(expr: PreparedExpr, known: Bindings, world: World): Reads {
-  const values: (readonly [string, string])[] = []
-  const missing: string[] = []
-  for (const read of expr.probe.reads) {
-    const value = valueRead(read, expr, known, world)
-    if (value === undefined) missing.push(read.text)
-    else if (value !== null) values.push([read.text, value])
-  }
+  const values = expr.probe.reads.map((read, index) => valueRead(read, expr, index, known, world))
+  const missing = expr.probe.reads.flatMap(({ text }, index) => (values[index] === undefined ? [text] : []))
   return { values, missing }
 }
 
 /** JSON text, undefined when it has no value, null when that is not known. */
-function valueRead(read: Read, expr: PreparedExpr, known: Bindings, world: World): string | undefined | null {
+function valueRead(
+  read: Read,
+  expr: PreparedExpr,
+  index: number,
+  known: Bindings,
+  world: World,
+): string | undefined | null {
   const bound = (name: string) => (expr.binds.has(name) ? null : (known.get(name) ?? null))
-  const path: Step[] = []
-  for (const segment of read.path) {
-    const step = typeof segment === 'object' && segment !== null ? stepOf(bound(segment.var)) : segment
-    if (step === null) return null
-    path.push(step)
-  }
+  const path = expr.paths[index] ?? boundPath(read, bound)
+  if (path === null) return null
   if (read.root === 'input') return inputAt(world.input, path)
   if (read.root === 'data') return world.data === null ? null : world.data.at(path)
   if ('rule' in read.root) {
@@ -67,11 +66,11 @@ function valueRead(read: Read, expr: PreparedExpr, known: Bindings, world: World
 
 function inDocument(
   document: DocumentValue | undefined | null,
-  path: readonly Step[],
+  path: Path,
   budget: LookupBudget,
 ): string | undefined | null {
   if (document == null) return document
-  const [element, ...more] = path
+  const [element, ...more] = path.steps
   if (element === undefined) return document.json
   if (!document.isSet) return createTextDocument(document.json, budget).at(path)
   if (more.length > 0) return null
@@ -79,10 +78,22 @@ function inDocument(
   return splitArray(document.json)?.includes(text) ? text : undefined
 }
 
-function inputAt(input: InputDocument | null, path: readonly Step[]): string | undefined | null {
+/** The path with the values of its variables; null when it is not known. */
+function boundPath(read: Read, bound: (name: string) => string | null): Path | null {
+  const steps: Step[] = []
+  for (const segment of read.path) {
+    const step = typeof segment === 'object' && segment !== null ? stepOf(bound(segment.var)) : segment
+    if (step === null) return null
+    steps.push(step)
+  }
+  return toPath(steps)
+}
+
+function inputAt(input: InputDocument | null, path: Path): string | undefined | null {
   if (input === null) return null
-  if (path[0] !== 'arguments') return input.head.at(path)
-  return input.arguments === null ? undefined : input.arguments.at(path.slice(1))
+  const { steps, key } = path
+  if (steps[0] !== 'arguments') return input.head.at(path)
+  return input.arguments === null ? undefined : input.arguments.at({ steps: steps.slice(1), key })
 }
 
 /** A variable's value as a step of a path; only strings and integers can be looked up. */

@@ -5,9 +5,12 @@
  * When the whole is too large it is written again with less and less detail. Kept are, in this order: rules that were
  * defined, the steps of a solution, what failed and every `not`, the rest.
  */
+import type { StoredText } from '../json/stored-text.ts'
+import { storedArray, storedJson } from '../json/stored-text.ts'
+import type { PreparedExpr, Slot } from './trace-dictionary.ts'
 import type { Reads } from './trace-reads.ts'
 import type { RuleNode, StepNode } from './trace-tree.ts'
-import { cutJsonText, splitArray, toJsonText } from './trace-value.ts'
+import { cutJsonText, splitArray, toJsonText, toStoredValue } from './trace-value.ts'
 
 /** Bounds of a trace's text. */
 export interface TraceBounds {
@@ -44,11 +47,11 @@ const DETAILS: readonly Detail[] = [
 const ENVELOPE_BYTES = 64
 /** Longest list of solutions that is taken apart, in characters. */
 const MAX_ROWS = 8192
-const UNREADABLE = '"… a value too large to be read …"'
+const UNREADABLE = toStoredValue('"… a value too large to be read …"')
 
 /** A trace as JSON text, and the fragments of it that hold values. */
 export interface RenderedTrace {
-  readonly text: string
+  readonly text: StoredText
   /** Members and values in the text that the policy did not write itself. */
   readonly values: string
 }
@@ -57,15 +60,16 @@ export interface RenderedTrace {
 export function renderTrace(rules: readonly RuleNode[], dropped: number, bounds: TraceBounds): RenderedTrace {
   for (const detail of DETAILS) {
     const writer = new TraceWriter(detail, bounds)
-    const text = writer.rules(rules, detail.top)
+    writer.rules(rules, detail.top)
+    const text = writer.text()
     const fits = !writer.isOver() && Buffer.byteLength(text) + ENVELOPE_BYTES <= bounds.maxBytes
     if (fits) return { text: envelope(text, dropped + writer.dropped), values: writer.values() }
   }
   return { text: envelope('', dropped + countRules(rules)), values: '' }
 }
 
-function envelope(rules: string, dropped: number): string {
-  return `{"v":1,"truncated":${dropped > 0},"dropped":${dropped},"rules":[${rules}]}`
+function envelope(rules: string, dropped: number): StoredText {
+  return `{"v": 1, "rules": [${rules}], "dropped": ${dropped}, "truncated": ${dropped > 0}}` as StoredText
 }
 
 class TraceWriter {
@@ -73,7 +77,7 @@ class TraceWriter {
   private readonly detail: Detail
   private readonly bounds: TraceBounds
   private written = 0
-  /** Characters of what is finished: less than there will be. */
+  private readonly out: string[] = []
   private characters = 0
   /** The same value is read again and again: each is kept once. */
   private readonly seen = new Set<string>()
@@ -88,96 +92,145 @@ class TraceWriter {
     return this.written > this.bounds.maxEvents || this.characters > this.bounds.maxBytes
   }
 
+  text(): string {
+    return this.out.join('')
+  }
+
   values(): string {
     return [...this.seen].join(',')
   }
 
-  rules(nodes: readonly RuleNode[], max = this.detail.rules): string {
-    const kept = nodes.length <= max ? nodes : this.keepRules(nodes, max)
-    return kept.map((node) => this.rule(node)).join(',')
+  rules(nodes: readonly RuleNode[], max: number): void {
+    this.list(this.keptRules(nodes, max), (node) => this.rule(node))
   }
 
-  private rule(node: RuleNode): string {
-    this.written += 1
-    if (this.isOver()) return ''
-    const { rule, outcome } = node
-    let text = `${rule.prefix}"${outcome}"`
-    if (rule.keys.length > 0) text += `,"args":{${this.members(rule.keys, node.args)}}`
-    if (outcome === 'defined') text += `,"value":${this.ruleValue(node)}`
-    const steps = this.steps(node.steps)
-    const head = node.headFailed ? `${steps === '' ? '' : ','}${rule.headFailure}` : ''
-    text += `,"steps":[${steps}${head}]`
-    const inner = this.rules(node.rules)
-    return inner === '' ? `${text}}` : `${text},"rules":[${inner}]}`
+  private list<T>(nodes: readonly T[], write: (node: T) => void): void {
+    let isFirst = true
+    for (const node of nodes) {
+      if (!isFirst) this.put(', ')
+      isFirst = false
+      write(node)
+    }
   }
 
-  private steps(nodes: readonly StepNode[]): string {
-    const kept = nodes.length <= this.detail.steps ? nodes : this.keepSteps(nodes, this.detail.steps)
-    return kept.map((node) => this.step(node)).join(',')
-  }
-
-  private step(node: StepNode): string {
-    this.written += 1
-    if (this.isOver()) return ''
-    const { expr, reads } = node
-    let text = `${expr.prefix}${node.ok}${node.aborted ? ',"aborted":true' : ''},"vars":{${this.members(expr.keys, node.vars)}}`
-    if (reads !== null) text += this.reads(reads)
+  private put(text: string): void {
+    this.out.push(text)
     this.characters += text.length
-    const steps = this.steps(node.steps)
-    if (steps !== '') text += `,"steps":[${steps}]`
-    const rules = this.rules(node.rules)
-    if (rules !== '') text += `,"rules":[${rules}]`
-    return `${text}}`
   }
 
-  private reads({ values, missing }: Reads): string {
-    const read = values.map(
-      ([name, json]) => `${JSON.stringify(name)}:${cutJsonText(json, this.detail.value)}`,
-    )
-    for (const member of read) this.seen.add(member)
-    const text = `,"reads":{${read.join(',')}}`
-    return missing.length === 0 ? text : `${text},"missing":${JSON.stringify(missing)}`
+  private rule(node: RuleNode): void {
+    this.written += 1
+    if (this.isOver()) return
+    const { rule, outcome } = node
+    this.put(rule.at)
+    if (rule.args.length > 0) {
+      this.put(', "args": {')
+      this.members(rule.args, node.args)
+      this.put('}')
+    }
+    this.put(rule.rule)
+    this.inner(node.rules)
+    this.put(', "steps": [')
+    const steps = this.keptSteps(node.steps)
+    this.list(steps, (step) => this.step(step))
+    if (node.headFailed) this.put(steps.length === 0 ? rule.headFailure : `, ${rule.headFailure}`)
+    this.put(`]${rule.title}`)
+    if (outcome === 'defined') this.put(`, "value": ${this.ruleValue(node)}`)
+    this.put(`, "outcome": "${outcome}"}`)
   }
 
-  private members(keys: readonly string[], values: readonly (string | null | undefined)[]): string {
-    let text = ''
-    for (let index = 0; index < keys.length; index += 1) {
+  /** Rules that were evaluated for a rule or step. */
+  private inner(nodes: readonly RuleNode[]): void {
+    const kept = this.keptRules(nodes, this.detail.rules)
+    if (kept.length === 0) return
+    this.put(', "rules": [')
+    this.list(kept, (node) => this.rule(node))
+    this.put(']')
+  }
+
+  private step(node: StepNode): void {
+    this.written += 1
+    if (this.isOver()) return
+    const { expr, reads } = node
+    this.put(expr.at)
+    this.put(node.ok ? 'true' : 'false')
+    this.put(expr.expr)
+    this.members(expr.vars, node.vars)
+    this.put('}')
+    if (reads !== null) this.reads(expr, reads)
+    this.inner(node.rules)
+    this.closures(node.steps)
+    if (node.aborted) this.put(', "aborted": true')
+    if (reads !== null && reads.missing.length > 0) this.put(`, "missing": ${storedJson(reads.missing)}`)
+    this.put('}')
+  }
+
+  private closures(nodes: readonly StepNode[]): void {
+    const kept = this.keptSteps(nodes)
+    if (kept.length === 0) return
+    this.put(', "steps": [')
+    this.list(kept, (node) => this.step(node))
+    this.put(']')
+  }
+
+  private reads({ reads }: PreparedExpr, { values }: Reads): void {
+    this.put(', "reads": {')
+    let isFirst = true
+    for (const { index, key } of reads) {
+      const json = values[index]
+      if (json === undefined || json === null) continue
+      this.member(`${key}${toStoredValue(cutJsonText(json, this.detail.value))}`, isFirst)
+      isFirst = false
+    }
+    this.put('}')
+  }
+
+  private members(slots: readonly Slot[], values: readonly (string | null | undefined)[]): void {
+    let isFirst = true
+    for (const { index, key } of slots) {
       const value = values[index]
       if (value === undefined) continue
-      const member = `${keys[index]}${this.value(value)}`
-      this.seen.add(member)
-      text += text === '' ? member : `,${member}`
+      this.member(`${key}${this.value(value)}`, isFirst)
+      isFirst = false
     }
-    return text
   }
 
-  private value(rego: string | null): string {
+  private member(text: string, isFirst: boolean): void {
+    this.seen.add(text)
+    if (!isFirst) this.put(', ')
+    this.put(text)
+  }
+
+  private value(rego: string | null): StoredText {
     if (rego === null) return UNREADABLE
     const { value } = this.detail
-    return cutJsonText(rego.length > value ? rego : toJsonText(rego), value)
+    return toStoredValue(cutJsonText(rego.length > value ? rego : toJsonText(rego), value))
   }
 
   /** A set's definition contributes a list; any other has one value, or several when it was given several. */
-  private ruleValue({ rule, rows }: RuleNode): string {
-    if (rule.probe.outs === 0) return rule.isSet ? `[${rule.constant}]` : rule.constant
+  private ruleValue({ rule, rows }: RuleNode): StoredText {
+    if (rule.probe.outs === 0) return rule.isSet ? storedArray([rule.constant]) : rule.constant
     const value = this.computedValue(rule.isSet, rows)
     this.seen.add(value)
     return value
   }
 
-  private computedValue(isSet: boolean, rows: string | null): string {
+  private computedValue(isSet: boolean, rows: string | null): StoredText {
     if (rows === null || rows.length > MAX_ROWS) return this.value(rows)
     const solutions = [...new Set(splitArray(rows))]
     const [first] = solutions
     if (first !== undefined && solutions.length === 1 && !isSet) return this.value(first)
-    return cutJsonText(`[${solutions.map(toJsonText).join(',')}]`, this.detail.value)
+    return toStoredValue(cutJsonText(`[${solutions.map(toJsonText).join(',')}]`, this.detail.value))
   }
 
-  private keepRules(nodes: readonly RuleNode[], max: number): readonly RuleNode[] {
+  private keptRules(nodes: readonly RuleNode[], max: number): readonly RuleNode[] {
+    if (nodes.length <= max) return nodes
     return this.keep(nodes, [max, max / 2], (node) => (node.outcome === 'undefined' ? 1 : 0), countRule)
   }
 
-  private keepSteps(nodes: readonly StepNode[], max: number): readonly StepNode[] {
+  private keptSteps(nodes: readonly StepNode[]): readonly StepNode[] {
+    const max = this.detail.steps
+    if (nodes.length <= max) return nodes
     const rank = (node: StepNode) => (node.witness ? 0 : node.reads !== null ? 1 : 2)
     return this.keep(nodes, [max, max, max / 2], rank, countStep)
   }

@@ -70,6 +70,8 @@ interface Gap {
 type Item = Held | Frame | Gap
 
 const GAP: Gap = { kind: 'gap' }
+/** Most lists are empty, and rows are many. */
+const NONE: readonly never[] = []
 const EMPTY_ROWS = '[]'
 /** More values than this travel as one array. */
 const MAX_DIRECT_VALUES = 4
@@ -113,13 +115,15 @@ function itemOf(dictionary: PreparedDictionary, event: RecordedEvent): Held | Fr
     return {
       kind: 'frame',
       rule,
-      args: valuesFor(rule.keys.length, event.values),
+      args: valuesFor(rule.probe.args.length, event.values),
       items: [],
       rows: undefined,
     }
   }
   const expr = dictionary.exprs.get(event.id)
-  return expr === undefined ? null : { kind: 'held', expr, values: valuesFor(expr.keys.length, event.values) }
+  return expr === undefined
+    ? null
+    : { kind: 'held', expr, values: valuesFor(expr.probe.vars.length, event.values) }
 }
 
 function valuesFor(count: number, values: readonly (string | null)[]): Values {
@@ -130,6 +134,7 @@ function valuesFor(count: number, values: readonly (string | null)[]): Values {
 }
 
 function ruleNodes(items: readonly Item[], world: World): readonly RuleNode[] {
+  if (items.length === 0) return NONE
   const nodes: RuleNode[] = []
   for (const item of items) if (item.kind === 'frame') nodes.push(ruleNode(item, world))
   return nodes
@@ -221,7 +226,7 @@ class BodyWalk {
       this.steps.push(step)
       this.path[position] = step
     }
-    this.pending = []
+    if (this.pending.length > 0) this.pending = []
     this.next = position + 1
     this.sure = true
     if (this.next === this.body.exprs.length) this.reach()
@@ -260,9 +265,11 @@ class BodyWalk {
     { ok, aborted }: { readonly ok: boolean; readonly aborted: boolean },
   ): StepNode {
     const world = seenUnder(expr, this.world)
+    const reads = ok && !expr.probe.negated ? null : readsOf(expr, this.known, world)
+    if (items.length === 0 && expr.parts.length === 0)
+      return { expr, ok, aborted, witness: false, vars, reads, steps: NONE, rules: NONE }
     const steps: StepNode[] = []
     const rest = this.inside(expr, world, steps).parts(expr.parts, items, aborted)
-    const reads = ok && !expr.probe.negated ? null : readsOf(expr, this.known, world)
     return { expr, ok, aborted, witness: false, vars, reads, steps, rules: ruleNodes(rest, world) }
   }
 

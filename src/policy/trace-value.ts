@@ -3,6 +3,9 @@
  * any type, numbers as the author or caller wrote them. In a trace a set is an array and a key that is no string is its
  * text. Most values are JSON already and pass through untouched.
  */
+import { LRUCache } from 'lru-cache'
+import type { StoredText } from '../json/stored-text.ts'
+import { toStoredText } from '../json/stored-text.ts'
 
 /** Nothing in it can differ between the two notations: no brace, parenthesis, point or escape. */
 const PLAIN = /^[\w\s"',:;/@|<>=!?#%&*+~^$[\]-]*$/
@@ -36,9 +39,32 @@ export function toJsonText(rego: string): string {
   return convert(rego) ?? JSON.stringify(rego)
 }
 
+/** An array of one scalar, as most rules give. */
+const SINGLE = /^\[(?:"[^"\\]*"|[\w.+-]+)\]$/
+
+/** Values of traces that came up lately, as they are stored. Roles, names and labels come up again and again. */
+const STORED = new LRUCache<string, StoredText>({ max: 2048 })
+const MAX_KEPT = 256
+/** Digits, letters and marks that stand for themselves: neither an escape nor a number that may be written in another way. */
+const SAME = /^(?:"[^"\\]*"|0|-?[1-9]\d*|true|false|null)$/
+
+/** A JSON text as it is stored. */
+export function toStoredValue(json: string): StoredText {
+  if (SAME.test(json)) return json as StoredText
+  const known = STORED.get(json)
+  if (known !== undefined) return known
+  const stored = toStoredText(json)
+  if (json.length <= MAX_KEPT) STORED.set(json, stored)
+  return stored
+}
+
 /** The elements of a Rego array's text, as Rego text; null when it is no array. */
 export function splitArray(rego: string): readonly string[] | null {
   if (!rego.startsWith('[') || !rego.endsWith(']')) return null
+  return SINGLE.test(rego) ? [rego.slice(1, -1)] : elementsOf(rego)
+}
+
+function elementsOf(rego: string): readonly string[] {
   const elements: string[] = []
   let depth = 0
   let from = 1

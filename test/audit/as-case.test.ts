@@ -28,7 +28,7 @@ const INPUT = {
 }
 
 function stored(event: AuditEvent): StoredRow {
-  const { core: _core, ...row } = toAuditRow(event)
+  const row = toAuditRow(event)
   return { ...row, id: ID, ts: new Date(row.ts), writer: ID, seq: '1', leaf: null }
 }
 

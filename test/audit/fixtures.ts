@@ -7,6 +7,7 @@ import type { EndingKind } from '../../src/errors.ts'
 import { ENDINGS, GatewayError } from '../../src/errors.ts'
 import { createRowIds } from '../../src/gateway/row-id.ts'
 import type { AuditEvent, Call, Ending, Evaluation, Message, Principal } from '../../src/gateway/types.ts'
+import { toStoredText } from '../../src/json/stored-text.ts'
 import { callAt } from '../support/call.ts'
 
 export const NOW_MS = Date.UTC(2026, 10, 21, 10, 0, 0, 123)
@@ -187,7 +188,7 @@ export function evaluation(changes: Partial<Evaluation> & { readonly trace?: unk
       target: { kind: 'tool', name: 'delete_repo', annotations: { destructiveHint: true } },
     }),
     inputMac: 'ab'.repeat(32),
-    traceText: () => (typeof trace === 'string' ? trace : JSON.stringify(trace)),
+    traceText: () => toStoredText(typeof trace === 'string' ? trace : JSON.stringify(trace)),
     traceParts: () => ({ values: typeof trace === 'string' ? trace : JSON.stringify(trace), words: '' }),
     traceDictionary: {},
     ...rest,

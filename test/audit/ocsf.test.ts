@@ -101,8 +101,7 @@ class Checker {
 }
 
 function stored(row: AuditRow, changes: Partial<StoredRow> = {}): StoredRow {
-  const { core: _core, ...columns } = row
-  return { ...columns, ts: new Date(row.ts), writer: ID, seq: '7', leaf: null, ...changes }
+  return { ...row, ts: new Date(row.ts), writer: ID, seq: '7', leaf: null, ...changes }
 }
 
 describe('audit/ocsf', () => {

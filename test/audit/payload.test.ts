@@ -3,11 +3,12 @@ import { toAuditRow, toInterruptedRow } from '../../src/audit/event.ts'
 import type { PayloadLevel, PayloadLevels } from '../../src/audit/payload.ts'
 import { keptPayload, withoutValues } from '../../src/audit/payload.ts'
 import type { AuditRow } from '../../src/audit/row.ts'
-import { prepareRow } from '../../src/audit/row.ts'
+import { toRecord } from '../../src/audit/row.ts'
 import { OUTCOMES } from '../../src/cli/audit-arguments.ts'
 import { toRowPlan } from '../../src/compose/row-plan.ts'
 import type { Limit } from '../../src/gateway/limit-types.ts'
 import type { AuditEvent, Call } from '../../src/gateway/types.ts'
+import { toStoredText } from '../../src/json/stored-text.ts'
 import { allowed, call, denied, evaluation, newId, toolsCall } from './fixtures.ts'
 
 const SENT = 'sent-by-the-caller'
@@ -149,7 +150,7 @@ describe('the payload level', () => {
     const evaluated = { trace: TRACE, limits }
     const message = toolsCall(JSON.stringify({ xs: [SENT] }))
     const answer = `{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"${ANSWERED}"}]}}`
-    const record = (row: AuditRow) => prepareRow(row, newId(0), 1).record
+    const record = (row: AuditRow) => toRecord(row, newId(0), 1)
 
     it('keeps nothing that the caller or the upstream sent, in no column', () => {
       const events: readonly AuditEvent[] = [
@@ -222,7 +223,7 @@ describe('the size of a row', () => {
           deniedBy: many,
           allowedBy: many,
           inputText: JSON.stringify({ many, long }),
-          traceText: () => trace,
+          traceText: () => toStoredText(trace),
         },
         ...{ failure: { kind: 'policy_error', message: long } },
       }),
@@ -234,6 +235,6 @@ describe('the size of a row', () => {
     const decision = JSON.parse(row.decision)
     expect(decision.listed.length).to.be.within(1, 499)
     expect(decision.listed_total).to.equal(20_000)
-    expect(Buffer.byteLength(prepareRow(row, newId(0), 1).record)).to.be.lessThan(800_000)
+    expect(Buffer.byteLength(toRecord(row, newId(0), 1))).to.be.lessThan(800_000)
   })
 })

@@ -6,6 +6,7 @@ import { gapRow } from '../../src/audit/row.ts'
 import { sentenceOf } from '../../src/audit/sentence.ts'
 import type { EndingKind } from '../../src/errors.ts'
 import { ENDINGS } from '../../src/errors.ts'
+import { storedJson } from '../../src/json/stored-text.ts'
 import { expectGoldenText } from '../support/golden.ts'
 import { allowed, call, denied, evaluation, NOW_MS, refused } from './fixtures.ts'
 
@@ -57,7 +58,7 @@ function ended(kind: EndingKind): AuditRow {
 function limited(limit: object): AuditRow {
   const row = ended('rate_limited')
   const rate = { limits: [{ name: 'other', limit: 5, consumed: 1, refused: false }, limit] }
-  return { ...row, decision: JSON.stringify({ ...JSON.parse(row.decision), rate }) }
+  return { ...row, decision: storedJson({ ...JSON.parse(row.decision), rate }) }
 }
 
 describe('audit/sentence', () => {
@@ -98,7 +99,7 @@ describe('audit/sentence', () => {
 
   it('has one for rows whose decision says nothing', () => {
     for (const kind of Object.keys(ENDINGS) as EndingKind[]) {
-      const text = sentence({ ...ended(kind), decision: '{}', error_message: null, reason: null })
+      const text = sentence({ ...ended(kind), decision: storedJson({}), error_message: null, reason: null })
       expect(text, kind)
         .to.match(/^[A-Z].*\.$/)
         .and.not.match(/undefined|null|NaN/)

@@ -16,6 +16,8 @@ import { createStore } from '../../src/audit/store.ts'
 import type { TamperFinding } from '../../src/audit/tamper.ts'
 import type { VerifyOptions, VerifyReport } from '../../src/audit/verify.ts'
 import { verifyLog } from '../../src/audit/verify.ts'
+import type { StoredText } from '../../src/json/stored-text.ts'
+import { toStoredText } from '../../src/json/stored-text.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 import { allowed, denied, newId, toolsCall } from './fixtures.ts'
@@ -422,7 +424,7 @@ describe('audit/verify', () => {
         const row = rowAt(at + 1)
         return store.entry(at === 3 ? { ...row, tool_name: 'evil' } : row, at + 1)
       })
-      const noJson = store.entry({ ...rowAt(8), decision: '{"a":' }, 8)
+      const noJson = store.entry({ ...rowAt(8), decision: '{"a":' as StoredText }, 8)
       await store.store([...entries, noJson], () => undefined)
       await asOwner('alter table audit_events drop constraint no_evil')
       expect(await verify()).to.deep.include({ ok: true, rows: 8, findings: [] })
@@ -452,6 +454,7 @@ describe('audit/verify', () => {
           '{"b":1,"a":{"bb":2,"c":-0.0},"b":[1E+3]}',
         ),
       )
+      const stored = json.map(toStoredText)
       const address = fc.option(fc.oneof(fc.ipV4(), fc.ipV6()))
       const double = fc.oneof(
         fc.double({ noNaN: true, noDefaultInfinity: true }),
@@ -471,7 +474,7 @@ describe('audit/verify', () => {
           upstream_ms: fc.option(double),
           status_code: fc.integer({ min: 0, max: 999 }),
         },
-        ...{ request_json: fc.option(json), response_json: fc.option(json), decision: json },
+        ...{ request_json: fc.option(stored), response_json: fc.option(stored), decision: stored },
       })
       let seq = 0
       const store = open(randomUUID(), { rows: 50 })

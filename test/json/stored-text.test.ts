@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
-import { toStoredText } from '../../src/json/stored-text.ts'
+import type { StoredMembers } from '../../src/json/stored-text.ts'
+import { createObjectPrinter, storedJson, toStoredText } from '../../src/json/stored-text.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 
@@ -159,5 +160,32 @@ describe('json/stored-text', () => {
     ]) {
       expect(() => toStoredText(text), text).to.throw(SyntaxError)
     }
+  })
+
+  it('is what values of our own are written in at once', () => {
+    const extreme = fc.constantFrom(-0, 1e21, 5e-324, 1.5, '\u2028"\\', {
+      __proto__: null,
+      é: 1,
+      ee: undefined,
+    })
+    fc.assert(
+      fc.property(fc.oneof(fc.jsonValue(), fc.array(extreme)), (value) => {
+        expect(storedJson(value)).to.equal(toStoredText(JSON.stringify(value)))
+      }),
+    )
+  })
+
+  it('is what objects with known members are printed in', () => {
+    const names = ['é', 'bb', 'a', 'abc', 'ab', '"'] as const
+    const print = createObjectPrinter(...names)
+    fc.assert(
+      fc.property(fc.subarray([...names]), fc.jsonValue(), (present, value) => {
+        const object = Object.fromEntries(present.map((name) => [name, value]))
+        const members: StoredMembers<(typeof names)[number]> = Object.fromEntries(
+          present.map((name) => [name, storedJson(value)]),
+        )
+        expect(print(members)).to.equal(storedJson(object))
+      }),
+    )
   })
 })

@@ -1,7 +1,9 @@
 /** Policies for the engine's tests, built by the real compiler. One compiler process per test run, ended by `closeFixture`. */
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { expect } from 'chai'
 import type { Call, Evaluation, Target } from '../../src/gateway/types.ts'
+import { toStoredText } from '../../src/json/stored-text.ts'
 import type { CompiledPolicy } from '../../src/policy/build.ts'
 import { buildPolicy, loadInputSchema, toBuildRequest } from '../../src/policy/build.ts'
 import type { JsonObject } from '../../src/policy/build-data.ts'
@@ -135,7 +137,9 @@ export interface StepView {
 }
 
 export function traceOf(evaluation: Evaluation): TraceView {
-  return JSON.parse(evaluation.traceText()) as TraceView
+  const text = evaluation.traceText()
+  expect(text).to.equal(toStoredText(text))
+  return JSON.parse(text) as TraceView
 }
 
 /** A trace as indented lines, for comparing whole traces. */

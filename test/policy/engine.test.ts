@@ -147,7 +147,7 @@ describe('policy room', function () {
     )
     expect(evaluation.deniedBy).to.deep.equal(['dots'])
     const nul = room.decide(callOf({ argumentsText: '{"path":"a\\u0000b"}' }))
-    expect(nul.traceText()).to.contain('"input.arguments.path":"a\\u0000b"')
+    expect(nul.traceText()).to.contain('"input.arguments.path": "a\\u0000b"')
   })
 
   it('evaluates at the frozen clock', async () => {
@@ -260,7 +260,7 @@ describe('policy room', function () {
       const evaluation = room.decide({ ...callOf(), message: null })
       expect(evaluation).to.deep.include({ allow: false, inputText: '{}' })
       expect(evaluation.failure).to.include({ kind: 'policy_error' })
-      expect(evaluation.traceText()).to.equal('{"v":1,"truncated":false,"dropped":0,"rules":[]}')
+      expect(evaluation.traceText()).to.equal('{"v": 1, "rules": [], "dropped": 0, "truncated": false}')
     })
 
     it('when it is closed', async () => {
