@@ -392,7 +392,7 @@ test_none[note] if {
         [null, 'undefined=null'],
         [null, ''],
         ['+', ''],
-        ['x', 'tc.x=1 tc.y=2 tc={"y":2,"x":1}'],
+        ['x', 'tc.x=1 tc.y=2 tc={"x":1,"y":2}'],
       ])
     })
 
