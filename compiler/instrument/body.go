@@ -25,7 +25,7 @@ func (in *instrumenter) body(b ast.Body, bound, scope ast.VarSet) (ast.Body, []i
 
 // expression instruments the closures inside e and returns e's own probe.
 func (in *instrumenter) expression(e *ast.Expr, bound, scope ast.VarSet) (*ast.Expr, int) {
-	p := &ExprProbe{ID: in.id(), Rule: in.owner, Negated: isNegated(e), Parts: []Part{}}
+	p := &ExprProbe{ID: in.id(), Rule: in.owner, Negated: Negated(e), Parts: []Part{}}
 	in.exprs = append(in.exprs, p)
 	at := written(e)
 	in.place(at, &p.File, &p.Row, &p.Col)
@@ -145,6 +145,13 @@ func (in *instrumenter) term(t *ast.Term, scope ast.VarSet) []Part {
 	}
 	switch v := t.Value.(type) {
 	case *ast.ArrayComprehension:
+		if inner, made := in.inner[v]; made {
+			last := len(inner.Body) - 1
+			value := inner.Body[last]
+			part, body := in.comprehension(t.Location, inner.Body[:last:last], scope, value.Operand(1))
+			inner.Body = numbered(append(body, value))
+			return []Part{part}
+		}
 		part, body := in.comprehension(t.Location, v.Body, scope, v.Term)
 		v.Body = body
 		return []Part{part}
@@ -186,7 +193,10 @@ func (in *instrumenter) comprehension(loc *ast.Location, b ast.Body, scope ast.V
 	b = withoutPrints(b)
 	begin, first := in.begun(loc, string(loc.Text), nil)
 	inner := in.visible(b, scope)
-	body, ids := in.body(b, scope, inner)
+	body, ids := b, []int{}
+	if !always(b) {
+		body, ids = in.body(b, scope, inner)
+	}
 	part := Part{Kind: "comprehension", Body: append([]int{first}, ids...), Heads: []Part{}}
 	part.Heads = append(part.Heads, in.terms(heads, inner)...)
 	return part, numbered(append(ast.Body{begin}, body...))
@@ -237,7 +247,8 @@ func (in *instrumenter) object(t *ast.Term, o ast.Object, scope ast.VarSet) []Pa
 	return out
 }
 
-func isNegated(e *ast.Expr) bool {
+// Negated tells whether e is a `not`.
+func Negated(e *ast.Expr) bool {
 	_, not := e.Terms.(*ast.Not)
 	return not || e.Negated
 }

@@ -54,11 +54,17 @@ type Part struct {
 // Read is a reference an expression reads.
 type Read struct {
 	Text string `json:"text"`
-	Root any    `json:"root"` // "input", "data" or Variable
+	Root any    `json:"root"` // "input", "data", Variable or *Document
 	Path []any  `json:"path"` // string, json.Number, Variable or nil
 }
 
 // Variable names a variable of the author's inside a Read.
 type Variable struct {
 	Var string `json:"var"`
+}
+
+// Document is what a rule without arguments is defined as, inside a Read.
+type Document struct {
+	Rule    string  `json:"rule"`
+	Default *string `json:"default"` // its default value as Rego text
 }

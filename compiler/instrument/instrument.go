@@ -11,6 +11,7 @@ package instrument
 import (
 	"fmt"
 	"sort"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -23,6 +24,8 @@ type Options struct {
 	Strict bool
 	// Schemas types input and data; may be nil.
 	Schemas *ast.SchemaSet
+	// Data are the base documents as decoded JSON; nil = they are not known.
+	Data any
 	// DataExists tells whether the base documents hold a value at a path; may
 	// be nil.
 	DataExists func(path []string) (bool, error)
@@ -86,6 +89,29 @@ func Reserved(modules map[string]*ast.Module) ast.Errors {
 // Instrument checks the modules and returns instrumented copies. It changes
 // the modules handed in.
 func Instrument(modules map[string]*ast.Module, o Options) (*Result, error) {
+	return rewrite(modules, o, (*instrumenter).module)
+}
+
+// Plain is Instrument without the probes.
+func Plain(modules map[string]*ast.Module, o Options) (*Result, error) {
+	return rewrite(modules, o, (*instrumenter).renamed)
+}
+
+// renamed gives the variables that the compiler made up names that the next
+// compilation does not make up again: it overlooks those in heads.
+func (in *instrumenter) renamed(m *ast.Module) {
+	_, err := ast.TransformVars(m, func(v ast.Var) (ast.Value, error) {
+		if number, ok := strings.CutPrefix(string(v), ast.LocalVarPrefix); ok {
+			return ast.Var(ast.LocalVarPrefix + Prefix + number), nil
+		}
+		return v, nil
+	})
+	if err != nil {
+		in.fail(m.Package.Location, "%v", err)
+	}
+}
+
+func rewrite(modules map[string]*ast.Module, o Options, probes func(*instrumenter, *ast.Module)) (*Result, error) {
 	if errs := Reserved(modules); len(errs) > 0 {
 		return nil, errs
 	}
@@ -110,12 +136,14 @@ func Instrument(modules map[string]*ast.Module, o Options) (*Result, error) {
 		return nil, fmt.Errorf("instrument: the snapshot does not match the compiled modules")
 	}
 	plain := map[string]*ast.Module{}
-	for name, m := range snapshot {
-		plain[name] = m.Copy()
-	}
 	in := newInstrumenter(c, o.Capabilities)
 	for _, name := range sortedNames(snapshot) {
-		in.module(snapshot[name])
+		in.keyed(snapshot[name], o.Data)
+		if err := in.ordered(snapshot[name]); err != nil {
+			return nil, err
+		}
+		plain[name] = snapshot[name].Copy()
+		probes(in, snapshot[name])
 	}
 	if in.err != nil {
 		return nil, in.err
@@ -152,12 +180,20 @@ type instrumenter struct {
 	owner    int // id of the definition being walked
 	err      error
 
+	// inner maps what orderer has made of a comprehension to the one inside
+	// it with the author's body, behind which stands `value = h`.
+	inner map[*ast.ArrayComprehension]*ast.ArrayComprehension
+
 	modifying map[ast.Var]bool // builtins named in a `with` of this definition
 	withs     []string         // `with` targets of enclosing expressions without a probe
 }
 
 func newInstrumenter(c *ast.Compiler, caps *ast.Capabilities) *instrumenter {
-	in := &instrumenter{compiler: c, builtins: map[ast.Var]bool{}}
+	in := &instrumenter{
+		compiler: c,
+		builtins: map[ast.Var]bool{},
+		inner:    map[*ast.ArrayComprehension]*ast.ArrayComprehension{},
+	}
 	for _, b := range caps.Builtins {
 		if v, ok := b.Ref()[0].Value.(ast.Var); ok {
 			in.builtins[v] = true

@@ -189,10 +189,18 @@ q if {
 	not input.principal.claims.mfa
 	"admin" in who.roles
 	rule
+	level.name == "high"
+	half(1) == 0
 	input.x == 1 with input.x as input.y
 }
 
 rule if input.z
+
+default level := {"name": "low"}
+
+level := {"name": "high"} if input.z
+
+half(n) := n / 2
 `)
 	reads := map[string]string{}
 	for _, e := range res.Dictionary.Exprs {
@@ -210,7 +218,9 @@ rule if input.z
 			`{"text":"input.server","root":"input","path":["server"]}]`,
 		"not input.principal.claims.mfa": `[{"text":"input.principal.claims.mfa","root":"input","path":["principal","claims","mfa"]}]`,
 		`"admin" in who.roles`:           `[{"text":"input.principal.roles","root":"input","path":["principal","roles"]}]`,
-		"rule":                           `[]`,
+		"rule":                           `[{"text":"data.p.rule","root":{"rule":"data.p.rule","default":null},"path":[]}]`,
+		`level.name == "high"`:           `[{"text":"data.p.level.name","root":{"rule":"data.p.level","default":"{\"name\": \"low\"}"},"path":["name"]}]`,
+		"half(1) == 0":                   `[]`,
 	}
 	for text, list := range want {
 		if reads[text] != list {

@@ -15,7 +15,7 @@ func (in *instrumenter) targets(e *ast.Expr) []string {
 
 // reads lists the references whose values decide whether e holds: those of its
 // own terms and of a plain `not`, not those inside closures with probes of
-// their own. References to rules are left out: frames tell about them. bound
+// their own. bound
 // are the variables that have a value before e.
 func (in *instrumenter) reads(e *ast.Expr, bound ast.VarSet) []Read {
 	out := []Read{}
@@ -61,14 +61,19 @@ func (in *instrumenter) read(ref ast.Ref, bound ast.VarSet) (Read, bool) {
 		return Read{}, false
 	}
 	r := Read{Path: make([]any, 0, len(ref)-1)}
+	named := 1 // terms that the root stands for
 	switch {
 	case root.Equal(ast.InputRootDocument.Value):
 		r.Root = "input"
 	case root.Equal(ast.DefaultRootDocument.Value):
-		if len(in.compiler.GetRules(ref)) > 0 {
-			return Read{}, false
-		}
 		r.Root = "data"
+		if len(in.compiler.GetRules(ref)) > 0 {
+			document, n := in.document(ref)
+			if document == nil {
+				return Read{}, false
+			}
+			r.Root, named = document, n
+		}
 	default:
 		name, ok := in.named(root)
 		if !ok || !bound.Contains(root) {
@@ -77,12 +82,17 @@ func (in *instrumenter) read(ref ast.Ref, bound ast.VarSet) (Read, bool) {
 		r.Root = Variable{Var: name}
 	}
 	// A loop (`input.roles[_]`, `some i; input.roles[i]`) reads the whole
-	// collection; what lies behind its variable has no single value.
+	// collection; what lies behind its variable has no single value. A constant
+	// that is no key of JSON (`data.flags[true]`) is looked for in all of it.
 	end := len(ref)
-	for i, t := range ref[1:] {
-		if v, ok := t.Value.(ast.Var); ok {
+	for i := named; i < len(ref); i++ {
+		if ast.IsConstant(ref[i].Value) && in.segment(ref[i]) == nil {
+			end = i
+			break
+		}
+		if v, ok := ref[i].Value.(ast.Var); ok {
 			if _, named := in.named(v); !named || !bound.Contains(v) {
-				end = i + 1
+				end = i
 				break
 			}
 		}
@@ -90,7 +100,7 @@ func (in *instrumenter) read(ref ast.Ref, bound ast.VarSet) (Read, bool) {
 	if end < 2 {
 		return Read{}, false
 	}
-	for _, t := range ref[1:end] {
+	for _, t := range ref[named:end] {
 		r.Path = append(r.Path, in.segment(t))
 	}
 	r.Text = in.render(ast.NewTerm(ref[:end]))

@@ -15,6 +15,9 @@ func placeOf(loc *ast.Location) Place { return Place{File: loc.File, Row: loc.Ro
 // RulePlace is where the dictionary says that a definition stands.
 func RulePlace(r *ast.Rule) Place { return placeOf(r.Head.Location) }
 
+// ExprPlace is where the dictionary says that an expression stands.
+func ExprPlace(e *ast.Expr) Place { return placeOf(written(e)) }
+
 // Traced returns the expressions that get a probe, each with its place in the
 // dictionary. The modules are those of a compiler that has just rewritten the
 // local variables: what it makes of an expression later on tells the
@@ -28,9 +31,7 @@ func Traced(modules map[string]*ast.Module) map[*ast.Expr]Place {
 					continue
 				}
 				t.head(r.Head)
-				if !always(r.Body) {
-					t.body(r.Body)
-				}
+				t.written(r.Body)
 			}
 		}
 	}
@@ -53,12 +54,19 @@ func (t traced) head(h *ast.Head) {
 	}
 }
 
+// written walks a body that has probes only when the author wrote one.
+func (t traced) written(b ast.Body) {
+	if !always(b) {
+		t.body(b)
+	}
+}
+
 func (t traced) body(b ast.Body) {
 	for _, e := range b {
 		if isPrint(e) {
 			continue
 		}
-		t[e] = placeOf(written(e))
+		t[e] = ExprPlace(e)
 		t.closures(e)
 	}
 }
@@ -76,14 +84,14 @@ func (t traced) closures(x any) {
 		switch x := x.(type) {
 		case *ast.ArrayComprehension:
 			t.closures(x.Term)
-			t.body(x.Body)
+			t.written(x.Body)
 		case *ast.SetComprehension:
 			t.closures(x.Term)
-			t.body(x.Body)
+			t.written(x.Body)
 		case *ast.ObjectComprehension:
 			t.closures(x.Key)
 			t.closures(x.Value)
-			t.body(x.Body)
+			t.written(x.Body)
 		case *ast.Every:
 			t.closures(x.Domain)
 			t.body(x.Body)

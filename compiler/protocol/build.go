@@ -70,10 +70,14 @@ func options(req *Request) (instrument.Options, error) {
 		o.Schemas = ast.NewSchemaSet()
 		o.Schemas.Put(ast.SchemaRootRef, schema)
 	}
-	if len(req.Data) > 0 && !req.Lenient {
+	if len(req.Data) > 0 {
 		var data any
 		if err := decode(req.Data, &data); err != nil {
 			return o, fmt.Errorf("data: %w", err)
+		}
+		o.Data = data
+		if req.Lenient {
+			return o, nil
 		}
 		o.DataExists = func(path []string) (bool, error) { return exists(data, path), nil }
 	}
@@ -161,8 +165,12 @@ func build(req *Request) (answer, error) {
 		if list, err = req.List.module(res); err != nil {
 			return nil, err
 		}
-	} else if c, err = instrument.Check(copied(modules), o); err != nil {
-		return nil, err
+	} else {
+		res, err := instrument.Plain(modules, o)
+		if err != nil {
+			return nil, err
+		}
+		modules, caps, c = res.Modules, res.Capabilities, res.Checked
 	}
 	if req.Reads != nil {
 		if err := req.Reads.add(modules, c); err != nil {

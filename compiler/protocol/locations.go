@@ -34,13 +34,30 @@ type attempt struct {
 // comprehensions in it stand before it as expressions of their own. They count
 // as a part of it, so it has failed when one of them has.
 type locations struct {
-	places map[*ast.Expr]instrument.Place
-	seen   map[Location]*Location
-	open   map[attempt]bool
+	places  map[*ast.Expr]instrument.Place
+	written map[writtenExpr]bool
+	seen    map[Location]*Location
+	open    map[attempt]bool
+}
+
+// writtenExpr tells expressions that begin at one place: those of and/or, and
+// the complement that topdown evaluates of a negated one.
+type writtenExpr struct {
+	place   instrument.Place
+	text    string
+	negated bool
+}
+
+func writtenAs(x *ast.Expr, place instrument.Place) writtenExpr {
+	return writtenExpr{place, string(x.Location.Text), instrument.Negated(x)}
 }
 
 func newLocations(places map[*ast.Expr]instrument.Place) *locations {
-	return &locations{places: places, seen: map[Location]*Location{}, open: map[attempt]bool{}}
+	written := map[writtenExpr]bool{}
+	for x, place := range places {
+		written[writtenAs(x, place)] = true
+	}
+	return &locations{places: places, written: written, seen: map[Location]*Location{}, open: map[attempt]bool{}}
 }
 
 func (*locations) Enabled() bool               { return true }
@@ -72,7 +89,7 @@ func (l *locations) rule(e topdown.Event, r *ast.Rule) {
 
 func (l *locations) expr(e topdown.Event, x *ast.Expr) {
 	base := x.BaseCogeneratedExpr()
-	place, known := l.places[base]
+	place, known := l.place(base)
 	if !known {
 		return
 	}
@@ -97,6 +114,17 @@ func (l *locations) expr(e topdown.Event, x *ast.Expr) {
 	}
 }
 
+// place finds an expression of the author's. The compiler copies those inside
+// object literals, which are told by where they stand.
+func (l *locations) place(x *ast.Expr) (instrument.Place, bool) {
+	place, known := l.places[x]
+	if !known && !x.Generated && x.Location != nil {
+		place = instrument.ExprPlace(x)
+		known = l.written[writtenAs(x, place)]
+	}
+	return place, known
+}
+
 func (l *locations) at(kind string, p instrument.Place) *Location {
 	key := Location{Kind: kind, File: p.File, Row: p.Row, Col: p.Col}
 	if l.seen[key] == nil {
@@ -114,7 +142,8 @@ func (l *locations) list() []Location {
 			l.at("rule", instrument.RulePlace(node)).Failed = true
 		case *ast.Expr:
 			if node.Negated && node == node.BaseCogeneratedExpr() {
-				l.at("expr", l.places[node]).Held = true
+				place, _ := l.place(node)
+				l.at("expr", place).Held = true
 			}
 		}
 	}

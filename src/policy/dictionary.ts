@@ -99,7 +99,15 @@ export interface LogicPart {
 export interface Read {
   /** As written by the author: `input.principal.claims.mfa`. */
   readonly text: string
-  readonly root: 'input' | 'data' | { readonly var: string }
+  readonly root: 'input' | 'data' | { readonly var: string } | Document
   /** Segments after the root; null = a segment that cannot be known statically. */
   readonly path: readonly (string | number | { readonly var: string } | null)[]
+}
+
+/** The document of a rule without arguments. */
+export interface Document {
+  /** Its path: `data.gateway.authz.level`. */
+  readonly rule: string
+  /** Its default value as Rego text; null = none. */
+  readonly default: string | null
 }

@@ -1,5 +1,5 @@
 /** What the host has to know of a module before it runs: whether it is one of ours, and which of its builtins are probes. */
-import { HOST_BUILTINS } from './builtins/table.ts'
+import { COMPILER_BUILTINS, HOST_BUILTINS } from './builtins/table.ts'
 import type { KnownProbe, Probe } from './host-events.ts'
 import { PolicyFault } from './host-fault.ts'
 import type { WasmInstance, WasmMemory, WasmModule } from './host-wasm.ts'
@@ -15,9 +15,9 @@ interface ProbeRules {
   readonly hidesProbe?: (probe: Probe) => boolean
 }
 
-/** The name of a builtin as policies know it; that of a probe as it is. */
+/** The name of a builtin as policies know it; that of a probe, or of what only the compiler writes, as it is. */
 export function builtinName(name: string): string {
-  return PROBE_NAME.test(name) ? name : name.replace(REROUTED, '')
+  return PROBE_NAME.test(name) || COMPILER_BUILTINS.has(name) ? name : name.replace(REROUTED, '')
 }
 
 /** Compiles a metered module. Throws PolicyFault when it is none. */
@@ -47,7 +47,10 @@ export function instantiateModule(
 /** Throws PolicyFault when the module calls what this host does not have. */
 export function refuseUnknownBuiltins(names: readonly (string | undefined)[]): void {
   const unknown = names.filter(
-    (name) => name !== undefined && !PROBE_NAME.test(name) && !HOST_BUILTINS.has(name),
+    (name) =>
+      name !== undefined &&
+      ![HOST_BUILTINS, COMPILER_BUILTINS].some((known) => known.has(name)) &&
+      !PROBE_NAME.test(name),
   )
   if (unknown.length === 0) return
   throw new PolicyFault(

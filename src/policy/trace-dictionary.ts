@@ -84,6 +84,10 @@ export interface PreparedRule {
 export interface PreparedDictionary {
   readonly rules: ReadonlyMap<number, PreparedRule>
   readonly exprs: ReadonlyMap<number, PreparedExpr>
+  /** Rule that an expression reads -> its definitions, in the order of evaluation. */
+  readonly documents: ReadonlyMap<string, readonly PreparedRule[]>
+  /** Whether an expression of an author's has a `with`. */
+  readonly replaces: boolean
   /** Whether a probe of that kind and id exists. */
   knows(probe: Probe): boolean
   /** Whether it stands in a rule of the product itself: not shown, what the rule evaluates stands in its place. */
@@ -110,6 +114,10 @@ export function prepareDictionary(dictionary: Dictionary): PreparedDictionary {
   return {
     rules,
     exprs,
+    documents: documentsRead(dictionary, [...rules.values()]),
+    replaces: dictionary.exprs.some(
+      ({ file, withTargets }) => withTargets.length > 0 && !file.startsWith(PRODUCT_FILE_PREFIX),
+    ),
     words: [...heads, ...[...exprs.values()].flatMap((expr) => [expr.at, expr.expr])].join('\n'),
     knows({ op, id }) {
       if (op === 'enter' || op === 'leave') return rules.has(id)
@@ -117,6 +125,21 @@ export function prepareDictionary(dictionary: Dictionary): PreparedDictionary {
     },
     hides: ({ id }) => (rules.get(id) ?? exprs.get(id))?.probe.file.startsWith(PRODUCT_FILE_PREFIX) ?? false,
   }
+}
+
+function documentsRead(
+  { exprs }: Dictionary,
+  rules: readonly PreparedRule[],
+): ReadonlyMap<string, readonly PreparedRule[]> {
+  const read = exprs.flatMap((probe) =>
+    probe.reads.flatMap(({ root }) => (typeof root === 'object' && 'rule' in root ? [root.rule] : [])),
+  )
+  return new Map(
+    [...new Set(read)].map((name) => [
+      name,
+      rules.filter(({ probe: { path } }) => path === name || path.startsWith(`${name}[`)),
+    ]),
+  )
 }
 
 function prepareRule(probe: RuleProbe, preparer: Preparer): PreparedRule {

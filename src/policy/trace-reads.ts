@@ -1,9 +1,10 @@
 /** Which values an expression read, and which of them were undefined: looked up in input, data and the variables' values. */
 import type { Read } from './dictionary.ts'
 import type { PreparedExpr } from './trace-dictionary.ts'
+import type { Documents, DocumentValue } from './trace-documents.ts'
 import type { LookupBudget, LookupDocument, Path, Step } from './trace-lookup.ts'
 import { createTextDocument, toPath } from './trace-lookup.ts'
-import { isJson } from './trace-value.ts'
+import { isJson, splitArray } from './trace-value.ts'
 
 /** Values of variables as Rego text; null = too large to have been read. */
 export type Bindings = Map<string, string | null>
@@ -12,6 +13,8 @@ export type Bindings = Map<string, string | null>
 export interface World {
   readonly input: InputDocument | null
   readonly data: LookupDocument | null
+  /** What rules came to; null = not known, under a `with`. */
+  readonly rules: Documents | null
   readonly budget: LookupBudget
 }
 
@@ -53,9 +56,26 @@ function valueRead(
   if (path === null) return null
   if (read.root === 'input') return inputAt(world.input, path)
   if (read.root === 'data') return world.data === null ? null : world.data.at(path)
+  if ('rule' in read.root) {
+    return world.rules === null ? null : inDocument(world.rules(read.root), path, world.budget)
+  }
   const value = bound(read.root.var)
   if (value === null || value.length > MAX_VALUE || !isJson(value)) return null
   return createTextDocument(value, world.budget).at(path)
+}
+
+function inDocument(
+  document: DocumentValue | undefined | null,
+  path: Path,
+  budget: LookupBudget,
+): string | undefined | null {
+  if (document == null) return document
+  const [element, ...more] = path.steps
+  if (element === undefined) return document.json
+  if (!document.isSet) return createTextDocument(document.json, budget).at(path)
+  if (more.length > 0) return null
+  const text = JSON.stringify(element)
+  return splitArray(document.json)?.includes(text) ? text : undefined
 }
 
 /** The path with the values of its variables; null when it is not known. */

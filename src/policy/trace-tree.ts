@@ -167,11 +167,12 @@ function bindAll(known: Bindings, names: readonly string[], values: Values): voi
   }
 }
 
-/** Under a `with` that replaces input or data, what was read from them is not known. */
+/** Under a `with` that replaces input or data, what was read from them is not known; nor, under any, what rules came to. */
 function seenUnder(expr: PreparedExpr, world: World): World {
-  if (!expr.replacesInput && !expr.replacesData) return world
+  if (expr.probe.withTargets.length === 0) return world
   return {
     ...world,
+    rules: null,
     input: expr.replacesInput ? null : world.input,
     data: expr.replacesData ? null : world.data,
   }
@@ -218,7 +219,9 @@ class BodyWalk {
   private hold(item: Held, position: number): void {
     if (position < this.next) this.retry(item.expr)
     bindAll(this.known, item.expr.probe.vars, item.values)
-    if (!item.expr.probe.begin) {
+    // What the domain of an `every` needed came before its body.
+    if (item.expr.probe.begin) this.rest.push(...this.pending)
+    else {
       const step = this.step(item.expr, item.values, this.pending, { ok: true, aborted: false })
       this.steps.push(step)
       this.path[position] = step

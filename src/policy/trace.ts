@@ -11,6 +11,7 @@ import type { Dictionary } from './dictionary.ts'
 import type { Probe } from './host-events.ts'
 import type { Recording } from './host-values.ts'
 import { prepareDictionary } from './trace-dictionary.ts'
+import { createDocuments } from './trace-documents.ts'
 import { createDataDocument, createTextDocument } from './trace-lookup.ts'
 import type { RenderedTrace, TraceBounds } from './trace-render.ts'
 import { renderTrace } from './trace-render.ts'
@@ -53,7 +54,8 @@ export function createTraceReader(dictionary: Dictionary, data: JsonObject): Tra
         head: createTextDocument(headText, budget),
         arguments: argumentsText === null ? null : createTextDocument(argumentsText, budget),
       }
-      const tree = buildTree(prepared, recording, { input, data: dataDocument, budget })
+      const rules = createDocuments(prepared, recording)
+      const tree = buildTree(prepared, recording, { input, data: dataDocument, rules, budget })
       return renderTrace(tree, recording.dropped, bounds)
     },
   }

@@ -52,11 +52,12 @@ export async function buildUnmetered(body: string, instrument: boolean): Promise
 export async function roomOn(
   policy: CompiledPolicy,
   limits: Partial<PolicyLimits> = {},
+  now: () => bigint = () => 1_700_000_000_123_456_789n,
 ): Promise<PolicyRoom> {
   return createPolicyRoom({
     policy,
     inputMacKey: Buffer.from('key of the tests'),
-    now: () => 1_700_000_000_123_456_789n,
+    now,
     monotonicMs: () => performance.now(),
     limits,
     log: {

@@ -159,16 +159,54 @@ allow contains "loud" if not quiet`)
     expect(trace).to.deep.equal(
       lines(`
 		|allow defined ["loud"]
-		|  ok not quiet
+		|  ok not quiet reads data.gateway.authz.quiet=false
 		|    > quiet undefined
 		|    >   FAIL input.principal.id == "nobody" reads input.principal.id="alice"
 		|deny undefined
-		|  FAIL level == "high"
+		|  FAIL level == "high" reads data.gateway.authz.level="mid"
 		|    > level undefined
 		|    >   FAIL input.principal.id == "root" reads input.principal.id="alice"
 		|    > level defined "mid"
 		|    >   ok "developer" in input.principal.roles`),
     )
+  })
+
+  it('shows what the rules came to that a failing expression names', async () => {
+    const trace = await traced(
+      `level := {"name": "low", "ports": [80]} if input.phase == "call"
+
+default owner := "nobody"
+
+owner := "eve" if input.principal.id == "eve"
+
+tools contains input.target.name
+
+absent if input.arguments.never
+
+deny contains "a" if level.name == "high"
+
+deny contains "b" if level.ports[0] == 443
+
+deny contains "c" if "write_file" in tools
+
+deny contains "d" if tools.write_file
+
+deny contains "e" if owner == "bob"
+
+deny contains "f" if absent
+
+deny contains "g" if level.ports[input.arguments.at]`,
+      { argumentsText: '{"at":5}' },
+    )
+    expect(trace.filter((line) => /^ {2}FAIL/.test(line))).to.deep.equal([
+      '  FAIL level.name == "high" reads data.gateway.authz.level.name="low"',
+      '  FAIL level.ports[0] == 443 reads data.gateway.authz.level.ports[0]=80',
+      '  FAIL "write_file" in tools reads data.gateway.authz.tools=["read_file"]',
+      '  FAIL tools.write_file missing data.gateway.authz.tools.write_file',
+      '  FAIL owner == "bob" reads data.gateway.authz.owner="nobody"',
+      '  FAIL absent missing data.gateway.authz.absent',
+      '  FAIL level.ports[input.arguments.at] reads input.arguments.at=5',
+    ])
   })
 
   it('shows functions with their arguments, also more than four', async () => {
@@ -196,7 +234,7 @@ deny contains "owned" if owner.ann == "blue"`)
     expect(trace).to.deep.equal(
       lines(`
 		|deny undefined
-		|  FAIL owner.ann == "blue"
+		|  FAIL owner.ann == "blue" reads data.gateway.authz.owner.ann="red"
 		|    > owner[name] defined ["ann","red"]
 		|    >   ok some team, names in data.teams team="red" names=["ann"]
 		|    >   ok some name in names name="ann" names=["ann"]`),

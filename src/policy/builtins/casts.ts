@@ -1,6 +1,7 @@
 /** `to_number` and `format_int`: OPA v1/topdown/casts.go and strings.go. */
+import { readFloat, truncateFloat } from './big-float.ts'
 import { BuiltinError, BuiltinLimitError } from './budget.ts'
-import { integer, RegoNumber, toBigInt, toDouble } from './number.ts'
+import { integer, isIntegerLiteral, RegoNumber, toDouble } from './number.ts'
 import type { BuiltinFamily } from './operands.ts'
 import { anyOperand, numberOperand } from './operands.ts'
 import type { RegoValue } from './value.ts'
@@ -31,12 +32,9 @@ function toNumber(value: RegoValue): RegoNumber {
   throw new BuiltinError('operand 1 must be one of {null, boolean, number, string}')
 }
 
-/** Digits behind the point are cut off. */
+/** Digits behind the point are cut off. What is not written as an integer is a float to OPA, `1e30` as well. */
 function truncated(number: RegoNumber): bigint {
-  const whole = toBigInt(number)
-  if (whole !== undefined) return whole
-  const { sign, digits, scale } = number.parts
-  return scale <= 0n ? 0n : BigInt(sign) * BigInt(digits.slice(0, Number(scale)))
+  return isIntegerLiteral(number.text) ? BigInt(number.text) : truncateFloat(readFloat(number))
 }
 
 const RADIXES: ReadonlyMap<string, number> = new Map([

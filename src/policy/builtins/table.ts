@@ -17,6 +17,7 @@ import { JWT } from './jwt.ts'
 import { JWT_SIGN } from './jwt-sign.ts'
 import { NET } from './net.ts'
 import type { Builtin, BuiltinFamily } from './operands.ts'
+import { ORDER } from './order.ts'
 import { PATCH } from './patch.ts'
 import { REGEX } from './regex.ts'
 import { SCHEMA } from './schema.ts'
@@ -54,13 +55,17 @@ const FAMILIES: readonly BuiltinFamily[] = [
   YAML,
 ]
 
-const TABLE: ReadonlyMap<string, Builtin> = new Map(FAMILIES.flatMap((family) => Object.entries(family)))
+const PUBLIC = FAMILIES.flatMap((family) => Object.entries(family))
+const TABLE: ReadonlyMap<string, Builtin> = new Map([...PUBLIC, ...Object.entries(ORDER)])
+
+/** Names of the builtins that only the compiler writes into a module (`order.ts`). */
+export const COMPILER_BUILTINS: ReadonlySet<string> = new Set(Object.keys(ORDER))
 
 /**
  * Names of the builtins this host evaluates. Some are native to OPA's Wasm, too, and differ there from topdown: the
  * compiler makes every use of a name in this list a call to the host.
  */
-export const HOST_BUILTINS: ReadonlySet<string> = new Set(TABLE.keys())
+export const HOST_BUILTINS: ReadonlySet<string> = new Set(PUBLIC.map(([name]) => name))
 
 /** Cost of any call: crossing the border, table look-up. */
 const NS_PER_CALL = 1_000

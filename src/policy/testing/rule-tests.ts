@@ -34,7 +34,6 @@ import { guardSources } from './rule-guard.ts'
 import type { SubCases } from './sub-cases.ts'
 import { hasSubCases, readSubCases, stepsOf } from './sub-cases.ts'
 import { DEFAULT_NOW_NS } from './table.ts'
-import type { Oracle } from './topdown.ts'
 import { askTopdown, DIFFERENCE_NOTES, differenceOf } from './topdown.ts'
 
 /** What rule tests are made from. */
@@ -154,7 +153,8 @@ async function runRules(
     counts = own
     const startedMs = monotonicMs()
     const run = runner.evaluate(rule)
-    return { rule, run, ms: monotonicMs() - startedMs, counts: own }
+    const ms = monotonicMs() - startedMs
+    return { rule, run, resultText: run.resultText(), ms, counts: own }
   })
   counts = null // what explains a failure is evaluated once more, and not counted
   // What is too much for Wasm would keep topdown, which has no budget, busy for minutes.
@@ -163,9 +163,10 @@ async function runRules(
     { compiler, request: module.request, dataText: JSON.stringify(module.data), timeoutMs },
     asked.map(({ rule }) => rule),
   )
-  return runs.map(({ rule, run, ms, counts: own }) => {
+  return runs.map(({ rule, run, resultText, ms, counts: own }) => {
     const late = ms > timeoutMs ? lateNote(ms, timeoutMs) : null
-    const results = late === null ? runner.judge(rule, run, oracle) : [runner.late(rule, late)]
+    const difference = differenceOf({ fault: run.fault, resultText }, oracle(rule))
+    const results = late === null ? runner.judge(rule, run, difference) : [runner.late(rule, late)]
     return { rule, counts: own, results: results.map((result) => ({ ...result, ms: ms / results.length })) }
   })
 }
@@ -227,8 +228,7 @@ class RuleRunner {
   }
 
   /** One result, or one for each sub-case. */
-  judge(rule: TestRule, run: HostRun, oracle: Oracle): readonly TestResult[] {
-    const difference = differenceOf(run, oracle(rule))
+  judge(rule: TestRule, run: HostRun, difference: string | null): readonly TestResult[] {
     if (difference !== null) {
       const notes = [`the engines differ: ${difference}`, ...DIFFERENCE_NOTES]
       return [this.#result(rule, [], { notes, name: null })]

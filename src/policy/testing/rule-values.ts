@@ -37,11 +37,18 @@ export function createRuleValues(
     const own = new Set(step.vars.map(([name]) => name))
     return wordsOf(step.expr).flatMap((word) => {
       const path = word.startsWith('data.') ? word : `${home}.${word}`
-      if (own.has(word) || !known.has(path) || functions.has(path)) return []
+      if (own.has(word) || !known.has(path) || functions.has(path) || isRead(step, path)) return []
       const json = valueIn([...(seen.get(path) ?? [])], sets.has(path))
       return json === 'unknown' ? [] : [{ name: word, json }]
     })
   }
+}
+
+/** Whether the step itself tells what it read of the rule. */
+function isRead({ reads, missing }: TraceStep, path: string): boolean {
+  return [...reads.map(([name]) => name), ...missing].some(
+    (name) => name.startsWith(path) && /^(?:$|[.[])/.test(name.slice(path.length)),
+  )
 }
 
 /** null = undefined. */

@@ -1,15 +1,19 @@
 /** The second opinion on rules `test_..` and, with `--engine both`, on cases: OPA's interpreter, topdown. */
 
+import type { RegoValue } from '../builtins/value.ts'
+import { isArray } from '../builtins/value.ts'
+import { formatRegoValue, parseRegoValue } from '../builtins/value-text.ts'
 import type { BuildRequest, Compiler } from '../compiler.ts'
 import { CompilerFault } from '../compiler-process.ts'
 import type { HostRun } from '../host.ts'
-import { canonicalText } from './canonical.ts'
 import type { TestRule } from './rego-heads.ts'
+import { sameAsJson } from './same-value.ts'
 import { DEFAULT_NOW_NS } from './table.ts'
 
 /** What topdown says of a rule. */
 export type Opinion =
-  | { readonly kind: 'value'; readonly value: unknown }
+  /** As parsed JSON, and with all digits. */
+  | { readonly kind: 'value'; readonly value: unknown; readonly exact: RegoValue }
   | { readonly kind: 'undefined' }
   | { readonly kind: 'error'; readonly message: string }
 
@@ -98,7 +102,8 @@ async function evaluate(
     throw new Error(`topdown refuses the tests: ${answer.errors[0]?.message ?? 'no reason given'}`)
   if (answer.error !== null) return answer.error.message
   const values = (answer.result[0]?.['opinions'] ?? []) as readonly (readonly unknown[])[]
-  return references.map((_, index) => toOpinion(values[index] ?? []))
+  const exact = parseRegoValue(answer.texts[0]?.['opinions'] ?? '[]')
+  return references.map((_, index) => toOpinion(values[index] ?? [], elementAt(exact, index)))
 }
 
 /**
@@ -110,35 +115,47 @@ function partOf({ path, inputText }: AskedReference, index: number): string {
   return `[value | given := object.get(input, ["inputs", ${index}], null); value := ${path} with input as given]`
 }
 
-function toOpinion([value, ...more]: readonly unknown[]): Opinion {
-  if (value === undefined) return { kind: 'undefined' }
-  return { kind: 'value', value: more.length > 0 ? [value, ...more] : value }
+function toOpinion([value]: readonly unknown[], exact: RegoValue | undefined): Opinion {
+  const found = exact === undefined ? undefined : elementAt(exact, 0)
+  return found === undefined ? { kind: 'undefined' } : { kind: 'value', value, exact: found }
+}
+
+function elementAt(array: RegoValue, index: number): RegoValue | undefined {
+  return isArray(array) ? array[index] : undefined
+}
+
+/** What came of a rule in Wasm. */
+export interface Answer extends Pick<HostRun, 'fault'> {
+  /** With the digits of its numbers; undefined when there is none. */
+  readonly resultText: string | undefined
 }
 
 /** How the two differ, for people; null = they agree. A budget that was exceeded in Wasm is no difference. */
-export function differenceOf(run: HostRun, opinion: Opinion): string | null {
-  if (run.fault !== null && run.fault.kind !== 'error') return null
-  const wasm: Opinion =
-    run.fault !== null
-      ? { kind: 'error', message: run.fault.message }
-      : run.result === undefined
-        ? { kind: 'undefined' }
-        : { kind: 'value', value: run.result }
+export function differenceOf({ fault, resultText: text }: Answer, opinion: Opinion): string | null {
+  if (fault !== null && fault.kind !== 'error') return null
+  const value = text === undefined ? undefined : parseRegoValue(text)
   const same =
-    wasm.kind === opinion.kind &&
-    (wasm.kind !== 'value' ||
-      opinion.kind !== 'value' ||
-      canonicalText(wasm.value) === canonicalText(opinion.value))
-  return same ? null : `Wasm gives ${textOf(wasm)}, topdown gives ${textOf(opinion)}`
+    fault !== null
+      ? opinion.kind === 'error'
+      : value === undefined
+        ? opinion.kind === 'undefined'
+        : opinion.kind === 'value' && sameAsJson(value, opinion.exact)
+  if (same) return null
+  const wasm = fault === null ? textOf(value) : `an error (${fault.message})`
+  return `Wasm gives ${wasm}, topdown gives ${saidBy(opinion)}`
 }
 
 /** What people are told besides, whenever the engines differ. */
 export const DIFFERENCE_NOTES: readonly string[] = [
   'Wasm is what serves; where OPA’s interpreter says something else, the test tells nothing about the policy',
-  'known causes: `with` on a function (opa#5311), integer keys of data (opa#3711), the order of a set',
+  'known causes: strings that are no UTF-8, and `with` on a function (opa#5311)',
 ]
 
-function textOf(opinion: Opinion): string {
-  if (opinion.kind === 'undefined') return 'undefined'
-  return opinion.kind === 'error' ? `an error (${opinion.message})` : JSON.stringify(opinion.value)
+function saidBy(opinion: Opinion): string {
+  if (opinion.kind === 'error') return `an error (${opinion.message})`
+  return textOf(opinion.kind === 'value' ? opinion.exact : undefined)
+}
+
+function textOf(value: RegoValue | undefined): string {
+  return value === undefined ? 'undefined' : formatRegoValue(value)
 }

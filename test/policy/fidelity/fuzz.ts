@@ -31,13 +31,13 @@ export async function fuzz(first: number, count: number, compiler: Compiler): Pr
 }
 
 function faultOf(
-  { instrumented, plain, topdown, malformed, steps }: Answers,
+  { instrumented, plain, topdown, malformed, mute, steps }: Answers,
   { sources }: Question,
 ): string | null {
   const texts = [instrumented, plain, topdown].map(describeOutcome).join(' | ')
-  if (malformed !== null) return malformed
+  if (malformed !== null || mute !== null) return malformed ?? mute
   if (!sameOutcome(instrumented, plain)) return texts
-  if (!sameOutcome(plain, topdown)) return outcomeCause('', plain, topdown) === null ? texts : null
+  if (!sameOutcome(plain, topdown)) return outcomeCause(plain) === null ? texts : null
   const odd = steps?.differences.find((difference) => stepCause(difference, sources) === null)
   return odd === undefined
     ? null

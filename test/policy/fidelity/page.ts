@@ -2,6 +2,7 @@
 import { fileURLToPath } from 'node:url'
 import { OMITTED_BUILTINS } from '../../../src/policy/builtins/omitted.ts'
 import type { Cause } from './causes.ts'
+import { OUTCOME_CAUSES } from './causes.ts'
 import type { StepVerdict, Surveyed, Verdict } from './survey.ts'
 
 /** Where the page stands. */
@@ -35,6 +36,10 @@ export function fidelityPage(surveyed: readonly Surveyed[]): string {
     '',
     '## Outcomes that differ',
     '',
+    "A cause without cases was found by random policies (`npm run fuzz`), not by OPA's suite. Where Wasm by itself would be",
+    'different, the compiler has the module do as topdown does: sets and objects that become an array are gone through in',
+    'their order, interpolated strings show values as OPA prints them, a key of the data is text (`data.ports[443]`).',
+    '',
     ...knownSection(surveyed),
     '## Refused',
     '',
@@ -50,13 +55,12 @@ function knownSection(surveyed: readonly Surveyed[]): readonly string[] {
   for (const { note, verdict } of surveyed) {
     if (verdict.kind === 'known') push(byCause, verdict.cause, `| ${cell(note)} | ${cell(verdict.text)} |`)
   }
-  return [...byCause].flatMap(([cause, rows]) => [
-    ...causeLines(cause, rows.length),
-    '| case | outcomes |',
-    '| --- | --- |',
-    ...rows,
-    '',
-  ])
+  const causes = [...new Set([...byCause.keys(), ...OUTCOME_CAUSES])]
+  return causes.flatMap((cause) => {
+    const rows = byCause.get(cause) ?? []
+    const table = rows.length === 0 ? [] : ['| case | outcomes |', '| --- | --- |', ...rows, '']
+    return [...causeLines(cause, rows.length), ...table]
+  })
 }
 
 function refusedSection(surveyed: readonly Surveyed[]): readonly string[] {

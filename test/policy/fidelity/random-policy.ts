@@ -25,7 +25,7 @@ export function randomQuestion(seed: number): Question {
   return {
     sources: { 'policy.rego': writer.policy() },
     entrypoint: 't',
-    dataText: `{"d":${writer.object(2)}}`,
+    dataText: `{"d":${writer.object(2)},"ports":{"1":"a","10":["b"],"9007199254740993":null,"a":{"2":"c"}}}`,
     inputText: writer.object(3),
   }
 }
@@ -219,6 +219,27 @@ class PolicyWriter {
       () => `substring(${operand()}, 1, 1)`,
       () => `sort([c | some c in ${operand()}; ${this.#condition([...bound, 'c'])}])`,
       () => `{c | some c in ${operand()}; ${this.#condition([...bound, 'c'])}}`,
+      () => this.#listing(bound),
+      () => this.#listing(bound),
+    ])()
+  }
+
+  /**
+   * An array that shows the order in which collections are gone through. No set literals with variables: topdown goes through
+   * those as they are written, and twice through elements that turn out to be equal.
+   */
+  #listing(bound: readonly string[]): string {
+    const collection = () =>
+      this.#pick([`{m | some m in [${this.#operand(bound)}, 3, "b", [2], 1]}`, this.#collection(bound)])
+    return this.#pick([
+      () => `[c | some c in ${collection()}]`,
+      () => `[[k, c] | some k, c in ${collection()}; ${this.#condition([...bound, 'k', 'c'])}]`,
+      () => `[[c, e] | some c in ${collection()}; some e in ${collection()}; c != e]`,
+      () => `[c | some e in ${collection()}; some c in e]`,
+      () => `[c | walk(${this.#operand(bound)}, [_, c])]`,
+      () => `[${this.#root}[k] | some k]`,
+      () => `[[e | some e in c] | some c in ${collection()}]`,
+      () => `[$"{c}-{${this.#operand(bound)}}" | some c in ${collection()}]`,
     ])()
   }
 
@@ -232,6 +253,7 @@ class PolicyWriter {
     const [rule] = [this.#pick(this.#rules.length > 0 ? this.#rules : [''])]
     if (roll < 0.3 && bound.length > 0) return this.#pick(bound)
     if (roll < 0.34 && rule !== '') return `object.get({"r": ${rule}}, ["r"], null)`
+    if (roll < 0.38) return `data.ports[${this.#pick(['1', '"1"', `${this.#root}.n`, ...bound])}]`
     if (roll < 0.5) return `data.d.${this.#pick(FIELDS)}`
     if (roll < 0.6) return `${this.#root}.${this.#pick(FIELDS)}.${this.#pick(FIELDS)}`
     return `${this.#root}.${this.#pick(FIELDS)}`

@@ -106,7 +106,7 @@ function seenByTopdown(locations: readonly OracleLocation[]): Map<string, Seen> 
 }
 
 function seenInTrace(recording: Recording, dictionary: Dictionary): Map<string, Seen> {
-  const world = { input: null, data: null, budget: { characters: 0 } }
+  const world = { input: null, data: null, rules: null, budget: { characters: 0 } }
   const seen = new Map<string, Seen>()
   const note = (key: string, held: boolean) => {
     const entry = seen.get(key) ?? { held: false, failed: false }

@@ -58,8 +58,9 @@ async function verdictOf(test: Case, compiler: Compiler): Promise<Verdict> {
     if (answers.differently) return { kind: 'failed', text: `refused by one of them only: ${text}` }
     return { kind: 'refused', builtin: missingBuiltin(text), text }
   }
-  const { instrumented, plain, topdown, malformed } = answers
-  if (malformed !== null) return { kind: 'failed', text: malformed }
+  const { instrumented, plain, topdown, malformed, mute } = answers
+  const wrong = malformed ?? mute
+  if (wrong !== null) return { kind: 'failed', text: wrong }
   if (!sameOutcome(instrumented, plain)) {
     return {
       kind: 'failed',
@@ -73,7 +74,7 @@ async function verdictOf(test: Case, compiler: Compiler): Promise<Verdict> {
   if (typeof steps === 'string') return { kind: 'failed', text: steps }
   if (sameOutcome(plain, topdown)) return { kind: 'same', steps }
   const text = `Wasm ${describeOutcome(plain)}, topdown ${describeOutcome(topdown)}`
-  const cause = outcomeCause(test.note, plain, topdown)
+  const cause = outcomeCause(plain)
   return cause === null ? { kind: 'failed', text } : { kind: 'known', cause, text, steps }
 }
 

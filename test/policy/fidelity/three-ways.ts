@@ -2,17 +2,22 @@
  * One question, answered three ways: by the instrumented module, by the plain one, and by topdown, OPA's own interpreter.
  * Values are compared with their digits, arrays in their order; a set is an array in any order, since Wasm returns JSON.
  */
-import type { BuiltinContext } from '../../../src/policy/builtins/budget.ts'
-import { isJson, jsonKey, toJsonText } from '../../../src/policy/builtins/json-text.ts'
+
+import type { JsonObject } from '../../../src/policy/build-data.ts'
 import { HOST_BUILTINS } from '../../../src/policy/builtins/table.ts'
 import type { RegoValue } from '../../../src/policy/builtins/value.ts'
-import { compareValues, isArray, RegoObject, RegoSet } from '../../../src/policy/builtins/value.ts'
 import { formatRegoValue, parseRegoValue } from '../../../src/policy/builtins/value-text.ts'
 import type { Built, Compiler, Evaluated, PolicyError, Refused } from '../../../src/policy/compiler.ts'
+import type { Dictionary } from '../../../src/policy/dictionary.ts'
 import type { HostLimits, HostRun } from '../../../src/policy/host.ts'
 import { createHost, DEFAULT_HOST_LIMITS } from '../../../src/policy/host.ts'
 import { PolicyFault } from '../../../src/policy/host-fault.ts'
 import { meter } from '../../../src/policy/meter.ts'
+import { sameAsJson } from '../../../src/policy/testing/same-value.ts'
+import { createTraceReader } from '../../../src/policy/trace.ts'
+import { isJson } from '../../../src/policy/trace-value.ts'
+import type { TraceView } from '../engine-fixture.ts'
+import { unexplained } from './denial.ts'
 import type { Agreement } from './steps.ts'
 import { compareSteps } from './steps.ts'
 
@@ -41,6 +46,8 @@ export interface Answers {
   readonly topdown: Outcome
   /** What is wrong with the events of the instrumented module; null = nothing. */
   readonly malformed: string | null
+  /** What the trace of an outcome that denies does not tell; null = nothing. */
+  readonly mute: string | null
   /** The trace against topdown's; null = not to be compared, because the evaluation was cut short or its trace was. */
   readonly steps: Agreement | null
 }
@@ -60,7 +67,6 @@ const LIMITS: HostLimits = {
   maxResultBytes: 1 << 24,
   events: { maxLogged: 60_000, maxPerProbe: 60_000, maxEvents: 2_000_000 },
 }
-const UNBOUNDED: BuiltinContext = { nowNs: 0n, charge: () => {}, cache: new Map() }
 const NOW_NS = 1_700_000_000_000_000_000n
 
 /** @throws CompilerFault when the compiler itself fails */
@@ -90,12 +96,14 @@ export async function answerThreeWays(question: Question, compiler: Compiler): P
   })
   if (!oracle.ok) return { ok: false, errors: oracle.errors, differently: true }
   const first = await evaluate(instrumented, { ...question, inputText })
+  const mute = muteOf(first, instrumented.dictionary, { ...question, inputText })
   const second = await evaluate(plain, { ...question, inputText })
   return {
     ok: true,
     instrumented: outcomeOf(first),
     plain: outcomeOf(second),
     topdown: oracleOutcome(oracle),
+    mute,
     ...compareSteps(first, instrumented.dictionary, oracle.locations),
   }
 }
@@ -110,49 +118,6 @@ export function sameOutcome(a: Outcome, b: Outcome): boolean {
 export function describeOutcome(outcome: Outcome): string {
   if (outcome.kind === 'value') return formatRegoValue(outcome.value)
   return outcome.kind === 'undefined' ? 'undefined' : `${outcome.kind}: ${outcome.message}`
-}
-
-/** Equality of values where either may have become JSON: a set an array in any order, a key its JSON text. */
-export function sameAsJson(a: RegoValue, b: RegoValue): boolean {
-  if (a instanceof RegoSet || b instanceof RegoSet) return sameElements(elements(a), elements(b))
-  if (isArray(a) && isArray(b)) return a.length === b.length && a.every((x, i) => sameAsJson(x, b[i] ?? null))
-  if (a instanceof RegoObject && b instanceof RegoObject) return sameMembers(a, b)
-  return compareValues(a, b) === 0
-}
-
-function elements(value: RegoValue): readonly RegoValue[] | null {
-  if (value instanceof RegoSet) return value.sorted()
-  return isArray(value) ? value : null
-}
-
-function sameElements(a: readonly RegoValue[] | null, b: readonly RegoValue[] | null): boolean {
-  if (a === null || b === null || a.length !== b.length) return false
-  const left = [...b]
-  return a.every((x) => {
-    const at = left.findIndex((y) => sameAsJson(x, y))
-    if (at >= 0) left.splice(at, 1)
-    return at >= 0
-  })
-}
-
-function sameMembers(a: RegoObject, b: RegoObject): boolean {
-  const [left, right] = [jsonKeyed(a), jsonKeyed(b)]
-  return (
-    left.size === right.size &&
-    [...left].every(([key, value]) => {
-      const other = right.get(key)
-      return other !== undefined && sameAsJson(value, other)
-    })
-  )
-}
-
-function jsonKeyed(object: RegoObject): Map<string, RegoValue> {
-  // Wasm does not sort what is inside a key that is an object.
-  const text = (key: RegoValue) =>
-    typeof key === 'string' && /^[[{]/.test(key) && isJson(key)
-      ? toJsonText(parseRegoValue(key), null, UNBOUNDED)
-      : jsonKey(key, UNBOUNDED)
-  return new Map([...object].map(([key, value]) => [text(key), value]))
 }
 
 /** Rego text as the module reads it: no comments, no trailing commas. */
@@ -178,6 +143,24 @@ async function evaluate(built: Built, question: Question): Promise<HostRun | Pol
     if (thrown instanceof PolicyFault) return thrown
     throw thrown
   }
+}
+
+/** An entrypoint that is undefined or false would deny. */
+function muteOf(
+  run: HostRun | PolicyFault,
+  dictionary: Dictionary | null,
+  question: Question,
+): string | null {
+  if (run instanceof PolicyFault || run.fault !== null || dictionary === null) return null
+  if (run.result !== undefined && run.result !== false) return null
+  const data = JSON.parse(question.dataText) as JsonObject
+  const input = question.inputText ?? '{}'
+  const { text } = createTraceReader(dictionary, data).render(
+    run.recording(),
+    { headText: isJson(input) ? input : '{}', argumentsText: null },
+    { maxBytes: 1 << 22, maxEvents: 50_000 },
+  )
+  return unexplained(JSON.parse(text) as TraceView, dictionary)
 }
 
 function outcomeOf(run: HostRun | PolicyFault): Outcome {

@@ -271,7 +271,7 @@ deny contains "clocks-differ" if time.now_ns() != input.request.now_ns
       )
       expect(lines).to.deep.equal([
         'authz/p.rego:8 data.gateway.authz.allow | undefined=null',
-        'x8 allow contains "role" if input.target.name in may | input.target.name="drop" may=["read"]',
+        'x8 allow contains "role" if input.target.name in may | input.target.name="drop" data.gateway.authz.may=["read"]',
       ])
     })
 
@@ -392,28 +392,20 @@ test_none[note] if {
         [null, 'undefined=null'],
         [null, ''],
         ['+', ''],
-        ['x', 'tc.x=1 tc.y=2 tc={"y":2,"x":1}'],
+        ['x', 'tc.x=1 tc.y=2 tc={"x":1,"y":2}'],
       ])
     })
 
-    it('fail loudly where Wasm and topdown differ, also when they would have passed', async () => {
-      // Wasm goes through a set by hash, topdown by value.
-      const { results } = await rules(`test_only_in_wasm if [x | some x in {"b", "a"}] == ["b", "a"]
+    it('fail loudly where Wasm and topdown differ', async () => {
+      // The border to Wasm carries text.
+      const { results } = await rules(`test_same if [x | some x in {"b", "a"}] == ["a", "b"]
 
-test_same if sort([x | some x in {"b", "a"}]) == ["a", "b"]
-
-test_not_in_wasm if [x | some x in {"b", "a"}] == ["a", "b"]
+test_not_in_wasm if count(base64.decode("/w==")) == 1
 `)
-      expect(told(results)).to.deep.equal([
-        'failed test_only_in_wasm',
-        'passed test_same',
-        'failed test_not_in_wasm',
-      ])
-      const first = ({ failure }: TestResult) => failure?.notes[0]
-      expect(results.flatMap((result) => first(result) ?? [])).to.deep.equal([
-        'the engines differ: Wasm gives true, topdown gives undefined',
-        'the engines differ: Wasm gives undefined, topdown gives true',
-      ])
+      expect(told(results)).to.deep.equal(['passed test_same', 'failed test_not_in_wasm'])
+      expect(results[1]?.failure?.notes[0]).to.match(
+        /^the engines differ: Wasm gives an error \(.+\), topdown gives true$/,
+      )
     })
 
     it('fail alone when their evaluation does', async () => {
