@@ -63,11 +63,17 @@ func TestDefinitions(t *testing.T) {
 	each := "gwtr_t = input.targets[gwtr_i]"
 	for _, test := range []struct{ name, rules, want string }{
 		{"goes through the targets from where it depends on them", `deny contains "x" if { input.phase == "list"; input.target.name == "n"; input.server.name }`,
-			`{"at": [gwtr_i | equal(input.phase, "list"); ` + each + `; equal(gwtr_t.name, "n"); input.server.name], "reason": "x"}`},
+			`{"at": [gwtr_i | equal(input.phase, "list"); ` + each + `; equal(gwtr_t.name, "n"); data.gateway.listed_3], "reason": "x"}`},
 		{"holds everywhere when it does not", `deny contains "x" if input.phase == "list"` + "\ndeny contains \"y\" if input.target.name",
 			`{"everywhere": ["x" | equal(input.phase, "list")]}`},
-		{"keeps a reason that is computed", `deny contains input.target.kind`,
-			`{"rows": [[gwtr_i, gwtr_t.kind] | true; ` + each + `]}`},
+		{"keeps a reason that is computed", `deny contains input.target.schema_digest`,
+			`{"rows": [[gwtr_i, gwtr_t.schema_digest] | true; ` + each + `]}`},
+		{"does not go through the targets for what they share", `deny contains "x" if input.target.kind == "server"` + "\ndeny contains \"y\" if input.target.name",
+			`{"everywhere": ["x" | equal(input.target.kind, "server")]}`},
+		{"looks up what they share once", `deny contains "x" if { input.target.name; input.target.kind == "server" }`,
+			`gwtr_t.name; equal(data.gateway.listed_3, "server")`},
+		{"makes a literal once", `deny contains "x" if { input.target.name in {"a", "b"}; input.target.annotations.x == ["a"][_] }`,
+			`internal.member_2(gwtr_t.name, data.gateway.listed_3); equal(gwtr_t.annotations.x, data.gateway.listed_4[`},
 		{"passes on what the owners say, for their upstream", `deny contains "x"`,
 			`{"at": [gwtr_i | equal(input.server.name, "s"); ` + each + `; equal(gwtr_t.name, "x")], "reason": "closed"}`},
 		{"reads the whole target", `deny contains "x" if f(input.target)` + "\nf(x) if x.name",
@@ -94,6 +100,7 @@ func TestDefinitions(t *testing.T) {
 func TestUnsupported(t *testing.T) {
 	for name, rules := range map[string]string{
 		"a target that is replaced":       `deny contains "x" if p with input.target.name as "b"` + "\np if input.target.name == \"a\"",
+		"what targets share, replaced":    `deny contains "x" if p with input.target.kind as "b"` + "\np if input.target.name == \"a\"",
 		"an input that is replaced":       `deny contains "x" if p with input as {"target": {"name": "a"}}` + "\np if input.target.name == \"a\"",
 		"a rule that is replaced":         `deny contains "x" if q with data.gateway.authz.p as 1` + "\nq if p == 1\np := 2 if input.target.name",
 		"a function that is replaced":     `deny contains "x" if q with count as 1` + "\nq if count(input.target.name) == 1",

@@ -19,7 +19,7 @@ func (v variance) of(r *ast.Rule) bool {
 		return found
 	}
 	v.known[r] = false // nothing is recursive
-	varies := instrument.ReadsInput(r, "target")
+	varies := instrument.ReadsInput(r, isOfTarget)
 	for next := range v.checked.Graph.Dependencies(r) {
 		if rule, ok := next.(*ast.Rule); ok && v.of(rule) {
 			varies = true
@@ -31,6 +31,18 @@ func (v variance) of(r *ast.Rule) bool {
 	v.known[r] = varies
 	return varies
 }
+
+// shared is the field of the target that is the same in the whole list, and
+// stands in input.target.
+const shared = "kind"
+
+// isOfTarget tells whether a part of input may differ between targets.
+func isOfTarget(path []string) bool {
+	return len(path) == 0 || path[0] == "target" && (len(path) == 1 || path[1] != shared)
+}
+
+// isShared tells whether a reference is to what all targets share.
+func isShared(ref ast.Ref) bool { return ref.HasPrefix(sharedRef) }
 
 // use is what a reference refers to.
 type use struct {
@@ -78,7 +90,7 @@ func (l *lister) depends(x any) bool {
 				}
 				if !known {
 					varies, l.unsupported = true, true
-				} else if first.Compare(ast.String("target")) == 0 {
+				} else if first.Compare(ast.String("target")) == 0 && !isShared(x) {
 					varies = true
 				}
 			case x[0].Value.Compare(ast.DefaultRootDocument.Value) == 0:
@@ -111,7 +123,7 @@ func (l *lister) depends(x any) bool {
 // that vary, the value for it.
 func (l *lister) expr(e *ast.Expr) *ast.Expr {
 	out := e.Copy()
-	if !l.depends(out) || l.unsupported {
+	if l.depends(out); l.unsupported {
 		return out
 	}
 	changed, err := ast.Transform(l, out)
@@ -147,6 +159,10 @@ func (l *lister) Transform(x any) (any, error) {
 		return ast.Call(l.call(x)), nil
 	case ast.Ref:
 		return l.ref(x), nil
+	case *ast.Array, ast.Set, ast.Object:
+		if value := x.(ast.Value); isConstant(value) {
+			return l.once(value), nil
+		}
 	}
 	return x, nil
 }
@@ -173,12 +189,16 @@ func (l *lister) call(terms []*ast.Term) []*ast.Term {
 func (l *lister) ref(ref ast.Ref) ast.Value {
 	rest := func(from int) []*ast.Term { return ref[from:] }
 	switch {
+	case isShared(ref):
+		return l.hoisted(ref)
 	case ref.HasPrefix(targetRef) && len(ref) == len(targetRef):
 		return target().Value
 	case ref.HasPrefix(targetRef):
 		return append(ast.Ref{target()}, rest(len(targetRef))...)
 	case ref.HasPrefix(ast.InputRootRef):
 		return l.hoisted(ref)
+	case isConstant(ref[0].Value):
+		return append(l.once(ref[0].Value), rest(1)...)
 	case !ref.HasPrefix(ast.DefaultRootRef) || l.isMade(ref):
 		return ref
 	}
@@ -209,14 +229,30 @@ func (l *lister) hoisted(ref ast.Ref) ast.Value {
 	if end < worthHoisting || len(l.rulesAt(fixed)) > 0 {
 		return ref
 	}
-	key := "value " + fixed.String()
+	return append(l.once(fixed), ref[end:]...)
+}
+
+// once makes a rule of a value that is the same for all targets, which is
+// evaluated once, and returns a reference to it.
+func (l *lister) once(value ast.Value) ast.Ref {
+	key := "value " + value.String()
 	name, ok := l.made[key]
 	if !ok {
 		name = l.fresh()
 		l.made[key] = name
-		l.rule(&ast.Rule{Head: l.head(name, nil, ast.NewTerm(fixed.Copy())), Body: always()})
+		l.rule(&ast.Rule{Head: l.head(name, nil, ast.NewTerm(value).Copy()), Body: always()})
 	}
-	return append(l.own(name), ref[end:]...)
+	return l.own(name)
+}
+
+// isConstant tells whether a value is a literal array, set or object, which is
+// made anew each time it is come across.
+func isConstant(value ast.Value) bool {
+	switch value.(type) {
+	case *ast.Array, ast.Set, ast.Object:
+		return ast.IsConstant(value)
+	}
+	return false
 }
 
 // Shorter references cost no more than asking for a rule.
@@ -240,7 +276,10 @@ func (l *lister) isFixed(step *ast.Term) bool {
 	return true
 }
 
-var targetRef = ast.InputRootRef.Append(ast.StringTerm("target"))
+var (
+	targetRef = ast.InputRootRef.Append(ast.StringTerm("target"))
+	sharedRef = targetRef.Append(ast.StringTerm(shared))
+)
 
 func sortedNames(m map[string]*ast.Module) []string {
 	names := make([]string, 0, len(m))

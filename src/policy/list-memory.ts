@@ -5,22 +5,20 @@
  */
 import { findValue, sliceOf } from '../json/span.ts'
 import type { Verdict } from './decision.ts'
+import type { FieldPath } from './list-reads.ts'
 
 /** What is remembered of one question: the same principal, upstream and the like, as far as rules read them. */
 export interface RememberedVerdicts {
-  /** The verdict on the element with this JSON text. */
+  /** The verdict on the element of which the rules read this text. */
   get(elementText: string): Verdict | undefined
   set(elementText: string, verdict: Verdict): void
 }
 
 /** The memory of one loaded policy. */
 export interface ListMemory {
-  /** @param headText JSON text of the input without its elements */
+  /** @param headText JSON text of the input with what all elements share, and without elements */
   about(headText: string): RememberedVerdicts
 }
-
-/** A field of the input, as the names that lead to it. */
-type FieldPath = readonly string[]
 
 /** Fields that differ from call to call, and the elements of the list, which a verdict on one of them must not depend on. */
 const NEVER_THE_SAME: readonly FieldPath[] = [
@@ -30,19 +28,25 @@ const NEVER_THE_SAME: readonly FieldPath[] = [
   ['targets'],
 ]
 
+/** What all elements that are asked about together have in common. */
+const SHARED: FieldPath = ['target', 'kind']
+
 /** What an entry and a question take besides their texts, about, in characters. */
 const OVERHEAD = 256
 
 /**
- * @param reads the value of `LIST_READS` in the module
+ * @param reads the value of `LIST_READS` in the module; null = nobody knows
  * @param maxCharacters bound of all texts together; when it is reached, the questions asked longest ago are forgotten
  * @returns null when nothing can be remembered
  */
-export function createListMemory(reads: unknown, maxCharacters: number): ListMemory | null {
-  if (maxCharacters <= 0 || !isPaths(reads)) return null
+export function createListMemory(
+  reads: readonly FieldPath[] | null,
+  maxCharacters: number,
+): ListMemory | null {
+  if (maxCharacters <= 0 || reads === null) return null
   if (reads.some((path) => NEVER_THE_SAME.some((other) => overlap(path, other)))) return null
   return new Memory(
-    reads.filter(([first]) => first !== 'target'),
+    reads.filter((path) => path[0] !== 'target' || overlap(path, SHARED)),
     maxCharacters,
   )
 }
@@ -104,11 +108,4 @@ function valueAt(text: string, path: FieldPath): string {
 function overlap(a: FieldPath, b: FieldPath): boolean {
   const shorter = Math.min(a.length, b.length)
   return a.slice(0, shorter).every((name, at) => name === b[at])
-}
-
-function isPaths(value: unknown): value is readonly FieldPath[] {
-  return (
-    Array.isArray(value) &&
-    value.every((path) => Array.isArray(path) && path.every((name) => typeof name === 'string'))
-  )
 }

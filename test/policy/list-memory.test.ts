@@ -2,6 +2,7 @@
 import { expect } from 'chai'
 import type { Verdict } from '../../src/policy/decision.ts'
 import { createListMemory } from '../../src/policy/list-memory.ts'
+import { parseListReads } from '../../src/policy/list-reads.ts'
 
 const SHOWN: Verdict = { allow: true, allowedBy: ['role'], deniedBy: [] }
 const READS = [
@@ -58,7 +59,7 @@ describe('the memory of lists', () => {
 
   it('is none where the module does not tell what rules read, or none is wanted', () => {
     for (const reads of [undefined, null, 'principal', [['a'], 'b'], [[1]]])
-      expect(createListMemory(reads, 10_000)).to.equal(null)
+      expect(createListMemory(parseListReads(reads), 10_000)).to.equal(null)
     expect(createListMemory(READS, 0)).to.equal(null)
   })
 

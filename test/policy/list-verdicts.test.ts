@@ -10,6 +10,7 @@ import type { PolicyHost } from '../../src/policy/host.ts'
 import { createHost } from '../../src/policy/host.ts'
 import { createListTracer } from '../../src/policy/list-trace.ts'
 import { meter } from '../../src/policy/meter.ts'
+import { LISTED } from '../../src/policy/product-module.ts'
 import { createReloadableRoom } from '../../src/policy/reload-room.ts'
 import { createTraceReader } from '../../src/policy/trace.ts'
 import type { CallParts } from './engine-fixture.ts'
@@ -153,7 +154,7 @@ describe('verdicts on lists', function () {
       const policy = await buildFixture(
         `${LIST_ONLY}broken := 1 if input.target.name\nbroken := 2 if input.target.name\ndeny contains "broken" if {\n\tinput.target.annotations.x\n\tbroken\n}\n`,
       )
-      expect(policy.entrypoints).to.include('gateway/listed')
+      expect(policy.entrypoints).to.include(LISTED.as)
       const room = await roomOn(policy)
       expect(await room.visible(callOf(), [tool('a'), tool('b')])).to.deep.equal([
         { name: 'a', allow: true, allowedBy: ['any'], deniedBy: [] },
@@ -165,7 +166,7 @@ describe('verdicts on lists', function () {
       const policy = await buildFixture(
         `${LIST_ONLY}deny contains "sum" if {\n\tsome a in numbers.range(1, input.target.annotations.n)\n\tsome b in numbers.range(1, input.target.annotations.n)\n\ta + b < 0\n}\n`,
       )
-      expect(policy.entrypoints).to.include('gateway/listed')
+      expect(policy.entrypoints).to.include(LISTED.as)
       const room = await roomOn(policy, { maxTargets: 2 })
       const targets = [tool('a', { n: 1 }), tool('b', { n: 100_000 }), tool('c', { n: 2 })]
       expect(await room.visible(callOf(), targets)).to.deep.equal([
@@ -205,7 +206,7 @@ describe('verdicts on lists', function () {
       const owners = randomListing(seed + 10_000).rules
       const policy = (await compiled(rules, owners)) ?? (await compiled(rules, ''))
       if (policy === null) continue
-      if (policy.entrypoints.includes('gateway/listed')) atOnce += 1
+      if (policy.entrypoints.includes(LISTED.as)) atOnce += 1
       const room = await roomOn(policy)
       const alone = await asker(policy)
       const draw = createDraw(seed)
