@@ -42,7 +42,7 @@ async function isRemembered(
   parts: CallParts = {},
   a: Target = tool('a'),
 ): Promise<boolean> {
-  const [verdict] = await room.visible(callOf(parts), [a, poison])
+  const [verdict] = await room.visible(callOf(parts), [a, { ...poison, kind: a.kind }])
   return verdict?.deniedBy[0] !== 'policy-error'
 }
 
@@ -70,9 +70,29 @@ describe('verdicts on lists', function () {
       await room.visible(callOf(), [tool('a')])
       expect(await isRemembered(room, { principal: { roles: [] } })).to.equal(false)
       expect(await isRemembered(room, {}, tool('a', { x: 0 }))).to.equal(false)
-      expect(await isRemembered(room, {}, { ...tool('a'), kind: 'prompt' })).to.equal(false)
-      expect(await isRemembered(room, {}, { ...tool('a'), schemaDigest: 'sha256:1' })).to.equal(false)
     })
+
+    it('for an element that differs in nothing that the rules read', async () => {
+      const room = await roomWith(READS_ROLES)
+      await room.visible(callOf(), [tool('a')])
+      expect(await isRemembered(room, {}, tool('a', { title: 'A' }))).to.equal(true)
+      expect(await isRemembered(room, {}, { ...tool('a'), kind: 'prompt' })).to.equal(true)
+      expect(await isRemembered(room, {}, { ...tool('a'), schemaDigest: 'sha256:1' })).to.equal(true)
+    })
+
+    for (const [what, rule] of [
+      ['a kind or schema', 'input.target.kind == "tool"
+	not input.target.schema_digest'],
+      ['the whole target', 'object.get(input.target, "kind", "") == "tool"'],
+    ] as const) {
+      it(`for no other element where rules read ${what}`, async () => {
+        const room = await roomWith(`allow contains "x" if {\n\t${rule}\n}\n`)
+        await room.visible(callOf(), [tool('a')])
+        expect(await isRemembered(room)).to.equal(true)
+        expect(await isRemembered(room, {}, { ...tool('a'), kind: 'prompt' })).to.equal(false)
+        expect(await isRemembered(room, {}, { ...tool('a'), schemaDigest: 'sha256:1' })).to.equal(false)
+      })
+    }
 
     it('only until another policy is in force', async () => {
       const room = createReloadableRoom({ first: await roomWith(READS_ROLES), open: roomOn })
