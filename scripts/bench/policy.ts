@@ -19,7 +19,7 @@ import { createPolicyRoom } from '../../src/policy/engine.ts'
 import type { HostRun, PolicyHost } from '../../src/policy/host.ts'
 import { createHost, DEFAULT_HOST_LIMITS } from '../../src/policy/host.ts'
 import { toPolicyInput } from '../../src/policy/input.ts'
-import { createProjection, listReadsOf } from '../../src/policy/list-reads.ts'
+import { createProjection, elementText, listReadsOf } from '../../src/policy/list-reads.ts'
 import { meter } from '../../src/policy/meter.ts'
 import { LISTED } from '../../src/policy/product-module.ts'
 import { createTraceReader } from '../../src/policy/trace.ts'
@@ -144,7 +144,8 @@ async function lists({ subject, policy, traced, input }: Bench): Promise<void> {
     return { kind, annotations, schemaDigest: null, ...subject.listed(index) } satisfies Target
   })
   const call = callOf(subject)
-  const elements = targets.map(createProjection(listReadsOf(traced)))
+  const projection = createProjection(listReadsOf(traced))
+  const elements = targets.map((one) => elementText(one.name, projection(one)))
   const { bytes: list } = toPolicyInput(
     call,
     { phase: 'list', kind, elements },

@@ -85,10 +85,7 @@ export function parseListed(value: unknown, targets: number): readonly Verdict[]
   const listed = parseObject(value, 'listed', ['allowed_by', 'denied_by'])
   const allowedBy = parseRows(listed['allowed_by'], 'listed.allowed_by', targets)
   const deniedBy = parseRows(listed['denied_by'], 'listed.denied_by', targets)
-  return Array.from(allowedBy, (reasons, at) => {
-    const its = { allowedBy: reasons.parsed(), deniedBy: (deniedBy[at] as Said).parsed() }
-    return { allow: its.allowedBy.length > 0 && its.deniedBy.length === 0, ...its }
-  })
+  return allowedBy.map((reasons, at) => reasons.unless(deniedBy[at] as Said))
 }
 
 /** Reasons that hold for a target. Targets of which the same is said share it, so that reasons are checked once. */
@@ -96,6 +93,7 @@ class Said {
   private readonly reasons: readonly unknown[]
   private readonly path: string
   private readonly more = new Map<unknown, Said>()
+  private readonly verdicts = new Map<Said, Verdict>()
   private strings: readonly string[] | null = null
 
   constructor(reasons: readonly unknown[], path: string) {
@@ -112,7 +110,17 @@ class Said {
     return made
   }
 
-  parsed(): readonly string[] {
+  /** The verdict of these reasons to allow and those to deny. */
+  unless(denied: Said): Verdict {
+    const known = this.verdicts.get(denied)
+    if (known !== undefined) return known
+    const [allowedBy, deniedBy] = [this.parsed(), denied.parsed()]
+    const verdict = { allow: allowedBy.length > 0 && deniedBy.length === 0, allowedBy, deniedBy }
+    this.verdicts.set(denied, verdict)
+    return verdict
+  }
+
+  private parsed(): readonly string[] {
     this.strings ??= parseReasons(this.reasons, this.path)
     return this.strings
   }

@@ -45,7 +45,7 @@ export interface PolicyLimits extends HostLimits {
 export const DEFAULT_POLICY_LIMITS: PolicyLimits = {
   ...DEFAULT_HOST_LIMITS,
   maxInputBytes: 262_144,
-  maxTargets: 128,
+  maxTargets: 256,
   maxRemembered: 1 << 24,
   trace: DEFAULT_TRACE_BOUNDS,
 }

@@ -9,9 +9,9 @@ import type { FieldPath } from './list-reads.ts'
 
 /** What is remembered of one question: the same principal, upstream and the like, as far as rules read them. */
 export interface RememberedVerdicts {
-  /** The verdict on the element of which the rules read this text. */
-  get(elementText: string): Verdict | undefined
-  set(elementText: string, verdict: Verdict): void
+  /** The verdict on the element with this name, and of which rules read this besides (see `Projection`). */
+  get(name: string, rest: string): Verdict | undefined
+  set(name: string, rest: string, verdict: Verdict): void
 }
 
 /** The memory of one loaded policy. */
@@ -65,17 +65,19 @@ class Memory implements ListMemory {
 
   about(headText: string): RememberedVerdicts {
     const key = this.paths.map((path) => valueAt(headText, path)).join('\n')
-    const question = this.questions.get(key) ?? { characters: 0, verdicts: new Map() }
+    const question = this.questions.get(key) ?? { characters: 0, isForgotten: false, verdicts: new Map() }
     this.questions.delete(key)
     this.questions.set(key, question)
     if (question.characters === 0) this.grow(question, key.length)
     return {
-      get: (elementText) => question.verdicts.get(elementText),
-      set: (elementText, verdict) => {
+      get: (name, rest) => question.verdicts.get(rest)?.get(name),
+      set: (name, rest, verdict) => {
         // Forgotten in the meantime: another list may be under way at the same time.
-        if (this.questions.get(key) !== question || question.verdicts.has(elementText)) return
-        question.verdicts.set(elementText, verdict)
-        this.grow(question, elementText.length)
+        if (question.isForgotten) return
+        const alike = question.verdicts.get(rest) ?? new Map<string, Verdict>()
+        if (alike.size === 0) question.verdicts.set(rest, alike)
+        const { size } = alike
+        if (alike.set(name, verdict).size > size) this.grow(question, name.length + rest.length)
       },
     }
   }
@@ -83,10 +85,15 @@ class Memory implements ListMemory {
   private grow(question: Question, characters: number): void {
     question.characters += characters + OVERHEAD
     this.characters += characters + OVERHEAD
-    for (const [oldest, { characters: freed }] of this.questions) {
+    if (this.characters > this.maxCharacters) this.forget()
+  }
+
+  private forget(): void {
+    for (const [key, oldest] of this.questions) {
+      this.questions.delete(key)
+      this.characters -= oldest.characters
+      oldest.isForgotten = true
       if (this.characters <= this.maxCharacters) return
-      this.questions.delete(oldest)
-      this.characters -= freed
     }
   }
 }
@@ -94,8 +101,9 @@ class Memory implements ListMemory {
 interface Question {
   /** What it takes of the bound. */
   characters: number
-  /** JSON text of the element -> verdict. */
-  readonly verdicts: Map<string, Verdict>
+  isForgotten: boolean
+  /** What rules read of elements -> their names -> verdicts. */
+  readonly verdicts: Map<string, Map<string, Verdict>>
 }
 
 /** The text of a field with the digits of its numbers; '' when there is none. No JSON text holds a line end. */

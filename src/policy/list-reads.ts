@@ -4,14 +4,21 @@
  */
 import type { Target } from '../gateway/types.ts'
 import type { PolicyHost } from './host.ts'
-import { targetText } from './input.ts'
 import { LIST_READS } from './product-module.ts'
 
 /** A field of the input, as the names that lead to it. */
 export type FieldPath = readonly string[]
 
-/** JSON text of what rules read of a target, besides its kind: equal texts and kinds have equal verdicts. */
+/**
+ * What rules read of a target besides name and kind, as JSON members each with a comma before it: targets that are equal in
+ * all three have equal verdicts.
+ */
 export type Projection = (target: Target) => string
+
+/** JSON text of an element with this name and what a projection says of it. */
+export function elementText(name: string, rest: string): string {
+  return `{"name":${PLAIN.test(name) ? `"${name}"` : toText(name)}${rest}}`
+}
 
 /** The fields of the input that verdicts of a loaded policy may depend on; null when its module does not tell. */
 export function listReadsOf(host: PolicyHost): readonly FieldPath[] | null {
@@ -28,17 +35,22 @@ export function parseListReads(value: unknown): readonly FieldPath[] | null {
 /** @param reads null = nobody knows, so it is all of a target */
 export function createProjection(reads: readonly FieldPath[] | null): Projection {
   const fields = fieldsOf(reads)
-  if (fields === null) return targetText
+  if (fields === null) return wholeRest
   const readsDigest = fields.some(([first]) => first === 'schema_digest')
   const members = membersOf(fields)
-  const annotationsOf = members === null ? toText : (annotations: Annotations) => pick(annotations, members)
+  const annotationsOf = members === null ? allOf : createPicker(members)
   const readsAnnotations = fields.some(([first]) => first === 'annotations')
-  return ({ name, annotations, schemaDigest }) => {
-    const digest = readsDigest && schemaDigest !== null ? `,"schema_digest":${toText(schemaDigest)}` : ''
-    const hints = readsAnnotations ? `,"annotations":${annotationsOf(annotations)}` : ''
-    return `{"name":${toText(name)}${hints}${digest}}`
+  return ({ annotations, schemaDigest }) => {
+    const hints = readsAnnotations ? annotationsOf(annotations) : ''
+    return readsDigest && schemaDigest !== null ? `${hints},"schema_digest":${toText(schemaDigest)}` : hints
   }
 }
+
+const wholeRest: Projection = ({ kind, annotations, schemaDigest }) =>
+  `,${toText({ kind, annotations, schema_digest: schemaDigest ?? undefined }).slice(1, -1)}`
+
+/** Names as most tools have them stand in JSON as they are. */
+const PLAIN = /^[\w.\-/: ]*$/
 
 type Annotations = Target['annotations']
 
@@ -68,15 +80,41 @@ function membersOf(fields: readonly FieldPath[]): readonly Member[] | null {
   return members
 }
 
-function pick(annotations: Annotations, members: readonly Member[]): string {
-  let text = ''
-  for (const { name, key } of members) {
-    if (!Object.hasOwn(annotations, name)) continue
-    const value = annotations[name]
-    const separator = text === '' ? '' : ','
-    text += `${separator}${key}:${typeof value === 'boolean' ? String(value) : toText(value)}`
+const allOf = (annotations: Annotations): string => `,"annotations":${toText(annotations)}`
+
+/** Of so many members each set of flags is written once. */
+const MAX_FLAGS = 6
+
+/** JSON text of some members of annotations. Most are flags, of which there are few combinations. */
+function createPicker(members: readonly Member[]): (annotations: Annotations) => string {
+  const known: string[] = []
+  return (annotations) => {
+    const flags = members.length <= MAX_FLAGS ? flagsOf(annotations, members) : -1
+    if (flags < 0) return pick(annotations, members)
+    const text = known[flags] ?? pick(annotations, members)
+    known[flags] = text
+    return text
   }
-  return `{${text}}`
+}
+
+/** A number for each combination of missing, true and false; -1 when there is another value. */
+function flagsOf(annotations: Annotations, members: readonly Member[]): number {
+  let flags = 0
+  for (const { name } of members) {
+    const value = Object.hasOwn(annotations, name) ? annotations[name] : undefined
+    if (value !== undefined && typeof value !== 'boolean') return -1
+    flags = 3 * flags + (value === undefined ? 0 : 1 + Number(value))
+  }
+  return flags
+}
+
+function pick(annotations: Annotations, members: readonly Member[]): string {
+  const texts: string[] = []
+  for (const { name, key } of members) {
+    const value = Object.hasOwn(annotations, name) ? annotations[name] : undefined
+    if (value !== undefined) texts.push(`${key}:${toText(value)}`)
+  }
+  return `,"annotations":{${texts.join(',')}}`
 }
 
 function isPaths(value: unknown): value is readonly FieldPath[] {

@@ -9,6 +9,7 @@ import type { InputSubject, PolicyInput } from './input.ts'
 import { targetText, toPolicyInput } from './input.ts'
 import type { ListMemory, RememberedVerdicts } from './list-memory.ts'
 import type { Projection } from './list-reads.ts'
+import { elementText } from './list-reads.ts'
 
 /** What judging a list needs of the room. */
 export interface ListJudgeOptions {
@@ -41,8 +42,8 @@ export interface ListQuestion {
 interface Listed {
   readonly index: number
   readonly target: Target
-  /** What the rules read of it. */
-  readonly text: string
+  /** What the rules read of it besides name and kind. */
+  readonly rest: string
   readonly isSmall: boolean
 }
 
@@ -104,15 +105,15 @@ class Group {
   add(index: number, target: Target, verdicts: TargetVerdict[]): boolean {
     const bytes = mostBytes(target)
     const isSmall = bytes <= this.maxBytes
-    const text = this.options.projection(target)
-    const known = isSmall ? this.remembered(text) : undefined
+    const rest = this.options.projection(target)
+    const known = isSmall ? this.remembered(target.name, rest) : undefined
     if (known !== undefined) {
       verdicts[index] = verdictOn(target, known)
       return true
     }
     const { length } = this.waiting
     if (length === this.options.maxTargets || (length > 0 && this.bytes + bytes > this.maxBytes)) return false
-    this.waiting.push({ index, target, text, isSmall })
+    this.waiting.push({ index, target, rest, isSmall })
     this.bytes += bytes
     return true
   }
@@ -127,10 +128,10 @@ class Group {
       verdicts[index] = verdictOn(target, judged[at] ?? DENIED)
   }
 
-  private remembered(text: string): Verdict | undefined {
+  private remembered(name: string, rest: string): Verdict | undefined {
     try {
       this.options.assertOpen()
-      return this.memory?.get(text)
+      return this.memory?.get(name, rest)
     } catch {
       return undefined // judging says why
     }
@@ -166,15 +167,15 @@ class Group {
     }
     // What is left out of an input counts for its bound: it does of a call to one of the targets.
     if (!this.isRoomy || waiting.some(({ isSmall }) => !isSmall)) oneByOne()
-    const elements = waiting.map(({ text }) => text)
+    const elements = waiting.map(({ target, rest }) => elementText(target.name, rest))
     const atOnce = () => this.inputOf({ phase: 'list', kind: this.kind, elements })
     return { targets, atOnce, oneByOne }
   }
 
   private remember(waiting: readonly Listed[], verdicts: readonly Verdict[]): void {
-    for (const [at, { text, isSmall }] of waiting.entries()) {
+    for (const [at, { target, rest, isSmall }] of waiting.entries()) {
       const verdict = verdicts[at]
-      if (verdict !== undefined && isSmall) this.memory?.set(text, verdict)
+      if (verdict !== undefined && isSmall) this.memory?.set(target.name, rest, verdict)
     }
   }
 

@@ -2,13 +2,17 @@
 import { expect } from 'chai'
 import type { Target } from '../../src/gateway/types.ts'
 import { targetText } from '../../src/policy/input.ts'
-import { createProjection, parseListReads } from '../../src/policy/list-reads.ts'
+import { createProjection, elementText, parseListReads } from '../../src/policy/list-reads.ts'
 
 const TARGET: Target = {
   kind: 'tool',
   name: 'read "it"',
   annotations: { readOnlyHint: true, title: 'Read', nested: { a: [1, null] } },
   schemaDigest: 'ab',
+}
+
+function textOf(reads: Parameters<typeof createProjection>[0], target: Target): string {
+  return elementText(target.name, createProjection(reads)(target))
 }
 
 describe('what is asked about an element of a list', () => {
@@ -40,19 +44,19 @@ describe('what is asked about an element of a list', () => {
     ['nothing that no target has', [['target', 'colour']], '{"name":"read \\"it\\""}'],
   ] as const) {
     it(`has ${what}`, () => {
-      expect(createProjection(reads)(TARGET)).to.equal(text)
+      expect(textOf(reads, TARGET)).to.equal(text)
     })
   }
 
   it('has no schema that is not known', () => {
-    const projection = createProjection([['target', 'schema_digest']])
-    expect(projection({ ...TARGET, schemaDigest: null })).to.equal('{"name":"read \\"it\\""}')
+    const reads = [['target', 'schema_digest']]
+    expect(textOf(reads, { ...TARGET, schemaDigest: null })).to.equal('{"name":"read \\"it\\""}')
   })
 
   it('keeps a member by the name __proto__', () => {
     const annotations = JSON.parse('{"__proto__":{"x":1},"y":2}') as Target['annotations']
-    const projection = createProjection([['target', 'annotations', '__proto__', 'x']])
-    expect(projection({ ...TARGET, name: 'n', annotations })).to.equal(
+    const reads = [['target', 'annotations', '__proto__', 'x']]
+    expect(textOf(reads, { ...TARGET, name: 'n', annotations })).to.equal(
       '{"name":"n","annotations":{"__proto__":{"x":1}}}',
     )
   })
@@ -64,15 +68,15 @@ describe('what is asked about an element of a list', () => {
     ['nobody knows what', null],
   ] as const) {
     it(`is all of it where rules read ${what}`, () => {
-      expect(createProjection(reads)(TARGET)).to.equal(targetText(TARGET))
+      expect(JSON.parse(textOf(reads, TARGET))).to.deep.equal(JSON.parse(targetText(TARGET)))
     })
   }
 
   it('has all annotations where the name of one could be written in another way', () => {
     // An unpaired surrogate is U+FFFD in an input.
     const annotations = { 'a\ud800': 1 }
-    const projection = createProjection([['target', 'annotations', 'a\ufffd']])
-    expect(projection({ ...TARGET, name: 'n', annotations })).to.equal(
+    const reads = [['target', 'annotations', 'a\ufffd']]
+    expect(textOf(reads, { ...TARGET, name: 'n', annotations })).to.equal(
       '{"name":"n","annotations":{"a\\ud800":1}}',
     )
   })

@@ -81,8 +81,7 @@ describe('verdicts on lists', function () {
     })
 
     for (const [what, rule] of [
-      ['a kind or schema', 'input.target.kind == "tool"
-	not input.target.schema_digest'],
+      ['a kind or schema', 'input.target.kind == "tool"\n\tnot input.target.schema_digest'],
       ['the whole target', 'object.get(input.target, "kind", "") == "tool"'],
     ] as const) {
       it(`for no other element where rules read ${what}`, async () => {
