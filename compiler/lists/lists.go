@@ -54,7 +54,7 @@ func Module(plain map[string]*ast.Module, checked *ast.Compiler, q Question) (*a
 		made:    map[string]string{},
 		tables:  map[string]bool{},
 		values:  map[string]bool{},
-		taken:   map[string]string{},
+		taken:   map[string]taken{},
 	}
 	for _, name := range sortedNames(plain) {
 		l.define(plain[name], checked.Modules[name])
@@ -93,8 +93,8 @@ type lister struct {
 	rows    []*ast.Term       // references to the rows of the set that is made
 	made    map[string]string // path of a rule -> name of what was made of it
 	tables  map[string]bool   // names of arrays with a row for each target
-	values  map[string]bool   // names of values that are the same for all targets; true = constants
-	taken   map[string]string // function -> table of which it is given the target's row
+	values  map[string]bool   // names of values that are the same for all targets; true = never undefined
+	taken   map[string]taken  // by function
 	names   int
 
 	unsupported bool
@@ -286,10 +286,8 @@ func (l *lister) perTarget(path string) (name string, isSet bool) {
 	} else {
 		function := l.function(path, defs)
 		terms := []*ast.Term{ast.NewTerm(l.own(function)), index(), target()}
-		if table = l.taken[function]; table != "" {
-			terms = append(terms, ast.NewTerm(l.row(table)))
-		}
-		call := ast.CallTerm(terms...)
+		table = l.taken[function].table
+		call := ast.CallTerm(append(terms, l.taken[function].terms...)...)
 		of = ast.ArrayComprehensionTerm(value, ast.NewBody(ast.Equality.Expr(value.Copy(), call)))
 	}
 	rows := l.loop(nil, element.Copy(), ast.Body{ast.Equality.Expr(element, of)}, table)
@@ -344,7 +342,7 @@ func (l *lister) function(path string, defs []*ast.Rule) string {
 		}
 		made = append(made, first)
 	}
-	l.takeRow(name, made)
+	l.take(name, made)
 	for _, r := range made {
 		l.rule(r)
 	}

@@ -67,60 +67,103 @@ func (l *lister) ownName(ref ast.Ref) string {
 }
 
 // bind replaces references to the rows of a table, and to values that are the
-// same for all targets, and returns what has to stand before the loop. A value
-// that may be undefined is put into an array: only its use must fail.
+// same for all targets, and returns what has to stand before the loop.
 func (l *lister) bind(loop *ast.ArrayComprehension, table string) ast.Body {
 	before := ast.Body{}
 	bound := map[string]*ast.Term{}
+	variable := func(value *ast.Term) *ast.Term {
+		key := value.String()
+		if bound[key] == nil {
+			bound[key] = ast.VarTerm(fmt.Sprintf("%s_b%d", instrument.Prefix, len(before)))
+			before = append(before, ast.Equality.Expr(bound[key], value))
+		}
+		return bound[key]
+	}
 	l.replace(loop, func(ref ast.Ref) ast.Value {
-		name := l.ownName(ref)
-		constant, known := l.values[name]
+		defined, known := l.values[l.ownName(ref)]
 		if !known {
 			return l.ofRow(ref, table)
 		}
-		v := bound[name]
-		if v == nil {
-			v = ast.VarTerm(fmt.Sprintf("%s_b%d", instrument.Prefix, len(before)))
-			bound[name] = v
-			before = append(before, ast.Equality.Expr(v, held(l.own(name), constant)))
+		value, rest := ast.NewTerm(ref[:len(l.pkg)+1]), ref[len(l.pkg)+1:]
+		switch {
+		case defined:
+			return extended(variable(value), rest)
+		case len(rest) > 0:
+			// Nothing is found in an empty object, either.
+			return extended(variable(ast.NewTerm(l.orEmpty(ref))), rest)
 		}
-		rest := ref[len(l.pkg)+1:]
-		if !constant {
-			return append(ast.Ref{v, ast.IntNumberTerm(0)}, rest...)
-		}
-		if len(rest) == 0 {
-			return v.Value
-		}
-		return append(ast.Ref{v}, rest...)
+		return extended(variable(held(value)), []*ast.Term{ast.IntNumberTerm(0)})
 	})
 	return before
 }
 
-func held(ref ast.Ref, constant bool) *ast.Term {
-	if constant {
-		return ast.NewTerm(ref)
+func extended(v *ast.Term, rest []*ast.Term) ast.Value {
+	if len(rest) == 0 {
+		return v.Value
 	}
-	v := ast.VarTerm(instrument.Prefix + "_v")
-	return ast.ArrayComprehensionTerm(v, numbered(ast.Body{ast.Equality.Expr(v.Copy(), ast.NewTerm(ref))}))
+	return append(ast.Ref{v}, rest...)
 }
 
-// takeRow has a function of the target alone take the row of the table that it
-// begins with, instead of looking for it.
-func (l *lister) takeRow(function string, defs []*ast.Rule) {
-	if len(defs) == 0 || defs[0].Default || len(defs[0].Head.Args) > len([]*ast.Term{index(), target()}) {
+// held puts a value that may be undefined into an array: it is not the loop
+// that must fail without it, but what uses it.
+func held(value *ast.Term) *ast.Term {
+	v := ast.VarTerm(instrument.Prefix + "_v")
+	return ast.ArrayComprehensionTerm(v, numbered(ast.Body{ast.Equality.Expr(v.Copy(), value)}))
+}
+
+// orEmpty is a value, or an empty object when it is undefined.
+func (l *lister) orEmpty(ref ast.Ref) ast.Ref {
+	key := "or empty " + l.ownName(ref)
+	name, ok := l.made[key]
+	if !ok {
+		name = l.fresh()
+		l.made[key] = name
+		value := ast.NewTerm(l.own(l.ownName(ref)))
+		otherwise := &ast.Rule{Head: l.head(name, nil, ast.ObjectTerm()), Body: always()}
+		l.rule(&ast.Rule{Head: l.head(name, nil, value), Body: always(), Else: otherwise})
+	}
+	return l.own(name)
+}
+
+// taken is what a function of the target is given besides.
+type taken struct {
+	table string // of which it takes the row
+	terms []*ast.Term
+}
+
+// take has a function of the target alone take the row of the table that it
+// begins with, and values that are never undefined, instead of asking for them.
+func (l *lister) take(function string, defs []*ast.Rule) {
+	alone := len([]*ast.Term{index(), target()})
+	if len(defs) == 0 || defs[0].Default || len(defs[0].Head.Args) > alone {
 		return
 	}
-	table := l.tableIn(defs[0].Body)
-	if table == "" {
-		return
+	given := taken{table: l.tableIn(defs[0].Body)}
+	args := []*ast.Term{}
+	if given.table != "" {
+		args, given.terms = append(args, rowVar()), append(given.terms, ast.NewTerm(l.row(given.table)))
 	}
-	l.taken[function] = table
+	bound := map[string]*ast.Term{}
+	each := func(ref ast.Ref) ast.Value {
+		name := l.ownName(ref)
+		if !l.values[name] {
+			return l.ofRow(ref, given.table)
+		}
+		if bound[name] == nil {
+			bound[name] = ast.VarTerm(fmt.Sprintf("%s_b%d", instrument.Prefix, len(bound)))
+			args, given.terms = append(args, bound[name]), append(given.terms, ast.NewTerm(l.own(name)))
+		}
+		return extended(bound[name], ref[len(l.pkg)+1:])
+	}
+	for _, r := range defs {
+		l.replace(r, each)
+	}
 	for _, r := range defs {
 		for branch := r; branch != nil; branch = branch.Else {
-			branch.Head.Args = append(branch.Head.Args, rowVar())
-			l.replace(branch, func(ref ast.Ref) ast.Value { return l.ofRow(ref, table) })
+			branch.Head.Args = append(branch.Head.Args, args...)
 		}
 	}
+	l.taken[function] = given
 }
 
 // ofRow is what a reference reads of the row of a table.

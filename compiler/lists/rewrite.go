@@ -240,7 +240,7 @@ func (l *lister) once(value ast.Value) ast.Ref {
 	if !ok {
 		name = l.fresh()
 		l.made[key] = name
-		l.values[name] = isConstant(value)
+		l.values[name] = isConstant(value) || sharedRef.Equal(value)
 		l.rule(&ast.Rule{Head: l.head(name, nil, ast.NewTerm(value).Copy()), Body: always()})
 	}
 	return l.own(name)
