@@ -65,7 +65,9 @@ export async function judgeList(
     isFirst = false
     await group.judge(verdicts)
   }
-  for (const [index, target] of targets.entries()) {
+  let index = -1
+  for (const target of targets) {
+    index += 1
     if (index > 0 && index % MAX_LOOKED_UP === 0) await setImmediate()
     const group = groups.get(target.kind) ?? new Group(call, target.kind, options)
     groups.set(target.kind, group)
@@ -124,8 +126,9 @@ class Group {
     this.waiting = []
     this.bytes = 0
     const judged = await this.ask(waiting)
-    for (const [at, { index, target }] of waiting.entries())
+    waiting.forEach(({ index, target }, at) => {
       verdicts[index] = verdictOn(target, judged[at] ?? DENIED)
+    })
   }
 
   private remembered(name: string, rest: string): Verdict | undefined {
@@ -173,10 +176,10 @@ class Group {
   }
 
   private remember(waiting: readonly Listed[], verdicts: readonly Verdict[]): void {
-    for (const [at, { target, rest, isSmall }] of waiting.entries()) {
+    waiting.forEach(({ target, rest, isSmall }, at) => {
       const verdict = verdicts[at]
       if (verdict !== undefined && isSmall) this.memory?.set(target.name, rest, verdict)
-    }
+    })
   }
 
   private inputOf(subject: InputSubject): PolicyInput {

@@ -3,6 +3,7 @@ import { expect } from 'chai'
 import type { Target, TargetVerdict } from '../../src/gateway/types.ts'
 import type { CompiledPolicy } from '../../src/policy/build.ts'
 import { loadInputSchema, toBuildRequest } from '../../src/policy/build.ts'
+import type { JsonObject } from '../../src/policy/build-data.ts'
 import { parseDecision } from '../../src/policy/decision.ts'
 import type { PolicyRoom } from '../../src/policy/engine.ts'
 import { createPolicyRoom, DEFAULT_POLICY_LIMITS } from '../../src/policy/engine.ts'
@@ -223,13 +224,17 @@ describe('verdicts on lists', function () {
     for (let seed = 1; seed <= SEEDS; seed += 1) {
       const { rules, annotations, claims } = randomListing(seed)
       const owners = randomListing(seed + 10_000).rules
-      const policy = (await compiled(rules, owners)) ?? (await compiled(rules, ''))
+      const data = { d: JSON.parse(claims[0] ?? '{}') as JsonObject }
+      const policy = (await compiled(rules, owners, data)) ?? (await compiled(rules, '', data))
       if (policy === null) continue
       if (policy.entrypoints.includes(LISTED.as)) atOnce += 1
       const room = await roomOn(policy)
       const alone = await asker(policy)
       const draw = createDraw(seed)
-      const targets = annotations.map((text, n) => tool(`t${n}`, JSON.parse(text) as object))
+      const targets = annotations.map((text, n) => {
+        const kind = (['tool', 'prompt', 'tool', 'resource'] as const)[n % 4] ?? 'tool'
+        return { ...tool(`t${n}`, JSON.parse(text) as object), kind }
+      })
       for (let round = 0; round < 12; round += 1) {
         const claim = claims[round % claims.length] ?? '{}'
         const parts = { principal: { id: `p${round}`, claims: JSON.parse(claim) as Record<string, unknown> } }
@@ -253,16 +258,16 @@ describe('verdicts on lists', function () {
 })
 
 /** Null when the rules are refused. */
-async function compiled(rules: string, owners: string): Promise<CompiledPolicy | null> {
+async function compiled(rules: string, owners: string, data: JsonObject): Promise<CompiledPolicy | null> {
   const rego = {
     'authz/policy.rego': `package gateway.authz\n\n${rules}`,
     ...(owners !== '' && { 'server/files/policy.rego': `package gateway.server.files\n\n${owners}` }),
   }
-  const request = toBuildRequest({ rego, data: { d: {} } }, await loadInputSchema())
+  const request = toBuildRequest({ rego, data }, await loadInputSchema())
   const built = await (await fixtureCompiler()).build({ ...request, lenient: true })
   if (!built.ok || built.dictionary === null) return null
   const { dictionary, opa, entrypoints } = built
-  const names = { revision: '', digest: '', sources: request.sources, data: { d: {} } }
+  const names = { revision: '', digest: '', sources: request.sources, data }
   return { wasm: meter(built.wasm), dictionary, opa, entrypoints, ...names }
 }
 
