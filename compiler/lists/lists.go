@@ -26,6 +26,9 @@ import (
 type Question struct {
 	// Sets are paths such as data.gateway.denied_by, all of one package.
 	Sets []ast.Ref
+	// Shared is the member of the target that is the same for all of them. It
+	// stands in input.target, the rest of each target in input.targets.
+	Shared string
 	// As is the rule in that package: an object with what each definition of
 	// a set says, by the set's name. That is one of
 	//
@@ -50,7 +53,8 @@ func Module(plain map[string]*ast.Module, checked *ast.Compiler, q Question) (*a
 		as:      q.As,
 		defs:    map[string][]*ast.Rule{},
 		vary:    map[*ast.Rule]bool{},
-		varies:  variance{checked: checked, known: map[*ast.Rule]bool{}},
+		shared:  targetRef.Append(ast.StringTerm(q.Shared)),
+		varies:  variance{checked: checked, shared: q.Shared, known: map[*ast.Rule]bool{}},
 		made:    map[string]string{},
 		tables:  map[string]bool{},
 		values:  map[string]bool{},
@@ -86,6 +90,7 @@ type lister struct {
 	checked *ast.Compiler
 	pkg     ast.Ref
 	as      string
+	shared  ast.Ref
 	defs    map[string][]*ast.Rule // by path
 	vary    map[*ast.Rule]bool     // definitions that depend on the target
 	varies  variance

@@ -45,7 +45,7 @@ func moduleOf(t *testing.T, rules string) (string, error) {
 		t.Fatal(err)
 	}
 	sets := []ast.Ref{ast.MustParseRef("data.gateway.allowed_by"), ast.MustParseRef("data.gateway.denied_by")}
-	m, err := Module(res.Plain, res.Checked, Question{Sets: sets, As: "listed"})
+	m, err := Module(res.Plain, res.Checked, Question{Sets: sets, Shared: "kind", As: "listed"})
 	if err != nil {
 		return "", err
 	}
@@ -77,7 +77,7 @@ func TestDefinitions(t *testing.T) {
 		{"passes on what the owners say, for their upstream", `deny contains "x"`,
 			`{"at": [gwtr_i | equal(input.server.name, "s"); ` + each + `; equal(gwtr_t.name, "x")], "reason": "closed"}`},
 		{"keeps variables of two definitions apart", "deny contains x if { y = input.server.name; x = also[_] }\nalso contains z if { y = input.target.name; z = y }",
-			`{"rows": [[gwtr_i, x] | y = input.server.name; ` + each + `; x = data.gateway.listed_3[gwtr_i][_]`},
+			`{"rows": [[gwtr_i, x] | y = input.server.name; gwtr_r = data.gateway.listed_3[gwtr_i]; x = gwtr_r[_]`},
 		{"reads the whole target", `deny contains "x" if f(input.target)` + "\nf(x) if x.name",
 			`data.gateway.authz.f(gwtr_t)`},
 		{"reads a rule per target", `deny contains "x" if r == 1` + "\nr := 1 if input.target.name == \"a\" else := 2",

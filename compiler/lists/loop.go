@@ -20,11 +20,20 @@ func (l *lister) loop(lead ast.Body, element *ast.Term, body ast.Body, table str
 	if table != "" {
 		out = append(out, ast.Equality.Expr(rowVar(), ast.NewTerm(l.row(table))))
 	}
-	if table == "" || occurs(loop.Body, target().Value) || occurs(ast.NewBody(ast.NewExpr(element)), target().Value) {
+	if table == "" || readsTarget(loop) {
 		out = append(out, each())
 	}
 	loop.Body = numbered(append(out, loop.Body...))
 	return ast.NewTerm(loop)
+}
+
+func readsTarget(x any) bool {
+	found := false
+	ast.WalkVars(x, func(v ast.Var) bool {
+		found = found || v.Equal(target().Value)
+		return found
+	})
+	return found
 }
 
 // rowVar is the target's row of the table that a loop goes through.

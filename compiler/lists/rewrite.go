@@ -11,6 +11,7 @@ import (
 // variance knows which rules may have another value for another target.
 type variance struct {
 	checked *ast.Compiler
+	shared  string
 	known   map[*ast.Rule]bool
 }
 
@@ -19,7 +20,7 @@ func (v variance) of(r *ast.Rule) bool {
 		return found
 	}
 	v.known[r] = false // nothing is recursive
-	varies := instrument.ReadsInput(r, isOfTarget)
+	varies := instrument.ReadsInput(r, v.isOfTarget)
 	for next := range v.checked.Graph.Dependencies(r) {
 		if rule, ok := next.(*ast.Rule); ok && v.of(rule) {
 			varies = true
@@ -32,17 +33,10 @@ func (v variance) of(r *ast.Rule) bool {
 	return varies
 }
 
-// shared is the field of the target that is the same in the whole list, and
-// stands in input.target.
-const shared = "kind"
-
 // isOfTarget tells whether a part of input may differ between targets.
-func isOfTarget(path []string) bool {
-	return len(path) == 0 || path[0] == "target" && (len(path) == 1 || path[1] != shared)
+func (v variance) isOfTarget(path []string) bool {
+	return len(path) == 0 || path[0] == "target" && (len(path) == 1 || path[1] != v.shared)
 }
-
-// isShared tells whether a reference is to what all targets share.
-func isShared(ref ast.Ref) bool { return ref.HasPrefix(sharedRef) }
 
 // use is what a reference refers to.
 type use struct {
@@ -90,7 +84,7 @@ func (l *lister) depends(x any) bool {
 				}
 				if !known {
 					varies, l.unsupported = true, true
-				} else if first.Compare(ast.String("target")) == 0 && !isShared(x) {
+				} else if first.Compare(ast.String("target")) == 0 && !x.HasPrefix(l.shared) {
 					varies = true
 				}
 			case x[0].Value.Compare(ast.DefaultRootDocument.Value) == 0:
@@ -189,7 +183,7 @@ func (l *lister) call(terms []*ast.Term) []*ast.Term {
 func (l *lister) ref(ref ast.Ref) ast.Value {
 	rest := func(from int) []*ast.Term { return ref[from:] }
 	switch {
-	case isShared(ref):
+	case ref.HasPrefix(l.shared):
 		return l.hoisted(ref)
 	case ref.HasPrefix(targetRef) && len(ref) == len(targetRef):
 		return target().Value
@@ -240,7 +234,7 @@ func (l *lister) once(value ast.Value) ast.Ref {
 	if !ok {
 		name = l.fresh()
 		l.made[key] = name
-		l.values[name] = isConstant(value) || sharedRef.Equal(value)
+		l.values[name] = isConstant(value) || l.shared.Equal(value)
 		l.rule(&ast.Rule{Head: l.head(name, nil, ast.NewTerm(value).Copy()), Body: always()})
 	}
 	return l.own(name)
@@ -277,10 +271,7 @@ func (l *lister) isFixed(step *ast.Term) bool {
 	return true
 }
 
-var (
-	targetRef = ast.InputRootRef.Append(ast.StringTerm("target"))
-	sharedRef = targetRef.Append(ast.StringTerm(shared))
-)
+var targetRef = ast.InputRootRef.Append(ast.StringTerm("target"))
 
 func sortedNames(m map[string]*ast.Module) []string {
 	names := make([]string, 0, len(m))

@@ -23,6 +23,7 @@ export const LIST_READS = { of: 'gateway/judged', as: 'gateway/list_reads' } as 
  */
 export const LISTED = {
   sets: ['gateway/allowed_by', 'gateway/denied_by'],
+  shared: 'kind',
   as: 'gateway/listed_of_kind',
 } as const
 

@@ -228,8 +228,8 @@ closed contains "closed" if {
 	name == "a"
 }
 `
-    const policy = await compiled(rules, '')
-    expect(policy?.entrypoints).to.include('gateway/listed')
+    const policy = await compiled(rules, '', {})
+    expect(policy?.entrypoints).to.include(LISTED.as)
     const room = await roomOn(policy as CompiledPolicy)
     const verdicts = await room.visible(callOf(), [tool('a'), tool('b')])
     expect(verdicts.map(({ deniedBy }) => deniedBy)).to.deep.equal([['closed'], []])
