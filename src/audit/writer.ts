@@ -14,7 +14,8 @@ import { closeParts } from './closing.ts'
 import type { DeadLetters } from './dead-letters.ts'
 import { createDeadLetters } from './dead-letters.ts'
 import { Drain } from './drain.ts'
-import { toAuditRow, toBegunRow, toInterruptedRow } from './event.ts'
+import type { Begun } from './event.ts'
+import { beginRow, toAuditRow, toInterruptedRow } from './event.ts'
 import type { GaugeParts } from './gauges.ts'
 import { toCounters, toGauges } from './gauges.ts'
 import { createHourly } from './hourly.ts'
@@ -86,7 +87,7 @@ class SpoolingWriter {
   readonly #hourly: ReturnType<typeof createHourly>
   /** A disk that does not answer is down for those who come next, until it does. */
   readonly #wait: ReturnType<typeof createSpoolWait>
-  readonly #open = new Map<string, Call>()
+  readonly #open = new Map<string, { readonly call: Call; readonly begun: Begun }>()
   readonly #onPoolError = () => void this.#drain.ask().catch(() => undefined)
   #folder: OwnFolder | null = null
   #told: AuditState = 'up'
@@ -180,8 +181,9 @@ class SpoolingWriter {
       if (this.#denies) throw unavailable(trouble)
       return
     }
-    this.#open.set(call.id, call)
-    const text = toBegun(toBegunRow(call, this.#rules))
+    const begun = beginRow(call, this.#rules)
+    this.#open.set(call.id, { call, begun })
+    const text = toBegun(begun.row)
     const until = this.#options.mode === 'batch' ? 'written' : 'synced'
     try {
       await this.#wait.wait(this.#append('begin', call.id, 0, text, until))
@@ -193,18 +195,19 @@ class SpoolingWriter {
   }
 
   async end(event: AuditEvent): Promise<void> {
-    const begun = this.#open.delete(event.call.id)
+    const begun = this.#open.get(event.call.id)?.begun ?? null
+    this.#open.delete(event.call.id)
     if (this.#stopped) throw unavailable('the audit log is closed')
-    const crowded = begun ? null : this.#crowded()
+    const crowded = begun === null ? this.#crowded() : null
     if (crowded !== null) {
       this.#misses.add(this.#options.clock.nowMs(), this.#spool.isFailing ? 'spool_failed' : 'spool_full')
       this.#tell()
       if (this.#denies) throw unavailable(crowded)
       return
     }
-    const { waiting, spooled } = this.#accept(toAuditRow(event, this.#rules))
+    const { waiting, spooled } = this.#accept(toAuditRow(event, this.#rules, begun))
     if (!this.#waitsForCommit) return await this.#whenSpooled(waiting, spooled)
-    if (begun || this.state === 'up') {
+    if (begun !== null || this.state === 'up') {
       spooled.catch(() => undefined)
       return await this.#whenCommitted(waiting)
     }
@@ -236,7 +239,7 @@ class SpoolingWriter {
     if (this.#stopped) return { waiting: this.#drain.backlog.rows, unwritten: 0 }
     const now = this.#options.clock.nowMs()
     const { pool } = this.#options
-    for (const call of this.#open.values()) {
+    for (const { call } of this.#open.values()) {
       this.#accept(toInterruptedRow(call, now, this.#rules)).spooled.catch(() => undefined)
     }
     this.#open.clear()
