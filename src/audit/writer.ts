@@ -32,7 +32,7 @@ import type { OwnFolder } from './spool-folder.ts'
 import { openOwnFolder, toSpoolError } from './spool-folder.ts'
 import { NO_ID } from './spool-frame.ts'
 import { createSpoolWait, withDeadline } from './spool-wait.ts'
-import type { Store } from './store.ts'
+import type { Entry, Store } from './store.ts'
 import { createStore, reasonOf } from './store.ts'
 
 /** `Rooms['audit']` of the spine, and what `main.ts` needs around it. */
@@ -314,7 +314,7 @@ class SpoolingWriter {
     kind: 'begin' | 'end' | 'gap',
     id: string,
     seq: number,
-    text: string,
+    text: string | Buffer,
     until: 'written' | 'synced',
     waiting?: Waiting,
   ): Promise<void> {
@@ -332,15 +332,17 @@ class SpoolingWriter {
   #accept(row: AuditRow): { readonly waiting: Waiting; readonly spooled: Promise<void> } {
     this.#seq += 1
     let entry = this.#store.entry(row, this.#seq)
-    if (this.#drain.backlog.held.length + entry.record.length > this.#limits.maxLength) {
+    if (this.#drain.backlog.held.length + entry.bytes.length > this.#limits.maxLength) {
       entry = this.#store.entry(withoutPayload(row, { why: 'memory was short' }), this.#seq)
     }
-    const { length } = entry.record
+    const { length } = entry.bytes
     const acceptedMs = this.#options.clock.nowMs()
     const waiting: Waiting = { entry, length, acceptedMs, place: null, settle: null, isCommitted: false }
     const until = this.#options.mode === 'durable' ? 'synced' : 'written'
-    const spooled = this.#append('end', row.id, this.#seq, entry.record, until, waiting)
-    this.#options.onRow?.(Buffer.byteLength(entry.record))
+    const spooled = this.#append('end', row.id, this.#seq, entry.bytes, until, waiting)
+    this.#options.onRow?.(length)
+    // While the spool is being written there is time for it.
+    setImmediate(prepare, entry)
     this.#drain.add(waiting)
     return { waiting, spooled }
   }
@@ -395,6 +397,14 @@ class SpoolingWriter {
     if (state === this.#told) return
     this.#told = state
     this.#options.onState?.(state)
+  }
+}
+
+function prepare(entry: Entry): void {
+  try {
+    entry.chained()
+  } catch {
+    // The store, which asks again, knows what to do about it.
   }
 }
 

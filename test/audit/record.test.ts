@@ -4,7 +4,7 @@ import { NO_LEAF } from '../../src/audit/chain.ts'
 import { toAuditRow } from '../../src/audit/event.ts'
 import { readBack } from '../../src/audit/record.ts'
 import type { AuditRow } from '../../src/audit/row.ts'
-import { sealRow, toRecord } from '../../src/audit/row.ts'
+import { sealBehind, toChained, toRecord } from '../../src/audit/row.ts'
 import { toStoredText } from '../../src/json/stored-text.ts'
 import { allowed, denied, newId, toolsCall } from './fixtures.ts'
 
@@ -66,6 +66,6 @@ describe('audit/record', () => {
     const { row: kept } = readBack(broken, 1, WRITER)
     expect(kept).to.include({ id: row?.id, outcome: 'allowed', tool_name: null })
     expect(JSON.parse(kept.decision).stored.why).to.match(/could not be prepared: SyntaxError/)
-    expect(sealRow(kept, WRITER, 1, NO_LEAF).leaf).to.match(/^[0-9a-f]{64}$/)
+    expect(sealBehind(NO_LEAF, toChained(kept, WRITER, 1)).leaf).to.match(/^[0-9a-f]{64}$/)
   })
 })
