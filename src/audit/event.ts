@@ -89,7 +89,6 @@ type AskedColumns = Omit<
   | ('request_json' | 'response_json' | 'decision' | 'redaction')
 >
 
-/** One literal with all members: objects put together by spreading cost ten times as much. */
 function askedColumns(call: Readonly<Call>, redactor: Redactor, notes: Notes): AskedColumns {
   const { message, principal, target, hint } = call
   const text = (value: string | null | undefined) => notes.column(redactor, value, MAX_TEXT)
@@ -122,6 +121,7 @@ function askedColumns(call: Readonly<Call>, redactor: Redactor, notes: Notes): A
   }
 }
 
+/** One literal with all members: objects put together by spreading cost ten times as much. */
 function withEnding(
   asked: AskedColumns,
   { call, ending }: AuditEvent,
@@ -130,13 +130,32 @@ function withEnding(
   documents: Documents,
 ): AuditRow {
   return {
-    ...asked,
+    id: asked.id,
+    ts: asked.ts,
+    request_id: asked.request_id,
+    tenant: asked.tenant,
+    principal_id: asked.principal_id,
+    principal_kind: asked.principal_kind,
+    role: asked.role,
+    roles: asked.roles,
+    api_key_id: asked.api_key_id,
+    client_ip: asked.client_ip,
+    client_name: asked.client_name,
+    client_version: asked.client_version,
+    protocol_version: asked.protocol_version,
+    session_hash: asked.session_hash,
+    http_method: asked.http_method,
+    method: asked.method,
+    server: asked.server,
+    target_kind: asked.target_kind,
+    tool_name: asked.tool_name,
     outcome: ending.outcome,
     status_code: statusCode(ending.status),
     reason: ending.kind,
     error_message: notes.column(redactor, saidOf(redactor, { call, ending }), MAX_MESSAGE),
     latency_ms: finite(ending.latencyMs) ?? 0,
     upstream_ms: finite(call.upstream?.ms),
+    policy_revision: asked.policy_revision,
     request_json: documents.request,
     response_json: documents.response,
     decision: documents.decision,
