@@ -171,7 +171,7 @@ export interface SealedRecord {
 /** The first byte of a `jsonb` that is sent as bytes: the version of its form. */
 const JSONB = 1
 
-/** Records with their seals, as {@link INSERT_ROWS} takes them: the bytes of a JSON array. */
+/** One or more records with their seals, as {@link INSERT_ROWS} takes them: the bytes of a JSON array. */
 export function toRowsParameter(records: readonly SealedRecord[]): Buffer {
   const tails = records.map(({ seal: { salt, leaf } }) => `,"salt":"\\\\x${salt}","leaf":"\\\\x${leaf}"}`)
   // Each record loses its last brace, and has a comma or a bracket before it.
