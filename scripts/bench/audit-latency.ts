@@ -9,6 +9,7 @@ import type { AuditBenchOptions } from './audit.ts'
 import { openLoop } from './open-loop.ts'
 import type { Served } from './parts.ts'
 import { CALL_BODY, CALL_HEADERS, cpuOf, median, serve } from './parts.ts'
+import { BENCH_KEY, BENCH_SETTINGS, benchEnv } from './settings.ts'
 
 const RATES = [200, 1000]
 const MODES = ['off', 'batch', 'durable', 'blocking'] as const
@@ -31,27 +32,15 @@ export async function measureLatency(
   const upstream = await serve('./upstream.ts')
   const subjects: Subject[] = []
   try {
-    const settings = {
-      kind: 'service',
-      roles: ['developer'],
-      tenant: null,
-      teams: [],
-      scopes: [],
-      claims: {},
-    } as const
-    const { text: key } = await createKey(
-      database.pool,
-      { name: 'bench', ...settings, expiresAt: null },
-      Date.now(),
-    )
+    const { text: key } = await createKey(database.pool, BENCH_KEY, Date.now())
     await mkdir(join(folder, 'policies'))
     await writeFile(join(folder, 'policies/all.rego'), 'package gateway.authz\n\nallow contains "all"\n')
     for (const mode of MODES) {
-      const served = await serve('./gateway.mjs', [await writeConfig(folder, mode, upstream.port)], {
-        BENCH_URL: database.url,
-        BENCH_MIGRATE_URL: database.migrateUrl,
-        GATEWAY_BENCH_SECRET: 'Vn5sQ2xk8Rz1Lw7Yc3Tb9Jh4Gd6Fm0PaSeUiOqXvKtB=',
-      })
+      const served = await serve(
+        './gateway.mjs',
+        [await writeConfig(folder, mode, upstream.port)],
+        benchEnv(database),
+      )
       subjects.push({ mode, served, p50: [], p99: [], cpu: [], failed: 0 })
     }
     for (const rate of RATES) await measureAt(rate, subjects, key, { rounds, seconds })
@@ -116,11 +105,7 @@ async function writeConfig(folder: string, mode: Subject['mode'], port: number):
   await writeFile(
     file,
     stringify({
-      listen: '127.0.0.1:0',
-      admin: { listen: 'off' },
-      policies: './policies',
-      database: { url: '${BENCH_URL}', migrate_url: '${BENCH_MIGRATE_URL}' },
-      secret: '${GATEWAY_BENCH_SECRET}',
+      ...BENCH_SETTINGS,
       audit: mode === 'off' ? { enabled: false } : { mode, spool_dir: './spool' },
       upstreams: { support: { url: `http://127.0.0.1:${port}/mcp` } },
     }),

@@ -16,6 +16,7 @@ import { toConnectionUrl } from '../../src/db/connection.ts'
 import { createTestDatabase, stopSharedServer } from '../../test/support/postgres.ts'
 import type { LoadResult, Served } from './parts.ts'
 import { CALL_BODY, CALL_HEADERS, cpuOf, load, median, serve } from './parts.ts'
+import { BENCH_KEY, BENCH_SETTINGS, benchEnv } from './settings.ts'
 
 const ROUNDS = 5
 const CALLS = 4000
@@ -77,13 +78,8 @@ async function main(): Promise<void> {
   const upstream = await serve('./upstream.ts')
   const subjects: Subject[] = []
   try {
-    const { text: key } = await createKey(database.pool, benchKey(), Date.now())
-    const secret = { GATEWAY_BENCH_SECRET: 'Vn5sQ2xk8Rz1Lw7Yc3Tb9Jh4Gd6Fm0PaSeUiOqXvKtB=' }
-    const env = {
-      ...secret,
-      BENCH_URL: toConnectionUrl(database.runtime),
-      BENCH_MIGRATE_URL: toConnectionUrl(database.owner),
-    }
+    const { text: key } = await createKey(database.pool, BENCH_KEY, Date.now())
+    const env = benchEnv(database)
     const gateway = async (name: string, policies: string, audit: boolean): Promise<Subject> => {
       const file = await writeConfig(folder, name, policies, audit, upstream.port)
       const served = await serve('./gateway.mjs', [file], env)
@@ -125,19 +121,6 @@ async function writePolicy(folder: string, text: string): Promise<string> {
   return folder
 }
 
-function benchKey(): Parameters<typeof createKey>[1] {
-  return {
-    name: 'bench',
-    kind: 'service',
-    roles: ['developer'],
-    tenant: 'acme',
-    teams: [],
-    scopes: [],
-    claims: {},
-    expiresAt: null,
-  }
-}
-
 async function writeConfig(
   folder: string,
   name: string,
@@ -149,11 +132,8 @@ async function writeConfig(
   await writeFile(
     file,
     stringify({
-      listen: '127.0.0.1:0',
-      admin: { listen: 'off' },
+      ...BENCH_SETTINGS,
       policies,
-      database: { url: '${BENCH_URL}', migrate_url: '${BENCH_MIGRATE_URL}' },
-      secret: '${GATEWAY_BENCH_SECRET}',
       audit: { enabled: audit, spool_dir: './spool' },
       upstreams: { support: { url: `http://127.0.0.1:${port}/mcp`, labels: { tenant: 'acme' } } },
     }),

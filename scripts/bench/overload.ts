@@ -17,6 +17,7 @@ import type { OpenLoopResult, Sample } from './open-loop.ts'
 import { closedLoop, openLoop } from './open-loop.ts'
 import type { Served } from './parts.ts'
 import { CALL_BODY, CALL_HEADERS, cpuOf, serve } from './parts.ts'
+import { BENCH_KEY, BENCH_SETTINGS, benchEnv } from './settings.ts'
 
 const SECONDS = Math.min(8, Number(process.argv[2] ?? 3))
 const WARM_CALLS = 1500
@@ -57,15 +58,15 @@ async function main(): Promise<void> {
   const upstream = await serve('./upstream.ts')
   let gateway: Served | null = null
   try {
-    const { text: key } = await createKey(database.pool, benchKey([]), Date.now())
-    const { text: adminKey } = await createKey(database.pool, benchKey(['gateway:admin']), Date.now())
+    const { text: key } = await createKey(database.pool, BENCH_KEY, Date.now())
+    const { text: adminKey } = await createKey(
+      database.pool,
+      { ...BENCH_KEY, scopes: ['gateway:admin'] },
+      Date.now(),
+    )
     const file = join(folder, 'gateway.yaml')
     await writeFile(file, configText(upstream.port))
-    gateway = await serve('./gateway.mjs', [file], {
-      GATEWAY_BENCH_SECRET: 'Vn5sQ2xk8Rz1Lw7Yc3Tb9Jh4Gd6Fm0PaSeUiOqXvKtB=',
-      BENCH_URL: toConnectionUrl(database.runtime),
-      BENCH_MIGRATE_URL: toConnectionUrl(database.owner),
-    })
+    gateway = await serve('./gateway.mjs', [file], benchEnv(database))
     const subject: Subject = {
       served: gateway,
       headers: { ...CALL_HEADERS, authorization: `Bearer ${key}` },
@@ -95,18 +96,11 @@ async function main(): Promise<void> {
 
 function configText(upstreamPort: number): string {
   return stringify({
-    listen: '127.0.0.1:0',
+    ...BENCH_SETTINGS,
     admin: { listen: '127.0.0.1:0' },
     policies: resolve('policies'),
-    database: { url: '${BENCH_URL}', migrate_url: '${BENCH_MIGRATE_URL}' },
-    secret: '${GATEWAY_BENCH_SECRET}',
     upstreams: { support: { url: `http://127.0.0.1:${upstreamPort}/mcp`, labels: { tenant: 'acme' } } },
   })
-}
-
-function benchKey(scopes: readonly string[]): Parameters<typeof createKey>[1] {
-  const none = { teams: [], claims: {}, expiresAt: null }
-  return { name: 'bench', kind: 'service', roles: ['developer'], tenant: 'acme', scopes, ...none }
 }
 
 /** Calls served per second, by the same cheap callers that send more than that later. */

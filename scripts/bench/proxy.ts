@@ -13,7 +13,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
 import { createKey, revokeKey } from '../../src/auth/key-store.ts'
-import { toConnectionUrl } from '../../src/db/connection.ts'
 import { kill } from '../../src/kill/store.ts'
 import type { TestDatabase } from '../../test/support/postgres.ts'
 import { createTestDatabase, stopSharedServer } from '../../test/support/postgres.ts'
@@ -25,6 +24,7 @@ import type { EndsSubject } from './proxy-ends.ts'
 import { endsAfter, LEAVING, reportEnds, reportLeaving } from './proxy-ends.ts'
 import type { OpenedStreams, StreamTarget } from './proxy-streams.ts'
 import { closeStreams, eventDelays, memoryOf, openStreams } from './proxy-streams.ts'
+import { BENCH_KEY, BENCH_SETTINGS, benchEnv } from './settings.ts'
 
 const IS_SHORT = process.argv.includes('--short')
 const ONLY = process.argv.find((argument) => argument.startsWith('--only='))?.slice(7) ?? null
@@ -105,13 +105,8 @@ async function start(folder: string, database: TestDatabase, served: Served[]): 
   const gateway = async (name: string, upstreams: object, policies = './policies'): Promise<Served> => {
     const file = join(folder, `${name}.yaml`)
     const audit = { spool_dir: `./spool-${name}` }
-    await writeFile(file, stringify({ ...SETTINGS, policies, audit, upstreams }))
-    const env = {
-      GATEWAY_BENCH_SECRET: 'Vn5sQ2xk8Rz1Lw7Yc3Tb9Jh4Gd6Fm0PaSeUiOqXvKtB=',
-      BENCH_URL: toConnectionUrl(database.runtime),
-      BENCH_MIGRATE_URL: toConnectionUrl(database.owner),
-    }
-    const one = await serve('./gateway.mjs', [file], env)
+    await writeFile(file, stringify({ ...BENCH_SETTINGS, policies, audit, upstreams }))
+    const one = await serve('./gateway.mjs', [file], benchEnv(database))
     served.push(one)
     return one
   }
@@ -133,19 +128,6 @@ async function start(folder: string, database: TestDatabase, served: Served[]): 
       return { port: one.port, pid: one.pid, path: '/mcp/kept', headers, bystander }
     },
   }
-}
-
-const SETTINGS = {
-  listen: '127.0.0.1:0',
-  admin: { listen: 'off' },
-  policies: './policies',
-  database: { url: '${BENCH_URL}', migrate_url: '${BENCH_MIGRATE_URL}' },
-  secret: '${GATEWAY_BENCH_SECRET}',
-}
-
-const BENCH_KEY: Parameters<typeof createKey>[1] = {
-  ...{ name: 'bench', kind: 'service', roles: ['developer'], tenant: 'acme' },
-  ...{ teams: [], scopes: [], claims: {}, expiresAt: null },
 }
 
 interface Measured extends LoadResult {

@@ -10,10 +10,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
 import { createKey } from '../../src/auth/key-store.ts'
-import { toConnectionUrl } from '../../src/db/connection.ts'
 import { createTestDatabase, stopSharedServer } from '../../test/support/postgres.ts'
 import type { LoadRequest, Served } from './parts.ts'
 import { CALL_BODY, CALL_HEADERS, cpuOf, load, median, serve } from './parts.ts'
+import { BENCH_KEY, BENCH_SETTINGS, benchEnv } from './settings.ts'
 
 const KEYS = 1000
 const TOOLS = 1000
@@ -32,13 +32,9 @@ async function main(calls: number): Promise<void> {
   try {
     const keys: string[] = []
     for (let at = 0; at < KEYS; at += 1)
-      keys.push((await createKey(database.pool, benchKey(at), Date.now())).text)
+      keys.push((await createKey(database.pool, { ...BENCH_KEY, name: `bench-${at}` }, Date.now())).text)
     const file = await writeConfig(folder, upstream.port)
-    gateway = await serve('./gateway.mjs', [file], {
-      GATEWAY_BENCH_SECRET: 'Vn5sQ2xk8Rz1Lw7Yc3Tb9Jh4Gd6Fm0PaSeUiOqXvKtB=',
-      BENCH_URL: toConnectionUrl(database.runtime),
-      BENCH_MIGRATE_URL: toConnectionUrl(database.owner),
-    })
+    gateway = await serve('./gateway.mjs', [file], benchEnv(database))
     const few = (): LoadRequest => requestOf(keys[0] ?? '', 0)
     const many = (at: number): LoadRequest => requestOf(keys[at % KEYS] ?? '', (at * 7) % TOOLS)
     await compare(gateway, few, many)
@@ -52,13 +48,6 @@ async function main(calls: number): Promise<void> {
   }
 }
 
-function benchKey(at: number): Parameters<typeof createKey>[1] {
-  return {
-    ...{ name: `bench-${at}`, kind: 'service', roles: ['developer'], tenant: 'acme' },
-    ...{ teams: [], scopes: [], claims: {}, expiresAt: null },
-  }
-}
-
 async function writeConfig(folder: string, port: number): Promise<string> {
   await mkdir(join(folder, 'policies/authz'), { recursive: true })
   await writeFile(join(folder, 'policies/authz/all.rego'), 'package gateway.authz\n\nallow contains "all"\n')
@@ -66,11 +55,7 @@ async function writeConfig(folder: string, port: number): Promise<string> {
   await writeFile(
     file,
     stringify({
-      listen: '127.0.0.1:0',
-      admin: { listen: 'off' },
-      policies: './policies',
-      database: { url: '${BENCH_URL}', migrate_url: '${BENCH_MIGRATE_URL}' },
-      secret: '${GATEWAY_BENCH_SECRET}',
+      ...BENCH_SETTINGS,
       audit: { enabled: false },
       upstreams: { support: { url: `http://127.0.0.1:${port}/mcp`, labels: { tenant: 'acme' } } },
     }),

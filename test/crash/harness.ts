@@ -78,6 +78,7 @@ export async function crashRun(options: CrashOptions): Promise<CrashReport> {
       clients: options.clients,
     })
     await torment(options, members, server)
+    await servedByAll(load.ledger, options)
     await load.stop()
     await recovered(folder, members)
     for (const member of members) await member.stop()
@@ -247,6 +248,12 @@ function randomFrom(seed: number): () => number {
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
+}
+
+/** The callers go round, so some calls later each of the gateways that were started last has rows of its own. */
+async function servedByAll({ allowed }: Ledger, { clients }: CrashOptions): Promise<void> {
+  const enough = allowed.size + clients * 4
+  await until('gateways that serve after the last kill', () => allowed.size >= enough, 60_000)
 }
 
 /** What the dead have left behind is taken over at a start: one more of each, and nothing is left. */
