@@ -188,7 +188,7 @@ export interface Begun {
 }
 
 const NOTHING = -1
-const FACTS = ['message', 'principal', 'server', 'target', 'hint', 'evaluation', 'clientIp'] as const
+const FACTS = ['head', 'message', 'principal', 'server', 'target', 'hint', 'evaluation', 'clientIp'] as const
 
 /** A list that is put together from several, and a stream that is judged again, learn more while they go on. */
 function isStill({ call }: Begun, now: Readonly<Call>): boolean {
@@ -200,8 +200,8 @@ export function beginRow(call: Readonly<Call>, rules: RowRules = {}): Begun {
   const event = { call, ending: UNHEARD }
   const redactor = createRedactor(rules.keys, rules.hashKey)
   const notes = createNotes()
-  const { message, principal, server, target, hint, evaluation, clientIp } = call
-  const facts = { message, principal, server, target, hint, evaluation, clientIp }
+  const { head, message, principal, server, target, hint, evaluation, clientIp } = call
+  const facts = { head, message, principal, server, target, hint, evaluation, clientIp }
   try {
     learnFirst(redactor, notes, event, rules, false)
     const decision = begunDecision(redactor, notes, event)
