@@ -191,7 +191,9 @@ func (l *lister) set(path string, guards ast.Body) {
 }
 
 // passesOn tells whether the elements of a definition are those of another set
-// that varies: { ..; x = data.p.other[_] } with x in the head.
+// that varies: { ..; x = data.p.other[_] } with x in the head. What stands
+// before has no variables: the definitions of the other set may have some of
+// the same name.
 func (l *lister) passesOn(r *ast.Rule) (string, bool) {
 	last := r.Body[len(r.Body)-1]
 	if !last.IsEquality() || last.Negated || len(last.With) > 0 {
@@ -205,7 +207,7 @@ func (l *lister) passesOn(r *ast.Rule) (string, bool) {
 	path := set[:len(set)-1]
 	_, isVar := element.Value.(ast.Var)
 	_, isLoop := set[len(set)-1].Value.(ast.Var)
-	if !isVar || !isLoop || !path.IsGround() || occurs(r.Body[:len(r.Body)-1], element.Value, set[len(set)-1].Value) {
+	if !isVar || !isLoop || !path.IsGround() || hasVars(r.Body[:len(r.Body)-1]) {
 		return "", false
 	}
 	use := l.use(path)
@@ -215,15 +217,10 @@ func (l *lister) passesOn(r *ast.Rule) (string, bool) {
 	return path.String(), true
 }
 
-func occurs(body ast.Body, wanted ...ast.Value) bool {
-	found := false
-	ast.WalkVars(body, func(v ast.Var) bool {
-		for _, w := range wanted {
-			found = found || v.Equal(w)
-		}
-		return found
-	})
-	return found
+func hasVars(body ast.Body) bool {
+	vars := ast.NewVarVisitor().WithParams(ast.VarVisitorParams{SkipRefHead: true})
+	vars.WalkBody(body)
+	return len(vars.Vars()) > 0
 }
 
 // rowsOf makes what one definition says. Targets are gone through

@@ -70,6 +70,8 @@ func TestDefinitions(t *testing.T) {
 			`{"rows": [[gwtr_i, gwtr_t.kind] | true; ` + each + `]}`},
 		{"passes on what the owners say, for their upstream", `deny contains "x"`,
 			`{"at": [gwtr_i | equal(input.server.name, "s"); ` + each + `; equal(gwtr_t.name, "x")], "reason": "closed"}`},
+		{"keeps variables of two definitions apart", "deny contains x if { y = input.server.name; x = also[_] }\nalso contains z if { y = input.target.name; z = y }",
+			`{"rows": [[gwtr_i, x] | y = input.server.name; ` + each + `; x = data.gateway.listed_3[gwtr_i][_]`},
 		{"reads the whole target", `deny contains "x" if f(input.target)` + "\nf(x) if x.name",
 			`data.gateway.authz.f(gwtr_t)`},
 		{"reads a rule per target", `deny contains "x" if r == 1` + "\nr := 1 if input.target.name == \"a\" else := 2",

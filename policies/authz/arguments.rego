@@ -1,6 +1,6 @@
 # What may stand in a tool's arguments.
 #
-# These rules hold in phase `call` only: a list has no arguments, and `not f(input.arguments.x)` would be true there.
+# These rules hold in phase `call` only: a list has no arguments, and `not good` would be true there.
 package gateway.authz
 
 # METADATA

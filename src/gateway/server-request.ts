@@ -38,12 +38,19 @@ export interface ServerRequestGate {
 
 /** Requests that their upstream may still take back; an older one the client goes on with, and the upstream ignores what it says. */
 const MAX_REVOCABLE = 10_000
+/** Of their ids together, in characters. */
+const MAX_REVOCABLE_CHARS = 16 * 1024 * 1024
 const REVOCABLE_MS = 10 * 60_000
 
 /** Makes the gate. It remembers only what upstreams may still take back. */
 export function createServerRequestGate(rooms: Rooms): ServerRequestGate {
   /** The upstream's id, in its session -> the client's. */
-  const revocable = new LRUCache<string, string>({ max: MAX_REVOCABLE, ttl: REVOCABLE_MS })
+  const revocable = new LRUCache<string, string>({
+    max: MAX_REVOCABLE,
+    maxSize: MAX_REVOCABLE_CHARS,
+    sizeCalculation: (bound, key) => bound.length + key.length,
+    ttl: REVOCABLE_MS,
+  })
 
   return {
     async admit(call, request) {

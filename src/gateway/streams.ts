@@ -131,16 +131,19 @@ function createRounds(rooms: StreamRooms, watched: Roster<Entry>): Rounds {
   let isRunning = false
   let isDue = false
 
-  function refuse(entry: Entry, reason: GatewayError | null): void {
-    if (reason !== null && watched.delete(entry)) entry.ended = reason
+  /** Whether that is its end: there is only one. */
+  function refuse(entry: Entry, reason: GatewayError | null): boolean {
+    if (reason === null || !watched.delete(entry)) return false
+    entry.ended = reason
+    return true
   }
 
-  /** What memory knows of keys and switches: costs thousands of quiet streams next to nothing. */
-  function lookAt(entry: Entry): void {
+  /** What memory knows of keys and switches: costs thousands of quiet streams next to nothing. Whether that ends it. */
+  function lookAt(entry: Entry): boolean {
     try {
-      refuse(entry, refusalNow(rooms, entry))
+      return refuse(entry, refusalNow(rooms, entry))
     } catch (thrown) {
-      refuse(entry, toGatewayError(thrown))
+      return refuse(entry, toGatewayError(thrown))
     }
   }
 
@@ -155,9 +158,9 @@ function createRounds(rooms: StreamRooms, watched: Roster<Entry>): Rounds {
   }
 
   async function judge(entry: Entry): Promise<void> {
-    refuse(entry, await refusalOfNewPolicy(rooms, entry).catch(toGatewayError))
+    const isEnd = refuse(entry, await refusalOfNewPolicy(rooms, entry).catch(toGatewayError))
     entry.judging = null
-    tellClient(entry)
+    if (isEnd) tellClient(entry)
   }
 
   async function judgeAnew(entry: Entry): Promise<void> {
@@ -168,8 +171,7 @@ function createRounds(rooms: StreamRooms, watched: Roster<Entry>): Rounds {
   async function lookAtEach(rest: Rest): Promise<void> {
     isDue = false
     const open = watched.all().filter(({ isOpen }) => isOpen)
-    for (const entry of open) lookAt(entry)
-    for (const entry of open.filter(({ ended }) => ended !== null)) {
+    for (const entry of open.filter(lookAt)) {
       tellClient(entry)
       await rest()
     }
@@ -205,6 +207,8 @@ function createRounds(rooms: StreamRooms, watched: Roster<Entry>): Rounds {
       runUnlessRunning()
     },
     async mayPass(entry) {
+      // A round that is under way may have looked at it before the last change.
+      if (watched.has(entry) && lookAt(entry)) tellClient(entry)
       if (mustJudge(entry)) await judgeAnew(entry)
       if (closing.length > 0) runUnlessRunning()
       return entry.ended === null

@@ -15,7 +15,7 @@ export interface ServerRequestBinder {
   unwrap(owner: Owner, presented: string): AskedOfClient | null
 }
 
-/** In base64url: ids of at most 1 Ki characters, session ids of as many, each up to 6 bytes where JSON escapes it. */
+/** In base64url, with room to spare: an id of at most 1 Ki characters and a session id of at most 4 Ki, as JSON escapes them. */
 const MAX_CHARS = 24_576
 
 /** Makes a binder from a secret key of at least 32 bytes. */

@@ -1,6 +1,7 @@
 /** One upstream with everything that belongs to it: what calls pass on their way to it, and what is known of it. */
 import type { CallSignal } from '../call-signal.ts'
 import type { AnswerSink } from '../gateway/call.ts'
+import { clientKey } from '../gateway/open-call.ts'
 import type { Call, Message, ServerFacts, ToolEntry, UpstreamAnswer } from '../gateway/types.ts'
 import type { Breaker, BreakerSettings, BreakerState, Pass } from './breaker.ts'
 import { createBreaker } from './breaker.ts'
@@ -192,7 +193,7 @@ class OneUpstream implements Upstream {
   async #requireParamHeaders(call: Call): Promise<void> {
     const { era, method, params } = call.message as Message
     if (era !== 'modern' || method !== 'tools/call') return
-    const tool = await this.find(String(params['name']), null)
+    const tool = await this.find(String(params['name']), clientKey(call))
     if (tool !== null) requireParamHeaders(call, tool)
   }
 

@@ -14,6 +14,7 @@ const revision = (name: string): PolicyRevision => ({ revision: name, digest: `s
 describe('open streams', () => {
   let now: number
   let killed: boolean
+  let alsoKilled: string | null
   let live: boolean
   let allowed: boolean
   let inForce: PolicyRevision
@@ -24,6 +25,7 @@ describe('open streams', () => {
   beforeEach(() => {
     now = 0
     killed = false
+    alsoKilled = null
     live = true
     allowed = true
     inForce = revision('one')
@@ -37,7 +39,10 @@ describe('open streams', () => {
     auth: { isLive: () => live },
     kills: {
       known: () => ({
-        ofServer: () => (killed ? { what: 'server up', reason: 'r', actor: 'a' } : null),
+        ofServer: (mount: string) =>
+          (killed && mount === 'up') || mount === alsoKilled
+            ? { what: 'server up', reason: 'r', actor: 'a' }
+            : null,
         ofTool: () => null,
       }),
     },
@@ -57,8 +62,8 @@ describe('open streams', () => {
     return { allow, failure: null, policy: { ...inForce, entrypoint: 'e' } } as unknown as Evaluation
   }
 
-  function callOf(method: string): Call {
-    const head = { httpMethod: 'POST', mount: 'up', rawHeaders: [], headers: {}, peer: '' }
+  function callOf(method: string, mount = 'up'): Call {
+    const head = { httpMethod: 'POST', mount, rawHeaders: [], headers: {}, peer: '' }
     const call = openCall({ clock, newId: () => 'id' }, head)
     call.message = { kind: 'request', method, params: {} } as unknown as Call['message']
     call.evaluation = evaluation(true)
@@ -147,6 +152,35 @@ describe('open streams', () => {
     streams.recheck()
     await until('all ends', () => log.length === 200)
     expect(decisions).to.be.below(20)
+  })
+
+  it('let nothing pass after a second change either, while the clients of the first still hear of theirs', async () => {
+    const { streams } = open(100)
+    const other = streams.watch(callOf('subscriptions/listen', 'other'), new CallAbort(), () => {
+      log.push('other')
+    })
+    killed = true
+    streams.recheck()
+    await setImmediate()
+    alsoKilled = 'other'
+    streams.recheck()
+    expect(await other.mayPass()).to.equal(false)
+    expect(log.length).to.be.below(100)
+    await until('all ends', () => log.length === 201)
+    expect(log.filter((one) => one === 'other')).to.deep.equal(['other'])
+  })
+
+  it('end once, however many reasons there are', async () => {
+    const { streams, watched } = open(1)
+    inForce = revision('two')
+    allowed = false
+    const passing = watched[0]?.mayPass()
+    killed = true
+    streams.recheck()
+    expect(await passing).to.equal(false)
+    await until('its end', () => log.length >= 2)
+    await setImmediate()
+    expect(log).to.deep.equal(['client killed', 'upstream'])
   })
 
   it('that are no streams yet are not cut', async () => {

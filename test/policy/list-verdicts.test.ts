@@ -196,6 +196,24 @@ describe('verdicts on lists', function () {
     })
   })
 
+  it('are those on each element alone where two rules call different things by one name', async () => {
+    const rules = `allow contains "all" if input.phase
+deny contains reason if {
+	name = input.server.name
+	reason = closed[_]
+}
+closed contains "closed" if {
+	name = input.target.name
+	name == "a"
+}
+`
+    const policy = await compiled(rules, '')
+    expect(policy?.entrypoints).to.include('gateway/listed')
+    const room = await roomOn(policy as CompiledPolicy)
+    const verdicts = await room.visible(callOf(), [tool('a'), tool('b')])
+    expect(verdicts.map(({ deniedBy }) => deniedBy)).to.deep.equal([['closed'], []])
+  })
+
   it('of random policies are those that asking for each element alone gives', async () => {
     let compared = 0
     let allowed = 0

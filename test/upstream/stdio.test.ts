@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect } from 'chai'
 import { GatewayError } from '../../src/errors.ts'
+import { clientKey } from '../../src/gateway/open-call.ts'
 import type { Message, UpstreamAnswer } from '../../src/gateway/types.ts'
 import type { UpstreamSettings, Upstreams } from '../../src/upstream/room.ts'
 import { createUpstreams } from '../../src/upstream/room.ts'
@@ -454,6 +455,19 @@ describe('a stdio upstream', function () {
         expect((await refusal(marked(args, headers))).kind, JSON.stringify(headers)).to.equal(
           'header_mismatch',
         )
+    })
+
+    it('headers repeat the arguments of a tool that only this client has been shown, too', async () => {
+      const upstreams = start(['--modern'])
+      const schema = { type: 'object', properties: { region: { type: 'string', 'x-mcp-header': 'Region' } } }
+      const shown = { name: 'own', text: JSON.stringify({ name: 'own', inputSchema: schema }) }
+      await upstreams.tools('up')
+      upstreams.learnTools('up', clientKey(callOf({})), [shown])
+      const params = { name: 'own', arguments: { region: 'eu' } }
+      const headers = { 'mcp-param-region': 'us' }
+      expect((await refusal(modern(upstreams, 'tools/call', params, { headers }))).kind).to.equal(
+        'header_mismatch',
+      )
     })
 
     it('a subscription gets what is tagged with its own id', async () => {

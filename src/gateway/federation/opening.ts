@@ -59,7 +59,8 @@ export function toSessionId(opening: Opening): string {
   return Buffer.from(JSON.stringify(opening)).toString('base64url')
 }
 
-/** The opening of a session of the merged mount. Its id has been verified, so it is one of ours. */
+/** The opening of a session of the merged mount. Its id has been verified, so it is one of ours; earlier versions kept no `at`. */
 export function parseOpening(session: Session): Opening {
-  return JSON.parse(Buffer.from(session.upstreamId ?? '', 'base64url').toString('utf8')) as Opening
+  const opening = JSON.parse(Buffer.from(session.upstreamId ?? '', 'base64url').toString('utf8')) as Opening
+  return { ...opening, at: opening.at ?? {} }
 }

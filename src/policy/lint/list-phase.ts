@@ -1,10 +1,11 @@
 /**
- * Finds expressions that hold in lists only because lists have no arguments: `not startswith(input.arguments.path, "..")` is
- * true of every target there, and with it the rule it stands in shows or hides them all.
+ * Finds expressions that hold in lists only because lists have no arguments: `not input.arguments.confirm` is true of every
+ * target there, and with it the rule it stands in shows or hides them all.
  *
  * Told apart are: what cannot hold in a list (it needs `input.arguments`, or `input.phase == "call"`), and what holds because
- * of that (a `not` of it, a count of nothing that is 0). Only rules that can hold in a list and that allow or deny, or are used
- * by such rules, are looked at; where it is not certain, nothing is said.
+ * of that (a `not` of it, a count of nothing that is 0). OPA looks up what operators and functions are given before their
+ * `not`: `not startswith(input.arguments.path, "..")` is of the first kind. Only rules that can hold in a list and that allow or
+ * deny, or are used by such rules, are looked at; where it is not certain, nothing is said.
  */
 import type { PolicyError } from '../compiler.ts'
 import type { Dictionary, ExprProbe, RuleProbe } from '../dictionary.ts'
@@ -105,10 +106,11 @@ export class ListPhase {
 
   /** What is negated, without its `not`: would it be undefined or false? */
   #wants(expr: ExprProbe): ExprProbe | null {
-    if (readsArguments(expr)) return expr
-    for (const path of this.#graph.references(expr)) {
-      const gone = this.#ruleGone(path, 0)
-      if (gone?.reads != null && !this.#isSet(path)) return gone.reads
+    if (readsArguments(expr)) return looksArgumentsUp(expr) ? expr : null
+    for (const text of namesLookedUp(expr)) {
+      const [path] = this.#graph.references({ ...expr, text })
+      const reads = path === undefined ? null : this.#ruleGone(path, 0)?.reads
+      if (reads != null) return reads
     }
     return null
   }
@@ -150,8 +152,9 @@ export class ListPhase {
     const text = expr.text.trim()
     if (CALL_ONLY.test(text)) return { reads: null }
     if (replacesInput(expr)) return null
-    if (expr.negated) return this.#isListOnly(text) ? { reads: null } : null
-    if (readsArguments(expr)) return { reads: expr }
+    if (expr.negated && this.#isListOnly(text)) return { reads: null }
+    if (readsArguments(expr)) return expr.negated && looksArgumentsUp(expr) ? null : { reads: expr }
+    if (expr.negated) return null
     // A rule that is named alone has to hold; in a larger expression it may be one of several, or compared.
     if (!/^[\w.]+(?:\(.*\))?$/s.test(text)) return null
     const [path] = this.#graph.references(expr)
@@ -209,6 +212,32 @@ export class ListPhase {
 
 function readsArguments({ reads }: ExprProbe): boolean {
   return reads.some(({ root, path }) => root === 'input' && path[0] === 'arguments')
+}
+
+const ARGUMENTS = String.raw`\binput(?:\.arguments\b|\["arguments"\])`
+const READS_ARGUMENTS = new RegExp(ARGUMENTS)
+const IS_ARGUMENT = new RegExp(String.raw`^${ARGUMENTS}(?:\.\w+|\[(?:"[^"]*"|(?!${ARGUMENTS})[^"\]])*\])*$`)
+const NAME = /^[\w.]+$/
+const CALL = /^([\w.]+)\(.*\)$/s
+
+/** What is negated: a reference or a call alone, or both sides of an equality. Of these `not` itself looks up references. */
+function negatedSides({ text }: ExprProbe): readonly string[] {
+  const negated = text.trim().replace(/^not\s+/, '')
+  const alone = negated.replace(/\s+with\s.*$/s, '').replace(/^\((.*)\)$/s, '$1')
+  return CALL.test(alone) ? [alone] : alone.split(/\s*(?<![!<>:=])={1,2}\s*/)
+}
+
+/** Whether without arguments the `not` holds; else the whole expression is undefined. */
+function looksArgumentsUp(expr: ExprProbe): boolean {
+  const readers = negatedSides(expr).filter((side) => READS_ARGUMENTS.test(side))
+  return readers.length > 0 && readers.every((side) => IS_ARGUMENT.test(side))
+}
+
+/** Names of rules, and of the function that is called, without which the `not` holds. */
+function namesLookedUp(expr: ExprProbe): readonly string[] {
+  const sides = negatedSides(expr)
+  const [called] = sides.length === 1 ? sides.map((side) => CALL.exec(side)?.[1]) : []
+  return called === undefined ? sides.filter((side) => NAME.test(side)) : [called]
 }
 
 /** Under `with input` the arguments are those of somebody else. */

@@ -6,12 +6,12 @@ import { authzFolder } from './page.ts'
 export const WARNING_PAGES: Readonly<Record<string, MessagePage>> = {
   P201: {
     what: 'An expression that holds for everything in a list, because a list has no arguments.',
-    why: 'Lists are cut down by the same rules as calls, but there are no arguments then: `not f(input.arguments.x)` is true for every target, so the rule shows or hides them all.',
+    why: 'Lists are cut down by the same rules as calls, but there are no arguments then: `not inside` is true for every target, so the rule shows or hides them all. `not startswith(input.arguments.path, "/srv/")` would be undefined instead, in a call without a path too: then nothing is denied.',
     wrong: authzFolder(
-      'deny contains "outside" if {\n\tinput.target.name == "read_file"\n\tnot startswith(input.arguments.path, "/srv/")\n}\n',
+      'deny contains "outside" if {\n\tinput.target.name == "read_file"\n\tnot inside\n}\n\ninside if startswith(input.arguments.path, "/srv/")\n',
     ),
     right: authzFolder(
-      'deny contains "outside" if {\n\tinput.phase == "call"\n\tinput.target.name == "read_file"\n\tnot startswith(input.arguments.path, "/srv/")\n}\n',
+      'deny contains "outside" if {\n\tinput.phase == "call"\n\tinput.target.name == "read_file"\n\tnot inside\n}\n\ninside if startswith(input.arguments.path, "/srv/")\n',
     ),
   },
   P202: {
@@ -33,7 +33,7 @@ export const WARNING_PAGES: Readonly<Record<string, MessagePage>> = {
       'allow contains "small-refund" if {\n\tinput.target.name == "refund"\n\tinput.arguments.amount <= 100\n}\n',
     ),
     right: authzFolder(
-      'allow contains "refund" if input.target.name == "refund"\n\ndeny contains "large-refund" if {\n\tinput.phase == "call"\n\tinput.target.name == "refund"\n\tnot input.arguments.amount <= 100\n}\n',
+      'allow contains "refund" if input.target.name == "refund"\n\ndeny contains "large-refund" if {\n\tinput.phase == "call"\n\tinput.target.name == "refund"\n\tnot small\n}\n\nsmall if input.arguments.amount <= 100\n',
     ),
   },
   P205: {

@@ -69,13 +69,15 @@ export function createSessions(options: SessionsOptions): Sessions {
 
   /** The session that gives way to one more of this caller; null = none does. */
   function leastNeeded(isOwn: boolean, caller: string): StdioSession | null {
-    const counts = taken[isOwn ? 'own' : 'shared']
-    const mine = counts.of(caller)
-    const countOf = (session: StdioSession): number => counts.of(places.get(session)?.caller ?? '')
-    const candidates = [...sessions.values()]
-      .filter((one) => (one.own !== null) === isOwn)
-      // Stable: among those of one count the least recently used comes first.
-      .sort((one, other) => countOf(other) - countOf(one))
+    const mine = taken[isOwn ? 'own' : 'shared'].of(caller)
+    const all = [...sessions.values()].filter((one) => (one.own !== null) === isOwn)
+    const callerOf = (session: StdioSession): string => places.get(session)?.caller ?? ''
+    // Without those that are ending: their callers have given them up already.
+    const counts = new Map<string, number>()
+    for (const one of all) counts.set(callerOf(one), (counts.get(callerOf(one)) ?? 0) + 1)
+    const countOf = (session: StdioSession): number => counts.get(callerOf(session)) ?? 0
+    // Stable: among those of one count the least recently used comes first.
+    const candidates = all.sort((one, other) => countOf(other) - countOf(one))
     const [most] = candidates
     const idle = candidates.find((one) => one.isIdle() && countOf(one) >= mine)
     return idle ?? (most !== undefined && countOf(most) >= mine + 2 ? most : null)

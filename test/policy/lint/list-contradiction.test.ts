@@ -19,6 +19,12 @@ describe('the warning about rules that say one thing of lists and another of cal
     'allow contains "small" if {\n\tinput.target.name == "refund"\n\tinput.arguments.amount < 10\n}\n'
   const found: readonly [what: string, body: string, row: number, message: string][] = [
     ['an allow that needs arguments', REFUND, 3, UNLISTED],
+    [
+      'an allow that compares them behind a not',
+      'allow contains "x" if not input.arguments.n > 10',
+      3,
+      UNLISTED,
+    ],
     ['an allow for calls alone', 'allow contains "x" if input.phase == "call"', 3, UNLISTED],
     [
       'an allow that needs them in a helper',
@@ -57,6 +63,7 @@ describe('the warning about rules that say one thing of lists and another of cal
       'an allow that a twin lists',
       `${REFUND}\nallow contains "listed" if {\n\tinput.phase == "list"\n\tinput.target.name == "refund"\n}`,
     ],
+    ['an allow that holds without arguments', 'allow contains "x" if not input.arguments.force'],
     [
       'an allow that a general rule may list',
       `${REFUND}\nallow contains "staff" if "staff" in input.principal.roles`,

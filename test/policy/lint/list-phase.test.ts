@@ -1,6 +1,7 @@
 import { expect } from 'chai'
+import type { Target } from '../../../src/gateway/types.ts'
 import { lintListPhase } from '../../../src/policy/lint/list-phase.ts'
-import { buildFixture, closeFixture } from '../engine-fixture.ts'
+import { buildFixture, callOf, closeFixture, roomOn } from '../engine-fixture.ts'
 
 describe('the warning about rules that are true without arguments', function () {
   this.timeout(30_000)
@@ -20,8 +21,23 @@ describe('the warning about rules that are true without arguments', function () 
   const trapped: readonly [what: string, body: string, expr: string, files?: Record<string, string>][] = [
     [
       'a not',
-      'allow contains "x" if not startswith(input.arguments.path, "..")',
-      'allow contains "x" if not startswith(input.arguments.path, "..")',
+      'allow contains "x" if not input.arguments.path',
+      'allow contains "x" if not input.arguments.path',
+    ],
+    [
+      'a not of an equality',
+      'allow contains "x" if not input.principal.id == input.arguments["owner"]',
+      'allow contains "x" if not input.principal.id == input.arguments["owner"]',
+    ],
+    [
+      'a not of an argument that another rule names',
+      'key := "x"\n\ndeny contains "x" if not input.arguments[key] == lower(input.principal.id)',
+      'deny contains "x" if not input.arguments[key] == lower(input.principal.id)',
+    ],
+    [
+      'a not of an equality with a rule that needs them',
+      'safe if input.arguments.a == 1\n\ndeny contains "x" if not safe == true',
+      'deny contains "x" if not safe == true',
     ],
     [
       'a not in a deny',
@@ -85,6 +101,41 @@ describe('the warning about rules that are true without arguments', function () 
       expect((await warnings(body, files)).map((line) => line.replace(/^\S+ /, ''))).to.deep.equal([expr])
     })
   }
+
+  /** What a builtin or a function is given is looked up before its `not`: without it the expression is undefined. */
+  const undefinedWithout: readonly string[] = [
+    'startswith(input.arguments.path, "..")',
+    'lower(input.arguments.x) == "a"',
+    'input.arguments.x != 1',
+    'input.arguments.x <= 1',
+    'input.arguments.x + 1 == 2',
+    '"a" in input.arguments.list',
+    'good(input.arguments.x)',
+    'input.arguments[input.arguments.key]',
+    'input.arguments.x == {input.arguments.y}',
+    'safe in {true}',
+    'good(safe)',
+  ]
+  for (const expr of undefinedWithout) {
+    it(`is not given for not ${expr}, which says nothing of a list`, async () => {
+      const rules = 'good(x) if is_number(x)\n\nsafe if input.arguments.a == 1\n\n'
+      const policy = await buildFixture(`${rules}allow contains "x"\n\ndeny contains "y" if not ${expr}`)
+      expect(lintListPhase(policy.dictionary, policy.sources)).to.deep.equal([])
+      const room = await roomOn(policy)
+      const [verdict] = await room.visible(callOf(), [callOf().target as Target])
+      expect([verdict?.allow, room.decide(callOf()).deniedBy]).to.deep.equal([true, []])
+      room.close()
+    })
+  }
+
+  it('is given for what holds in lists indeed', async () => {
+    for (const [what, body, , files] of trapped) {
+      const room = await roomOn(await buildFixture(body, {}, files))
+      const [verdict] = await room.visible(callOf(), [{ ...(callOf().target as Target), name: 't' }])
+      expect([...(verdict?.allowedBy ?? []), ...(verdict?.deniedBy ?? [])], what).to.deep.equal(['x'])
+      room.close()
+    }
+  })
 
   const safe: readonly [what: string, body: string][] = [
     ['a rule for calls', 'deny contains "x" if {\n\tinput.phase == "call"\n\tnot input.arguments.ok\n}'],
