@@ -16,10 +16,15 @@ export function createSpoolWait({ deadlineMs, onChange }: SpoolWaitOptions): {
   let overdue = 0
   // All wait equally long, so the first of them is the first that is due, and one timer serves all.
   const waits = new Set<Wait>()
-  let timer: NodeJS.Timeout | null = null
+  let isArmed = false
+
+  function arm(ms: number): void {
+    isArmed = true
+    setTimeout(look, ms).unref()
+  }
 
   function look(): void {
-    timer = null
+    isArmed = false
     const now = performance.now()
     for (const one of waits) {
       if (one.dueMs > now) break
@@ -30,7 +35,7 @@ export function createSpoolWait({ deadlineMs, onChange }: SpoolWaitOptions): {
       one.reject(new Error('no answer in time'))
     }
     const [next] = waits
-    if (next !== undefined) timer = setTimeout(look, next.dueMs - now).unref()
+    if (next !== undefined) arm(next.dueMs - now)
   }
 
   function arrived(one: Wait): void {
@@ -45,7 +50,7 @@ export function createSpoolWait({ deadlineMs, onChange }: SpoolWaitOptions): {
       return new Promise((resolve, reject) => {
         const one: Wait = { dueMs: performance.now() + deadlineMs, isLate: false, reject }
         waits.add(one)
-        timer ??= setTimeout(look, deadlineMs).unref()
+        if (!isArmed) arm(deadlineMs)
         const done = (): void => {
           arrived(one)
           resolve()
