@@ -7,7 +7,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { NO_LEAF } from '../../src/audit/chain.ts'
 import type { AuditRow } from '../../src/audit/row.ts'
-import { sealRecord, sealRow, toRecord } from '../../src/audit/row.ts'
+import { sealBehind, toChained, toRecord, toRowsParameter } from '../../src/audit/row.ts'
 import { createSigner } from '../../src/audit/signing.ts'
 import { createStore } from '../../src/audit/store.ts'
 import { verifyLog } from '../../src/audit/verify.ts'
@@ -108,9 +108,9 @@ function costOfChain(): void {
     JSON.stringify({ ...one, decision: null }).length + one.decision.length
   let leaf = NO_LEAF
   const chained = (one: AuditRow): number => {
-    const seal = sealRow(one, writer, 1, leaf)
+    const seal = sealBehind(leaf, toChained(one, writer, 1))
     leaf = seal.leaf
-    return sealRecord(toRecord(one, writer, 1), seal).length
+    return toRowsParameter([{ bytes: Buffer.from(toRecord(one, writer, 1)), seal }]).length
   }
   const times = { plain: [] as number[], chained: [] as number[] }
   for (let round = 0; round <= ROUNDS; round += 1) {

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { NO_LEAF } from '../../src/audit/chain.ts'
 import { toAuditRow } from '../../src/audit/event.ts'
-import { sealRecord, sealRow, toRecord } from '../../src/audit/row.ts'
+import { sealBehind, toChained, toRecord, toRowsParameter } from '../../src/audit/row.ts'
 import type { AuditEvent, Call } from '../../src/gateway/types.ts'
 import type { CompiledPolicy } from '../../src/policy/build.ts'
 import { buildPolicy } from '../../src/policy/build.ts'
@@ -47,9 +47,9 @@ async function main(): Promise<void> {
   const record = (of: AuditEvent): number => {
     seq += 1
     const row = toAuditRow(of)
-    const seal = sealRow(row, WRITER, seq, leaf)
+    const seal = sealBehind(leaf, toChained(row, WRITER, seq))
     leaf = seal.leaf
-    return sealRecord(toRecord(row, WRITER, seq), seal).length
+    return toRowsParameter([{ bytes: Buffer.from(toRecord(row, WRITER, seq)), seal }]).length
   }
   const fresh = (): AuditEvent => ({
     ...full,

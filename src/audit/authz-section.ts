@@ -1,7 +1,13 @@
 /** What the policy said, and the evaluation behind it: the section `authz` of the decision. Pure. */
 import type { AuditEvent, Evaluation, Mask } from '../gateway/types.ts'
 import type { StoredText } from '../json/stored-text.ts'
-import { createObjectPrinter, storedArray, storedJson, toStoredText } from '../json/stored-text.ts'
+import {
+  createObjectPrinter,
+  createRecordPrinter,
+  storedArray,
+  storedJson,
+  toStoredText,
+} from '../json/stored-text.ts'
 import { compactTrace } from './compact-trace.ts'
 import { masksAt, placeOf, placeOfTrace } from './mask.ts'
 import type { Notes } from './notes.ts'
@@ -61,7 +67,12 @@ const printAuthz = createObjectPrinter(
   ] as const),
   ...(['now_ns', 'eval_us', 'fuel', 'input', 'input_mac', 'trace', 'refused'] as const),
 )
-const printPolicy = createObjectPrinter('revision', 'digest', 'entrypoint', 'opa')
+const printPolicy = createRecordPrinter<keyof Evaluation['policy']>([
+  'revision',
+  'digest',
+  'entrypoint',
+  'opa',
+])
 /** The section of a call that is over; null when it did not come to a policy. */
 export function authzSection(
   redactor: Redactor,
@@ -162,13 +173,15 @@ function failureSection(redactor: Redactor, notes: Notes, evaluation: Evaluation
   return storedJson({ kind: failure.kind, message })
 }
 
+/** Said in every row; a policy's facts are one object for all its evaluations. */
+const policySections = new WeakMap<Evaluation['policy'], StoredText>()
+
 function policySection({ policy }: Evaluation): StoredText {
-  return printPolicy({
-    revision: storedJson(policy.revision),
-    digest: storedJson(policy.digest),
-    entrypoint: storedJson(policy.entrypoint),
-    opa: storedJson(policy.opa),
-  })
+  const known = policySections.get(policy)
+  if (known !== undefined) return known
+  const section = printPolicy(policy)
+  if (Object.isFrozen(policy)) policySections.set(policy, section)
+  return section
 }
 
 /** Values that a policy computed, maybe from what the caller sent. */

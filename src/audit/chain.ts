@@ -9,7 +9,7 @@
  * `JSON.stringify` does. Because the chain covers digests, a payload can be erased and the row stays provable; because
  * they are salted, and the salt goes with the payload, nobody can find out by trying what was erased.
  */
-import { createHash, hash, randomFillSync } from 'node:crypto'
+import { hash, randomFillSync } from 'node:crypto'
 import { SocketAddress } from 'node:net'
 import { LRUCache } from 'lru-cache'
 
@@ -83,12 +83,7 @@ export function newSalt(): string {
 /** @param salt hex; null where there is none (any more) */
 export function digestPayload(texts: PayloadTexts, salt: string | null): PayloadDigests {
   const digest = (text: string | null): string | null =>
-    text === null
-      ? null
-      : createHash('sha256')
-          .update(salt ?? '')
-          .update(text)
-          .digest('hex')
+    text === null ? null : hash('sha256', (salt ?? '') + text, 'hex')
   return {
     request_json: digest(texts.request_json),
     response_json: digest(texts.response_json),

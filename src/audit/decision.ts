@@ -1,7 +1,8 @@
 /** The `decision` column: what each stage found, readable without a join. Described by schemas/decision.schema.json. Pure. */
+import type { LimitReport } from '../gateway/limit-types.ts'
 import type { AuditEvent, Call, CallPart, Ending, TargetVerdict, UpstreamReport } from '../gateway/types.ts'
 import type { StoredText } from '../json/stored-text.ts'
-import { createObjectPrinter, storedArray, storedJson } from '../json/stored-text.ts'
+import { createObjectPrinter, createRecordPrinter, storedArray, storedJson } from '../json/stored-text.ts'
 import type { Keeping } from './authz-section.ts'
 import {
   authzSection,
@@ -36,6 +37,14 @@ const printPart = createObjectPrinter(
   ...(['server', 'refused', 'detail', 'authz', 'upstream', 'listed', 'listed_total'] as const),
 )
 
+const printTimings = createRecordPrinter<keyof Call['timingsUs']>([
+  ...(['queue', 'admit', 'auth', 'read', 'authz', 'rate', 'validate', 'upstream', 'audit'] as const),
+])
+const printLimit = createRecordPrinter<keyof LimitReport>([
+  ...(['name', 'consumed', 'limit', 'remaining', 'reset_ms', 'window_s', 'calendar', 'cost'] as const),
+  ...(['source', 'mode', 'refused'] as const),
+])
+
 const NO = storedJson(false)
 const OK = printAuth({ ok: storedJson(true) })
 
@@ -50,7 +59,7 @@ export function decisionText(
   return printDecision({
     stage: storedJson(call.stage),
     outcome: storedJson(ending.outcome),
-    timings_us: storedJson(call.timingsUs),
+    timings_us: printTimings(call.timingsUs),
     mount: call.merged === null ? null : storedJson('/mcp'),
     auth: authSection(redactor, notes, call, ending),
     authz: authzSection(redactor, notes, event, keeping),
@@ -71,7 +80,7 @@ export function begunDecision(redactor: Redactor, notes: Notes, { call, ending }
   return printDecision({
     stage: storedJson('upstream'),
     outcome: storedJson(ending.outcome),
-    timings_us: storedJson(call.timingsUs),
+    timings_us: printTimings(call.timingsUs),
     auth: authSection(redactor, notes, call, ending),
     authz: evaluation === null ? null : begunVerdict(redactor, notes, evaluation),
   })
@@ -104,7 +113,7 @@ function rateSection(
   ending: Ending,
 ): StoredText | null {
   if (call.timingsUs.rate === undefined) return null
-  if (call.rate !== null) return printRate({ limits: storedJson(call.rate.limits) })
+  if (call.rate !== null) return printRate({ limits: storedArray(call.rate.limits.map(printLimit)) })
   if (ending.kind !== 'limiter_unavailable') return printRate({ limits: storedArray([]) })
   const asked = withoutKeys(call.evaluation?.limits ?? [])
   const limits = values(redactor, notes, 'limits', asked) ?? storedArray([])

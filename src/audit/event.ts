@@ -30,31 +30,49 @@ const MAX_ANSWER = 65_536
 /** Larger requests are looked at only as far as they are kept, unless a policy has seen them and may repeat them. */
 const MAX_UNSEEN = 65_536
 
-/** Makes the row of an attempt: columns, decision, payloads; redacted, sanitised and bounded. */
-export function toAuditRow(event: AuditEvent, rules: RowRules = {}): AuditRow {
+/**
+ * Makes the row of an attempt: columns, decision, payloads; redacted, sanitised and bounded. `begun`: what was found out
+ * when the call began.
+ */
+export function toAuditRow(event: AuditEvent, rules: RowRules = {}, begun: Begun | null = null): AuditRow {
   try {
-    return build(event, rules)
+    return build(event, rules, begun !== null && isStill(begun, event.call) ? begun : null)
   } catch (thrown) {
     return bareRow(event, thrown instanceof Error ? thrown.name : typeof thrown)
   }
 }
 
-function build(event: AuditEvent, rules: RowRules): AuditRow {
-  const redactor = createRedactor(rules.keys, rules.hashKey)
-  const notes = createNotes()
+function build(event: AuditEvent, rules: RowRules, begun: Begun | null): AuditRow {
+  const redactor = begun?.redactor ?? createRedactor(rules.keys, rules.hashKey)
+  const notes = begun?.notes ?? createNotes()
   const { call } = event
   const { payload, compact } = rules.plan ?? WHOLE_ROWS
   const kept = keptPayload(call, payload)
   notes.kept(kept)
   // The order matters: what is masked and what the request teaches the redactor is used on everything after it.
-  notes.attempt('headers', () => learnCredentials(redactor, call))
-  const masks = notes.attempt('masks', () => learnMasked(redactor, event, masksOf(call, rules)))
-  if (masks === null) redactor.withholds()
+  const masks = learnFirst(redactor, notes, event, rules, begun !== null)
   const keeping = { level: kept.level, compact, masks }
   const request = notes.attempt('request', () => requestJson(redactor, notes, call, keeping))
   const decision = decisionText(redactor, notes, event, keeping)
   const response = notes.attempt('response', () => responseJson(redactor, notes, event, keeping))
-  return withColumns(event, redactor, notes, { request, response, decision })
+  // Only what the request has taught in the meantime could change them.
+  const isSettled = begun?.learned === redactor.learned && !redactor.overflowed
+  const asked = isSettled ? begun.row : askedColumns(call, redactor, notes)
+  return withEnding(asked, event, redactor, notes, { request, response, decision })
+}
+
+/** The masks; null when nobody knows what they hide. */
+function learnFirst(
+  redactor: Redactor,
+  notes: Notes,
+  event: AuditEvent,
+  rules: RowRules,
+  hasBegun: boolean,
+): readonly Mask[] | null {
+  if (!hasBegun) notes.attempt('headers', () => learnCredentials(redactor, event.call))
+  const masks = notes.attempt('masks', () => learnMasked(redactor, event, masksOf(event.call, rules)))
+  if (masks === null) redactor.withholds()
+  return masks
 }
 
 /** JSON texts of a row. */
@@ -64,9 +82,14 @@ interface Documents {
   readonly decision: StoredText
 }
 
-/** One literal with all members: objects put together by spreading cost ten times as much. */
-function withColumns(event: AuditEvent, redactor: Redactor, notes: Notes, documents: Documents): AuditRow {
-  const { call, ending } = event
+/** The columns that are known when the upstream is about to be asked. */
+type AskedColumns = Omit<
+  AuditRow,
+  | ('outcome' | 'status_code' | 'reason' | 'error_message' | 'latency_ms' | 'upstream_ms')
+  | ('request_json' | 'response_json' | 'decision' | 'redaction')
+>
+
+function askedColumns(call: Readonly<Call>, redactor: Redactor, notes: Notes): AskedColumns {
   const { message, principal, target, hint } = call
   const text = (value: string | null | undefined) => notes.column(redactor, value, MAX_TEXT)
   // The principal is the gateway's own knowledge, so nothing a caller sent is looked for in it.
@@ -94,13 +117,45 @@ function withColumns(event: AuditEvent, redactor: Redactor, notes: Notes, docume
     server: text(call.server?.name ?? call.head.mount),
     target_kind: text(target?.kind),
     tool_name: target?.kind.startsWith('resource') ? asked(target.name) : text(target?.name ?? hint?.name),
+    policy_revision: text(call.evaluation?.policy.revision),
+  }
+}
+
+/** One literal with all members: objects put together by spreading cost ten times as much. */
+function withEnding(
+  asked: AskedColumns,
+  { call, ending }: AuditEvent,
+  redactor: Redactor,
+  notes: Notes,
+  documents: Documents,
+): AuditRow {
+  return {
+    id: asked.id,
+    ts: asked.ts,
+    request_id: asked.request_id,
+    tenant: asked.tenant,
+    principal_id: asked.principal_id,
+    principal_kind: asked.principal_kind,
+    role: asked.role,
+    roles: asked.roles,
+    api_key_id: asked.api_key_id,
+    client_ip: asked.client_ip,
+    client_name: asked.client_name,
+    client_version: asked.client_version,
+    protocol_version: asked.protocol_version,
+    session_hash: asked.session_hash,
+    http_method: asked.http_method,
+    method: asked.method,
+    server: asked.server,
+    target_kind: asked.target_kind,
+    tool_name: asked.tool_name,
     outcome: ending.outcome,
     status_code: statusCode(ending.status),
     reason: ending.kind,
-    error_message: notes.column(redactor, saidOf(redactor, event), MAX_MESSAGE),
+    error_message: notes.column(redactor, saidOf(redactor, { call, ending }), MAX_MESSAGE),
     latency_ms: finite(ending.latencyMs) ?? 0,
     upstream_ms: finite(call.upstream?.ms),
-    policy_revision: text(call.evaluation?.policy.revision),
+    policy_revision: asked.policy_revision,
     request_json: documents.request,
     response_json: documents.response,
     decision: documents.decision,
@@ -119,19 +174,43 @@ const UNHEARD = {
   latencyMs: 0,
 } as const
 
-/** The row of an attempt that is about to ask its upstream, should nothing more be heard of it. Cheap: no payload, no trace. */
-export function toBegunRow(call: Readonly<Call>, rules: RowRules = {}): AuditRow {
+/** What is found out about a call when it begins, and need not be again when it ends. */
+export interface Begun {
+  /** The row, should nothing more be heard of the call. Cheap: no payload, no trace. */
+  readonly row: AuditRow
+  /** Knows the credentials of the request. */
+  readonly redactor: Redactor
+  readonly notes: Notes
+  /** How much the redactor knew when the columns were made; {@link NOTHING} = they could not be. */
+  readonly learned: number
+  /** What was known of the call. */
+  readonly call: Readonly<Pick<Call, (typeof FACTS)[number]>>
+}
+
+const NOTHING = -1
+const FACTS = ['head', 'message', 'principal', 'server', 'target', 'hint', 'evaluation', 'clientIp'] as const
+
+/** A list that is put together from several, and a stream that is judged again, learn more while they go on. */
+function isStill({ call }: Begun, now: Readonly<Call>): boolean {
+  return FACTS.every((name) => call[name] === now[name])
+}
+
+/** Looks at an attempt that is about to ask its upstream. */
+export function beginRow(call: Readonly<Call>, rules: RowRules = {}): Begun {
   const event = { call, ending: UNHEARD }
+  const redactor = createRedactor(rules.keys, rules.hashKey)
+  const notes = createNotes()
+  const { head, message, principal, server, target, hint, evaluation, clientIp } = call
+  const facts = { head, message, principal, server, target, hint, evaluation, clientIp }
   try {
-    const redactor = createRedactor(rules.keys, rules.hashKey)
-    const notes = createNotes()
-    notes.attempt('headers', () => learnCredentials(redactor, call))
-    if (notes.attempt('masks', () => learnMasked(redactor, event, masksOf(call, rules))) === null)
-      redactor.withholds()
+    learnFirst(redactor, notes, event, rules, false)
     const decision = begunDecision(redactor, notes, event)
-    return withColumns(event, redactor, notes, { request: null, response: null, decision })
+    const documents = { request: null, response: null, decision }
+    const row = withEnding(askedColumns(call, redactor, notes), event, redactor, notes, documents)
+    return { row, redactor, notes, learned: redactor.learned, call: facts }
   } catch (thrown) {
-    return bareRow(event, thrown instanceof Error ? thrown.name : typeof thrown)
+    const row = bareRow(event, thrown instanceof Error ? thrown.name : typeof thrown)
+    return { row, redactor, notes, learned: NOTHING, call: facts }
   }
 }
 

@@ -63,20 +63,29 @@ const MAX_NAME = 128
 const LONG_NAME = /"[^"]{128,}"\s*:/
 const OPENING = 0x5b
 const COMMA = 0x2c
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
 
 /** Whether a JSON text surely keeps the bounds, by counting characters rather than members and levels. */
 export function isWithin(text: string, bounds: Bounds): boolean {
   const { depth, items, keys, stringLength, totalLength, nodes } = bounds
-  if (text.length > Math.min(stringLength, totalLength) || mayHoldLongName(text)) return false
+  if (text.length > Math.min(stringLength, totalLength)) return false
   let commas = 0
   let opened = 0
+  let quote = 0
+  let mayBeLong = false
   for (let at = 0; at < text.length; at += 1) {
     const code = text.charCodeAt(at)
     if (code === COMMA) commas += 1
+    else if (code === QUOTE) {
+      if (at - quote > MAX_NAME || text.charCodeAt(at - 1) === BACKSLASH) mayBeLong = true
+      quote = at
+    }
     // `[` and `{` differ in one bit.
     else if ((code & ~0x20) === OPENING) opened += 1
   }
-  return commas + opened < Math.min(items, keys, nodes) && opened <= depth
+  if (commas + opened >= Math.min(items, keys, nodes) || opened > depth) return false
+  return !mayBeLong || !mayHoldLongName(text)
 }
 
 /** An escaped quote could make several of one name. */

@@ -5,6 +5,7 @@
 import type { Pool } from 'pg'
 import type { Leaf } from './chain.ts'
 import { NO_LEAF } from './chain.ts'
+import type { SealedRecord } from './row.ts'
 import type { Checkpoint, Signer, Unsigned } from './signing.ts'
 import { signCheckpoint } from './signing.ts'
 
@@ -17,8 +18,7 @@ export interface Link {
 /** A row behind the leaf before it. */
 export interface SealedLink {
   readonly leaf: Leaf
-  /** JSON text as it is sent. */
-  readonly record: string
+  readonly record: SealedRecord
 }
 
 /** When checkpoints are made. */
@@ -51,8 +51,7 @@ interface Loaded {
 export interface Sealed<T extends Link> {
   /** Those that are not stored yet. */
   readonly fresh: readonly T[]
-  /** Their JSON texts. */
-  readonly records: readonly string[]
+  readonly records: readonly SealedRecord[]
   readonly checkpoints: readonly Checkpoint[]
   readonly heads: ReadonlyMap<string, Head>
   /** Writers with rows behind these: the next batch has to look again where their chain stands. */
@@ -88,7 +87,7 @@ export class ChainHeads {
       stored.set(writer, known)
     }
     const fresh: T[] = []
-    const records: string[] = []
+    const records: SealedRecord[] = []
     for (const link of links) {
       const head = heads.get(link.writer) ?? startOf(nowMs)
       const known = stored.get(link.writer)?.get(link.seq)

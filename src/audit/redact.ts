@@ -66,6 +66,8 @@ export interface Redactor {
   withholds(): void
   /** {@link Redactor.withholds} was called, or more secrets were met than can be remembered. */
   readonly overflowed: boolean
+  /** How many secrets it has met. */
+  readonly learned: number
 }
 
 const NO_KEYS: ReadonlySet<string> = new Set()
@@ -102,6 +104,9 @@ export function createRedactor(
     },
     get overflowed() {
       return memory.overflowed
+    },
+    get learned() {
+      return memory.size
     },
   }
 }

@@ -82,7 +82,7 @@ const COLUMNS = {
 const NAMES = Object.keys(COLUMNS).join(', ')
 
 /**
- * Stores an array of records (`$1`, see {@link sealRecord}). A row that is already there is refused (SQLSTATE 23505), and with
+ * Stores an array of records (`$1`, see {@link toRowsParameter}). A row that is already there is refused (SQLSTATE 23505), and with
  * it the whole statement: those after it have been chained to something else than what is stored.
  */
 export const INSERT_ROWS = `insert into audit_events (${NAMES})
@@ -143,16 +143,51 @@ export interface Seal {
   readonly leaf: Leaf
 }
 
-/** Takes the digests of a row and its leaf behind `before`. */
-export function sealRow(row: AuditRow, writer: string, seq: number, before: Leaf): Seal {
-  const salt = newSalt()
-  const columns = { ...row, ts: Date.parse(row.ts), writer, seq: String(seq), ...positiveZeros(row) }
-  return { salt, leaf: toLeaf(before, toRowText(columns, digestPayload(withoutNulls(row), salt))) }
+/** A row as the chain covers it; what is missing is the leaf before it. */
+export interface Chained {
+  readonly salt: string
+  /** See {@link toRowText}. */
+  readonly text: string
 }
 
-/** The JSON text of a row (see {@link toRecord}) with its seal, for {@link INSERT_ROWS}. */
-export function sealRecord(record: string, { salt, leaf }: Seal): string {
-  return `${record.slice(0, -1)},"salt":"\\\\x${salt}","leaf":"\\\\x${leaf}"}`
+/** Takes the digests of a row. */
+export function toChained(row: AuditRow, writer: string, seq: number): Chained {
+  const salt = newSalt()
+  const columns = { ...row, ts: Date.parse(row.ts), writer, seq: String(seq), ...positiveZeros(row) }
+  return { salt, text: toRowText(columns, digestPayload(withoutNulls(row), salt)) }
+}
+
+/** Puts a row behind the one before it. */
+export function sealBehind(before: Leaf, { salt, text }: Chained): Seal {
+  return { salt, leaf: toLeaf(before, text) }
+}
+
+/** A record (see {@link toRecord}) as bytes, and its seal. */
+export interface SealedRecord {
+  readonly bytes: Buffer
+  readonly seal: Seal
+}
+
+/** The first byte of a `jsonb` that is sent as bytes: the version of its form. */
+const JSONB = 1
+
+/** One or more records with their seals, as {@link INSERT_ROWS} takes them: the bytes of a JSON array. */
+export function toRowsParameter(records: readonly SealedRecord[]): Buffer {
+  const tails = records.map(({ seal: { salt, leaf } }) => `,"salt":"\\\\x${salt}","leaf":"\\\\x${leaf}"}`)
+  // Each record loses its last brace, and has a comma or a bracket before it.
+  const length = records.reduce(
+    (sum, { bytes }, index) => sum + bytes.length + (tails[index]?.length ?? 0),
+    2,
+  )
+  const parameter = Buffer.allocUnsafe(length)
+  let at = parameter.writeUInt8(JSONB, 0)
+  for (const [index, { bytes }] of records.entries()) {
+    at += parameter.write(index === 0 ? '[' : ',', at, 'latin1')
+    at += bytes.copy(parameter, at, 0, bytes.length - 1)
+    at += parameter.write(tails[index] ?? '', at, 'latin1')
+  }
+  parameter.write(']', at, 'latin1')
+  return parameter
 }
 
 /** In a record JSON's null is no value at all. */

@@ -50,18 +50,43 @@ const MIN_BODY = TEXT_AT
 /** The id of frames that belong to no row. */
 export const NO_ID = '00000000-0000-0000-0000-000000000000'
 
+/** A frame that is to be written. */
+export type NewFrame = Omit<Frame, 'text'> & { readonly text: string | Buffer }
+
+/** Bytes of a frame. */
+export function sizeOf({ text }: Pick<NewFrame, 'text'>): number {
+  return BODY_AT + MIN_BODY + Buffer.byteLength(text)
+}
+
+/** Writes a frame of `size` bytes (see {@link sizeOf}) to `bytes`, which has room for it from `at` on. */
+export function putFrame(bytes: Buffer, at: number, frame: NewFrame, size: number): void {
+  const body = at + BODY_AT
+  bytes.writeUInt16BE(MARK, at)
+  bytes.writeUInt32BE(size - BODY_AT, at + 2)
+  bytes.writeUInt8(KINDS.indexOf(frame.kind), body)
+  bytes.writeUIntBE(frame.seq, body + 1, 6)
+  bytes.writeUIntBE(Math.max(0, Math.floor(frame.ms)) % 2 ** 48 || 0, body + 7, 6)
+  bytes.write(frame.id.replaceAll('-', ''), body + 13, 16, 'hex')
+  if (typeof frame.text === 'string') bytes.write(frame.text, body + TEXT_AT, 'utf8')
+  else frame.text.copy(bytes, body + TEXT_AT)
+  bytes.writeUInt32BE(crc32(bytes.subarray(body, at + size)), at + 6)
+}
+
 /** A frame as bytes. */
-export function toBytes(frame: Frame): Buffer {
-  const length = MIN_BODY + Buffer.byteLength(frame.text)
-  const bytes = Buffer.allocUnsafe(BODY_AT + length)
-  bytes.writeUInt16BE(MARK, 0)
-  bytes.writeUInt32BE(length, 2)
-  bytes.writeUInt8(KINDS.indexOf(frame.kind), BODY_AT)
-  bytes.writeUIntBE(frame.seq, BODY_AT + 1, 6)
-  bytes.writeUIntBE(Math.max(0, Math.floor(frame.ms)) % 2 ** 48 || 0, BODY_AT + 7, 6)
-  bytes.write(frame.id.replaceAll('-', ''), BODY_AT + 13, 16, 'hex')
-  bytes.write(frame.text, BODY_AT + TEXT_AT, 'utf8')
-  bytes.writeUInt32BE(crc32(bytes.subarray(BODY_AT)), 6)
+export function toBytes(frame: NewFrame): Buffer {
+  return allBytes([frame])
+}
+
+/** Frames as bytes, one behind the other. */
+export function allBytes(frames: readonly NewFrame[]): Buffer {
+  const sizes = frames.map(sizeOf)
+  const bytes = Buffer.allocUnsafe(sizes.reduce((sum, size) => sum + size, 0))
+  let at = 0
+  for (const [index, frame] of frames.entries()) {
+    const size = sizes[index] ?? 0
+    putFrame(bytes, at, frame, size)
+    at += size
+  }
   return bytes
 }
 

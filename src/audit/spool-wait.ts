@@ -14,37 +14,65 @@ export function createSpoolWait({ deadlineMs, onChange }: SpoolWaitOptions): {
   readonly overdue: number
 } {
   let overdue = 0
+  // All wait equally long, so the first of them is the first that is due, and one timer serves all.
+  const waits = new Set<Wait>()
+  let isArmed = false
+
+  function arm(ms: number): void {
+    isArmed = true
+    setTimeout(look, ms).unref()
+  }
+
+  function look(): void {
+    isArmed = false
+    const now = performance.now()
+    for (const one of waits) {
+      if (one.dueMs > now) break
+      waits.delete(one)
+      one.isLate = true
+      overdue += 1
+      onChange()
+      one.reject(new Error('no answer in time'))
+    }
+    const [next] = waits
+    if (next !== undefined) arm(next.dueMs - now)
+  }
+
+  function arrived(one: Wait): void {
+    waits.delete(one)
+    if (!one.isLate) return
+    overdue -= 1
+    onChange()
+  }
 
   return {
     wait(written) {
       return new Promise((resolve, reject) => {
-        let isLate = false
-        const timer = setTimeout(() => {
-          isLate = true
-          overdue += 1
-          onChange()
-          reject(new Error('no answer in time'))
-        }, deadlineMs)
-        const arrived = (): void => {
-          clearTimeout(timer)
-          if (!isLate) return
-          overdue -= 1
-          onChange()
+        const one: Wait = { dueMs: performance.now() + deadlineMs, isLate: false, reject }
+        waits.add(one)
+        if (!isArmed) arm(deadlineMs)
+        const done = (): void => {
+          arrived(one)
+          resolve()
         }
-        const fail = (thrown: unknown): void => {
-          arrived()
+        const failed = (thrown: unknown): void => {
+          arrived(one)
           reject(thrown)
         }
-        written.then(() => {
-          arrived()
-          resolve()
-        }, fail)
+        written.then(done, failed)
       })
     },
     get overdue() {
       return overdue
     },
   }
+}
+
+interface Wait {
+  /** On the monotonic clock. */
+  readonly dueMs: number
+  isLate: boolean
+  readonly reject: (thrown: Error) => void
 }
 
 /** Rejects when the promise takes longer. */

@@ -8,8 +8,8 @@
  */
 import type { SpoolFile, SpoolFs } from './spool-files.ts'
 import { syncFolder, writeAll } from './spool-files.ts'
-import type { Frame } from './spool-frame.ts'
-import { toBytes } from './spool-frame.ts'
+import type { NewFrame } from './spool-frame.ts'
+import { allBytes, putFrame, sizeOf } from './spool-frame.ts'
 import type { Place, Segment, SpoolReading } from './spool-segments.ts'
 import { roomIn, Segments } from './spool-segments.ts'
 
@@ -50,9 +50,12 @@ export interface SpoolOptions {
 /** Frames that may wait for a write although their rows are committed. */
 const MOST_IDLE = 256
 
+/** Most bytes of a buffer that is used again: getting a fresh one costs more than filling it. */
+const KEPT_BUFFER = 1024 * 1024
+
 interface Pending {
-  readonly frame: Pick<Frame, 'kind' | 'seq' | 'id'>
-  readonly bytes: Buffer
+  readonly frame: NewFrame
+  readonly size: number
   /** null once the one who waits has been answered. */
   settle: ((error: unknown) => void) | null
   readonly until: 'written' | 'synced'
@@ -61,7 +64,7 @@ interface Pending {
 
 /** An append and what becomes of it. */
 export interface Append {
-  readonly frame: Frame
+  readonly frame: NewFrame
   /** What `done` waits for. */
   readonly until: 'written' | 'synced'
   /** Called once, when the frame stands in a file: at once or, after a failure, later. */
@@ -79,7 +82,9 @@ export class Spool {
   /** Written, and not known to be on the disk. */
   #unsynced: Pending[] = []
   #unsyncedBytes = 0
-  readonly #begun = new Map<string, Buffer>()
+  readonly #begun = new Map<string, NewFrame>()
+  /** What is being written. One write at a time uses it. */
+  #buffer = Buffer.alloc(0)
   #lastSeq = 0
   #committed = 0
   #failure: { readonly error: unknown } | null = null
@@ -123,14 +128,7 @@ export class Spool {
   append({ frame, until, onPlaced }: Append): Promise<void> {
     return new Promise((resolve, reject) => {
       const settle = (error: unknown): void => (error === null ? resolve() : reject(error))
-      const { kind, seq, id } = frame
-      const pending: Pending = {
-        frame: { kind, seq, id },
-        bytes: toBytes(frame),
-        settle,
-        until,
-        placed: onPlaced ?? null,
-      }
+      const pending: Pending = { frame, size: sizeOf(frame), settle, until, placed: onPlaced ?? null }
       this.#pending.push(pending)
       if (this.#failure !== null) this.#answer(pending, this.#failure.error)
       else this.#write()
@@ -212,37 +210,45 @@ export class Spool {
       return
     }
     const room = roomIn(active.segment, segmentBytes)
-    let size = 0
+    let length = 0
     let count = 0
-    for (const { bytes } of this.#pending) {
-      if (count > 0 && size + bytes.length > room) break
-      size += bytes.length
+    for (const { size } of this.#pending) {
+      if (count > 0 && length + size > room) break
+      length += size
       count += 1
     }
     const batch = this.#pending.splice(0, count)
     this.#inFlight = batch
-    const [only] = batch
-    const bytes =
-      batch.length === 1 && only !== undefined ? only.bytes : Buffer.concat(batch.map((one) => one.bytes))
-    await writeAll(active.file, bytes, active.segment.bytes)
+    await writeAll(active.file, this.#encode(batch, length), active.segment.bytes)
     // A failure of a sync in the meantime has taken the file away, and all of these to the next one.
     if (this.#active !== active) return
     this.#inFlight = []
     for (const pending of batch) this.#place(active.segment, pending)
   }
 
+  #encode(batch: readonly Pending[], length: number): Buffer {
+    const buffer = this.#buffer.length >= length ? this.#buffer : Buffer.allocUnsafeSlow(length)
+    if (length <= KEPT_BUFFER) this.#buffer = buffer
+    let at = 0
+    for (const { frame, size } of batch) {
+      putFrame(buffer, at, frame, size)
+      at += size
+    }
+    return buffer.subarray(0, at)
+  }
+
   #place(segment: Segment, pending: Pending): void {
-    const { frame, bytes } = pending
+    const { frame, size } = pending
     const place = { segment: segment.number, offset: segment.bytes }
-    this.#segments.grow(segment, bytes.length)
-    if (frame.kind === 'begin') this.#begun.set(frame.id, bytes)
+    this.#segments.grow(segment, size)
+    if (frame.kind === 'begin') this.#begun.set(frame.id, frame)
     if (frame.kind === 'end') {
       this.#begun.delete(frame.id)
       segment.lastSeq = frame.seq
       this.#lastSeq = Math.max(this.#lastSeq, frame.seq)
     }
     this.#unsynced.push(pending)
-    this.#unsyncedBytes += bytes.length
+    this.#unsyncedBytes += size
     if (pending.until === 'written') this.#answer(pending, null)
     pending.placed?.(place)
     pending.placed = null
@@ -285,7 +291,7 @@ export class Spool {
   #synced(group: readonly Pending[]): void {
     this.#unsynced.splice(0, group.length)
     for (const pending of group) {
-      this.#unsyncedBytes -= pending.bytes.length
+      this.#unsyncedBytes -= pending.size
       this.#answer(pending, null)
     }
   }
@@ -307,8 +313,8 @@ export class Spool {
     const { path } = segment
     const file = await fs.open(path, 'wx', 0o600)
     try {
-      const head = toBytes({ kind: 'head', seq: this.#lastSeq, ms: nowMs(), id: writer, text: '{"v":1}' })
-      const bytes = Buffer.concat([head, ...this.#begun.values()])
+      const head: NewFrame = { kind: 'head', seq: this.#lastSeq, ms: nowMs(), id: writer, text: '{"v":1}' }
+      const bytes = allBytes([head, ...this.#begun.values()])
       await writeAll(file, bytes, 0)
       await file.datasync()
       await syncFolder(fs, folder)
@@ -365,7 +371,8 @@ export class Spool {
     if (active === null) return
     const group = this.#pending.splice(0)
     try {
-      await writeAll(active.file, Buffer.concat(group.map(({ bytes }) => bytes)), active.segment.bytes)
+      const bytes = allBytes(group.map(({ frame }) => frame))
+      await writeAll(active.file, bytes, active.segment.bytes)
       await active.file.datasync()
     } catch (error) {
       this.#pending.unshift(...group)

@@ -3,31 +3,35 @@ import type { Pool } from 'pg'
 import type { Leaf } from './chain.ts'
 import type { CheckpointLimits, Sealed, SealedLink } from './heads.ts'
 import { ChainHeads } from './heads.ts'
-import { readBack } from './record.ts'
-import type { AuditRow, Degradation } from './row.ts'
+import { entryMaker } from './record.ts'
+import type { AuditRow, Chained, Degradation } from './row.ts'
 import {
   INSERT_CHECKPOINTS,
   INSERT_ROWS,
   INSERT_ROWS_AND_CHECKPOINTS,
   placeholder,
   redated,
-  sealRecord,
-  sealRow,
-  toRecord,
+  sealBehind,
+  toRowsParameter,
   withoutPayload,
 } from './row.ts'
 import type { Checkpoint, Signer } from './signing.ts'
 import { INSERT_KEY } from './signing.ts'
 
-/** A row on its way. The store replaces `row` by a lesser form when the database refuses it. */
+/** A row on its way. The store replaces it by a lesser form when the database refuses it. */
 export interface Entry {
-  row: AuditRow
+  readonly row: AuditRow
   /** Whose row it is: this process's life as a writer, or one whose rows it has taken over. */
   readonly writer: string
   readonly seq: number
   /** JSON text of the row: what the spool keeps and, with its seal, the database gets. */
-  record: string
-  form: 'full' | 'without_payload' | 'placeholder'
+  readonly record: string
+  /** The same as bytes. */
+  readonly bytes: Buffer
+  readonly form: 'full' | 'without_payload' | 'placeholder'
+  /** The row as the chain covers it: made once, and all that is kept of it besides its bytes. */
+  chained(): Chained
+  replace(row: AuditRow, form: Entry['form']): void
 }
 
 /** Counts since the start. */
@@ -94,6 +98,7 @@ class PostgresStore implements Store {
   readonly counters: StoreCounters = { statements: 0, bisections: 0, degraded: 0, redated: 0 }
   readonly #options: StoreOptions
   readonly #heads: ChainHeads
+  readonly #entryOf = entryMaker()
   readonly #timer: NodeJS.Timeout | null
   #hasPublished = false
   /** One thing after the other: every row stands on the one before it. */
@@ -109,7 +114,7 @@ class PostgresStore implements Store {
   }
 
   entry(row: AuditRow, seq: number, writer = this.#options.writerId): Entry {
-    return readBack(toRecord(row, writer, seq), seq, writer)
+    return this.#entryOf(row, seq, writer)
   }
 
   /** Should a row ever not be as rows are, the attempt is recorded all the same. */
@@ -119,7 +124,7 @@ class PostgresStore implements Store {
     } catch (thrown) {
       if (entry.form === 'full') this.counters.degraded += 1
       const why = `the row could not be prepared: ${reasonOf(thrown)}`
-      this.#replace(entry, placeholder(entry.row, { why }), 'placeholder')
+      entry.replace(placeholder(entry.row, { why }), 'placeholder')
       return sealEntry(entry, before)
     }
   }
@@ -196,7 +201,7 @@ class PostgresStore implements Store {
   }
 
   async #send({ records, checkpoints }: Sealed<Entry>): Promise<void> {
-    const rows = `[${records.join(',')}]`
+    const rows = toRowsParameter(records)
     if (checkpoints.length > 0) await this.#publishKey()
     this.counters.statements += 1
     if (checkpoints.length === 0) {
@@ -251,7 +256,7 @@ class PostgresStore implements Store {
     await this.createDays(ms, 1)
     for (const entry of entries) {
       this.counters.redated += 1
-      this.#replace(entry, redated(entry.row, this.#options.newId(ms), ms), entry.form)
+      entry.replace(redated(entry.row, this.#options.newId(ms), ms), entry.form)
     }
   }
 
@@ -265,21 +270,15 @@ class PostgresStore implements Store {
     if (entry.form === 'placeholder') throw refusal.thrown
     if (entry.form === 'full') this.counters.degraded += 1
     const lesser = entry.form === 'full' ? withoutPayloadOrNull(entry.row, degradation) : null
-    if (lesser === null) this.#replace(entry, placeholder(entry.row, degradation), 'placeholder')
-    else this.#replace(entry, lesser, 'without_payload')
+    if (lesser === null) entry.replace(placeholder(entry.row, degradation), 'placeholder')
+    else entry.replace(lesser, 'without_payload')
   }
 
   /** Another row has its id and its moment. */
   #reidentify(entry: Entry): void {
     const ms = Date.parse(entry.row.ts)
     this.counters.redated += 1
-    this.#replace(entry, redated(entry.row, this.#options.newId(ms), ms, 'its id was taken'), entry.form)
-  }
-
-  #replace(entry: Entry, row: AuditRow, form: Entry['form']): void {
-    entry.row = row
-    entry.record = toRecord(row, entry.writer, entry.seq)
-    entry.form = form
+    entry.replace(redated(entry.row, this.#options.newId(ms), ms, 'its id was taken'), entry.form)
   }
 }
 
@@ -292,9 +291,9 @@ function withoutPayloadOrNull(row: AuditRow, degradation: Degradation): AuditRow
   }
 }
 
-function sealEntry({ row, record, writer, seq }: Entry, before: Leaf): SealedLink {
-  const seal = sealRow(row, writer, seq, before)
-  return { leaf: seal.leaf, record: sealRecord(record, seal) }
+function sealEntry(entry: Entry, before: Leaf): SealedLink {
+  const seal = sealBehind(before, entry.chained())
+  return { leaf: seal.leaf, record: { bytes: entry.bytes, seal } }
 }
 
 function toCheckpointRecords(checkpoints: readonly Checkpoint[]): string {

@@ -14,7 +14,8 @@ import { closeParts } from './closing.ts'
 import type { DeadLetters } from './dead-letters.ts'
 import { createDeadLetters } from './dead-letters.ts'
 import { Drain } from './drain.ts'
-import { toAuditRow, toBegunRow, toInterruptedRow } from './event.ts'
+import type { Begun } from './event.ts'
+import { beginRow, toAuditRow, toInterruptedRow } from './event.ts'
 import type { GaugeParts } from './gauges.ts'
 import { toCounters, toGauges } from './gauges.ts'
 import { createHourly } from './hourly.ts'
@@ -31,7 +32,7 @@ import type { OwnFolder } from './spool-folder.ts'
 import { openOwnFolder, toSpoolError } from './spool-folder.ts'
 import { NO_ID } from './spool-frame.ts'
 import { createSpoolWait, withDeadline } from './spool-wait.ts'
-import type { Store } from './store.ts'
+import type { Entry, Store } from './store.ts'
 import { createStore, reasonOf } from './store.ts'
 
 /** `Rooms['audit']` of the spine, and what `main.ts` needs around it. */
@@ -86,7 +87,7 @@ class SpoolingWriter {
   readonly #hourly: ReturnType<typeof createHourly>
   /** A disk that does not answer is down for those who come next, until it does. */
   readonly #wait: ReturnType<typeof createSpoolWait>
-  readonly #open = new Map<string, Call>()
+  readonly #open = new Map<string, { readonly call: Call; readonly begun: Begun }>()
   readonly #onPoolError = () => void this.#drain.ask().catch(() => undefined)
   #folder: OwnFolder | null = null
   #told: AuditState = 'up'
@@ -180,8 +181,9 @@ class SpoolingWriter {
       if (this.#denies) throw unavailable(trouble)
       return
     }
-    this.#open.set(call.id, call)
-    const text = toBegun(toBegunRow(call, this.#rules))
+    const begun = beginRow(call, this.#rules)
+    this.#open.set(call.id, { call, begun })
+    const text = toBegun(begun.row)
     const until = this.#options.mode === 'batch' ? 'written' : 'synced'
     try {
       await this.#wait.wait(this.#append('begin', call.id, 0, text, until))
@@ -193,18 +195,19 @@ class SpoolingWriter {
   }
 
   async end(event: AuditEvent): Promise<void> {
-    const begun = this.#open.delete(event.call.id)
+    const begun = this.#open.get(event.call.id)?.begun ?? null
+    this.#open.delete(event.call.id)
     if (this.#stopped) throw unavailable('the audit log is closed')
-    const crowded = begun ? null : this.#crowded()
+    const crowded = begun === null ? this.#crowded() : null
     if (crowded !== null) {
       this.#misses.add(this.#options.clock.nowMs(), this.#spool.isFailing ? 'spool_failed' : 'spool_full')
       this.#tell()
       if (this.#denies) throw unavailable(crowded)
       return
     }
-    const { waiting, spooled } = this.#accept(toAuditRow(event, this.#rules))
+    const { waiting, spooled } = this.#accept(toAuditRow(event, this.#rules, begun))
     if (!this.#waitsForCommit) return await this.#whenSpooled(waiting, spooled)
-    if (begun || this.state === 'up') {
+    if (begun !== null || this.state === 'up') {
       spooled.catch(() => undefined)
       return await this.#whenCommitted(waiting)
     }
@@ -236,7 +239,7 @@ class SpoolingWriter {
     if (this.#stopped) return { waiting: this.#drain.backlog.rows, unwritten: 0 }
     const now = this.#options.clock.nowMs()
     const { pool } = this.#options
-    for (const call of this.#open.values()) {
+    for (const { call } of this.#open.values()) {
       this.#accept(toInterruptedRow(call, now, this.#rules)).spooled.catch(() => undefined)
     }
     this.#open.clear()
@@ -311,7 +314,7 @@ class SpoolingWriter {
     kind: 'begin' | 'end' | 'gap',
     id: string,
     seq: number,
-    text: string,
+    text: string | Buffer,
     until: 'written' | 'synced',
     waiting?: Waiting,
   ): Promise<void> {
@@ -329,15 +332,17 @@ class SpoolingWriter {
   #accept(row: AuditRow): { readonly waiting: Waiting; readonly spooled: Promise<void> } {
     this.#seq += 1
     let entry = this.#store.entry(row, this.#seq)
-    if (this.#drain.backlog.held.length + entry.record.length > this.#limits.maxLength) {
+    if (this.#drain.backlog.held.length + entry.bytes.length > this.#limits.maxLength) {
       entry = this.#store.entry(withoutPayload(row, { why: 'memory was short' }), this.#seq)
     }
-    const { length } = entry.record
+    const { length } = entry.bytes
     const acceptedMs = this.#options.clock.nowMs()
     const waiting: Waiting = { entry, length, acceptedMs, place: null, settle: null, isCommitted: false }
     const until = this.#options.mode === 'durable' ? 'synced' : 'written'
-    const spooled = this.#append('end', row.id, this.#seq, entry.record, until, waiting)
-    this.#options.onRow?.(Buffer.byteLength(entry.record))
+    const spooled = this.#append('end', row.id, this.#seq, entry.bytes, until, waiting)
+    this.#options.onRow?.(length)
+    // While the spool is being written there is time for it.
+    setImmediate(prepare, entry)
     this.#drain.add(waiting)
     return { waiting, spooled }
   }
@@ -392,6 +397,14 @@ class SpoolingWriter {
     if (state === this.#told) return
     this.#told = state
     this.#options.onState?.(state)
+  }
+}
+
+function prepare(entry: Entry): void {
+  try {
+    entry.chained()
+  } catch {
+    // The store, which asks again, knows what to do about it.
   }
 }
 

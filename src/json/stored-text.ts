@@ -51,11 +51,26 @@ export type StoredMembers<Name extends string> = { readonly [name in Name]?: Sto
 export function createObjectPrinter<Name extends string>(
   ...names: readonly Name[]
 ): (members: StoredMembers<Name>) => StoredText {
+  const print = createPrinter(names)
+  return (members) => print((name) => members[name])
+}
+
+/** The same for objects of our own (see {@link storedJson}). Members that are absent are left out; null is a value. */
+export function createRecordPrinter<Name extends string>(
+  names: readonly Name[],
+): (record: { readonly [name in Name]?: unknown }) => StoredText {
+  const print = createPrinter(names)
+  return (record) => print((name) => (record[name] === undefined ? null : storedJson(record[name])))
+}
+
+function createPrinter<Name extends string>(
+  names: readonly Name[],
+): (textOf: (name: Name) => StoredText | null | undefined) => StoredText {
   const ordered = [...names].sort(compareNames).map((name) => [name, `${JSON.stringify(name)}: `] as const)
-  return (members) => {
+  return (textOf) => {
     let text = ''
     for (const [name, token] of ordered) {
-      const value = members[name]
+      const value = textOf(name)
       if (value === null || value === undefined) continue
       text += text === '' ? token : `, ${token}`
       text += value

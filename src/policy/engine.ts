@@ -137,7 +137,7 @@ async function load(
   }
   const { revision: label, digest, opa, dictionary } = policy
   const revision = { revision: label, digest, opa }
-  const decidedBy = { ...revision, entrypoint: DECISION }
+  const decidedBy = Object.freeze({ ...revision, entrypoint: DECISION })
   const hasMasks = dictionary.rules.some(({ path }) => isMaskRule(path))
   // Whoever is told of every event wants every evaluation to be made, and traced.
   const isTold = onProbe !== undefined

@@ -2,13 +2,14 @@ import { readFileSync } from 'node:fs'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect } from 'chai'
 import { PAYLOAD_COLUMNS } from '../../src/audit/chain.ts'
-import { toAuditRow, toInterruptedRow } from '../../src/audit/event.ts'
+import { beginRow, toAuditRow, toInterruptedRow } from '../../src/audit/event.ts'
 import type { AuditRow } from '../../src/audit/row.ts'
 import { gapRow, placeholder, redated, toRecord, withoutPayload } from '../../src/audit/row.ts'
 import type { AuditEvent } from '../../src/gateway/types.ts'
 import { toStoredText } from '../../src/json/stored-text.ts'
 import { SECRET_VALUES } from '../support/secrets-corpus.ts'
 import {
+  ANNA,
   allowed,
   answered,
   call,
@@ -489,5 +490,78 @@ describe('audit/event', () => {
     expect(gap).to.deep.include({ outcome: 'gap', reason: 'spool_full', status_code: 503 })
     const interrupted = shown(toInterruptedRow(call({ stage: 'upstream' }), NOW_MS + 250))
     expect(interrupted).to.deep.include({ outcome: 'interrupted', latency_ms: 250, tool_name: 'delete_repo' })
+  })
+})
+
+describe('audit/event: a call that has begun', () => {
+  const KEY = 'gwk_1234567890abcdef_Zk3vQ9xT2mW7rB5nL8cY1hJ4'
+  const withKey = (value: string) => ({
+    ...call().head,
+    rawHeaders: ['Authorization', `Bearer ${value}`, 'Cookie', 'theme=dark; sid=abcdefgh12345678'],
+  })
+  const many = Object.fromEntries(
+    Array.from({ length: 300 }, (_, at) => [`password_${at}`, `hunter-${at}-xyz`]),
+  )
+
+  const CASES: Readonly<Record<string, AuditEvent>> = {
+    'is allowed': allowed({ head: withKey(KEY) }, `{"jsonrpc":"2.0","id":7,"result":"of ${KEY}"}`),
+    'is denied': denied({ head: withKey(KEY) }),
+    'sends its credential as the name of a tool': denied({
+      head: withKey(KEY),
+      target: { kind: 'tool', name: KEY, annotations: {}, schemaDigest: null },
+    }),
+    'teaches a secret that is the name of its client': allowed(
+      { message: { ...toolsCall('{"password":"inspector"}'), client: { name: 'inspector', version: '2' } } },
+      '{"jsonrpc":"2.0","id":7,"result":"inspector"}',
+    ),
+    'sends more secrets than can be remembered': allowed(
+      { message: toolsCall(JSON.stringify(many)) },
+      '{"jsonrpc":"2.0","id":7,"result":{}}',
+    ),
+    'has a masked argument that the answer repeats': allowed(
+      { evaluation: evaluation({ masks: [{ op: 'remove', path: ['arguments', 'owner'] }] }) },
+      '{"jsonrpc":"2.0","id":7,"result":"acme"}',
+    ),
+    'has masks that nobody can read': allowed(
+      { evaluation: evaluation({ maskFailure: 'malformed' }) },
+      '{"jsonrpc":"2.0","id":7,"result":"acme"}',
+    ),
+  }
+
+  for (const [name, event] of Object.entries(CASES)) {
+    it(`has the row it would have had (${name})`, () => {
+      const begun = beginRow(event.call)
+      expect(toAuditRow(event, {}, begun)).to.deep.equal(toAuditRow(event))
+      expect(JSON.stringify(begun.row)).not.to.include(KEY)
+    })
+  }
+
+  it('is told by what is known of it at its end', () => {
+    const event = allowed({}, '{"jsonrpc":"2.0","id":7,"result":{}}')
+    const begun = beginRow(event.call)
+    const policy = { ...evaluation().policy, revision: 'another' }
+    const later = {
+      ...event,
+      call: { ...event.call, principal: { ...ANNA, id: 'bert' }, evaluation: evaluation({ policy }) },
+    }
+    expect(toAuditRow(later, {}, begun)).to.deep.equal(toAuditRow(later))
+    expect(toAuditRow(later, {}, begun)).to.include({ principal_id: 'bert', policy_revision: 'another' })
+  })
+
+  it('has a row although its columns could not be made when it began', () => {
+    let isBroken = true
+    const event = allowed({}, '{"jsonrpc":"2.0","id":7,"result":{}}')
+    const head = {
+      ...event.call.head,
+      get httpMethod(): string {
+        if (isBroken) throw new TypeError('not yet')
+        return 'POST'
+      },
+    }
+    const broken = { ...event, call: { ...event.call, head } }
+    const begun = beginRow(broken.call)
+    expect(begun.row).to.include({ id: event.call.id, tool_name: null })
+    isBroken = false
+    expect(toAuditRow(broken, {}, begun)).to.deep.equal(toAuditRow(broken))
   })
 })
