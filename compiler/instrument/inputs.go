@@ -57,12 +57,13 @@ func reachable(c *ast.Compiler, path ast.Ref) map[*ast.Rule]bool {
 	return found
 }
 
-// ReadsInput tells whether one definition, by itself, may read a member of
-// input. Its else branch counts, too.
-func ReadsInput(r *ast.Rule, member string) bool {
+// ReadsInput tells whether one definition, by itself, may read a part of input
+// for which `wanted` holds. It is given the names that lead there, as many of
+// them as are known. Its else branch counts, too.
+func ReadsInput(r *ast.Rule, wanted func(path []string) bool) bool {
 	reads := inputReads{}
 	reads.of(r)
-	return slices.ContainsFunc(reads.paths, func(p []string) bool { return len(p) == 0 || p[0] == member })
+	return slices.ContainsFunc(reads.paths, wanted)
 }
 
 type inputReads struct{ paths [][]string }

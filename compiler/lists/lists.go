@@ -26,6 +26,9 @@ import (
 type Question struct {
 	// Sets are paths such as data.gateway.denied_by, all of one package.
 	Sets []ast.Ref
+	// Shared is the member of the target that is the same for all of them. It
+	// stands in input.target, the rest of each target in input.targets.
+	Shared string
 	// As is the rule in that package: an object with what each definition of
 	// a set says, by the set's name. That is one of
 	//
@@ -50,8 +53,12 @@ func Module(plain map[string]*ast.Module, checked *ast.Compiler, q Question) (*a
 		as:      q.As,
 		defs:    map[string][]*ast.Rule{},
 		vary:    map[*ast.Rule]bool{},
-		varies:  variance{checked: checked, known: map[*ast.Rule]bool{}},
+		shared:  targetRef.Append(ast.StringTerm(q.Shared)),
+		varies:  variance{checked: checked, shared: q.Shared, known: map[*ast.Rule]bool{}},
 		made:    map[string]string{},
+		tables:  map[string]bool{},
+		values:  map[string]bool{},
+		taken:   map[string]taken{},
 	}
 	for _, name := range sortedNames(plain) {
 		l.define(plain[name], checked.Modules[name])
@@ -83,12 +90,16 @@ type lister struct {
 	checked *ast.Compiler
 	pkg     ast.Ref
 	as      string
+	shared  ast.Ref
 	defs    map[string][]*ast.Rule // by path
 	vary    map[*ast.Rule]bool     // definitions that depend on the target
 	varies  variance
 	rules   []*ast.Rule
 	rows    []*ast.Term       // references to the rows of the set that is made
 	made    map[string]string // path of a rule -> name of what was made of it
+	tables  map[string]bool   // names of arrays with a row for each target
+	values  map[string]bool   // names of values that are the same for all targets; true = never undefined
+	taken   map[string]taken  // by function
 	names   int
 
 	unsupported bool
@@ -233,17 +244,17 @@ func (l *lister) rowsOf(body ast.Body, key *ast.Term) *ast.Term {
 	if from == len(body) && !l.depends(key) {
 		return ast.ObjectTerm(ast.Item(ast.StringTerm("everywhere"), ast.ArrayComprehensionTerm(key, numbered(body))))
 	}
-	out := append(append(ast.Body{}, body[:from]...), each())
+	rest := ast.Body{}
 	for _, e := range body[from:] {
-		out = append(out, l.expr(e))
+		rest = append(rest, l.expr(e))
 	}
 	if ast.IsConstant(key.Value) {
 		return ast.ObjectTerm(
 			ast.Item(ast.StringTerm("reason"), key),
-			ast.Item(ast.StringTerm("at"), ast.ArrayComprehensionTerm(index(), numbered(out))))
+			ast.Item(ast.StringTerm("at"), l.loop(body[:from], index(), rest, l.tableIn(rest))))
 	}
 	row := ast.ArrayTerm(index(), l.term(key))
-	return ast.ObjectTerm(ast.Item(ast.StringTerm("rows"), ast.ArrayComprehensionTerm(row, numbered(out))))
+	return ast.ObjectTerm(ast.Item(ast.StringTerm("rows"), l.loop(body[:from], row, rest, l.tableIn(rest))))
 }
 
 // perTarget returns the name of an array with the value of a rule for each
@@ -257,6 +268,7 @@ func (l *lister) perTarget(path string) (name string, isSet bool) {
 	}
 	name = l.fresh()
 	l.made[path] = name
+	l.tables[name] = true
 	l.unsupported = l.unsupported || len(defs) == 0
 	for _, r := range defs {
 		if len(r.Head.Args) > 0 || !r.Ref().IsGround() || (r.Head.RuleKind() == ast.MultiValue) != isSet {
@@ -265,25 +277,29 @@ func (l *lister) perTarget(path string) (name string, isSet bool) {
 		}
 	}
 	value := ast.VarTerm(instrument.Prefix + "_v")
-	row := ast.VarTerm(instrument.Prefix + "_x")
+	element := ast.VarTerm(instrument.Prefix + "_x")
 	var of *ast.Term
+	table := ""
 	if l.unsupported {
 		return name, isSet
 	}
 	if isSet {
-		of = l.union(defs)
+		of, table = l.union(defs)
 	} else {
-		call := ast.CallTerm(ast.NewTerm(l.own(l.function(path, defs))), index(), target())
+		function := l.function(path, defs)
+		terms := []*ast.Term{ast.NewTerm(l.own(function)), index(), target()}
+		table = l.taken[function].table
+		call := ast.CallTerm(append(terms, l.taken[function].terms...)...)
 		of = ast.ArrayComprehensionTerm(value, ast.NewBody(ast.Equality.Expr(value.Copy(), call)))
 	}
-	body := numbered(ast.Body{each(), ast.Equality.Expr(row, of)})
-	l.rule(&ast.Rule{Head: l.head(name, nil, ast.ArrayComprehensionTerm(row.Copy(), body)), Body: always()})
+	rows := l.loop(nil, element.Copy(), ast.Body{ast.Equality.Expr(element, of)}, table)
+	l.rule(&ast.Rule{Head: l.head(name, nil, rows), Body: always()})
 	return name, isSet
 }
 
-// union is a set with the elements of all definitions.
-func (l *lister) union(defs []*ast.Rule) *ast.Term {
-	var out *ast.Term
+// union is a set with the elements of all definitions, and the table that it
+// begins with.
+func (l *lister) union(defs []*ast.Rule) (out *ast.Term, table string) {
 	for _, r := range defs {
 		l.agree(r)
 		body := ast.Body{}
@@ -292,12 +308,12 @@ func (l *lister) union(defs []*ast.Rule) *ast.Term {
 		}
 		one := ast.SetComprehensionTerm(l.term(r.Head.Key), numbered(body))
 		if out == nil {
-			out = one
+			out, table = one, l.tableIn(body)
 		} else {
 			out = ast.CallTerm(ast.NewTerm(ast.Or.Ref()), out, one)
 		}
 	}
-	return out
+	return out, table
 }
 
 // function makes a function of the target, and of the arguments there were,
@@ -309,6 +325,7 @@ func (l *lister) function(path string, defs []*ast.Rule) string {
 	}
 	name := l.fresh()
 	l.made[key] = name
+	made := []*ast.Rule{}
 	for _, r := range defs {
 		l.agree(r)
 		var first, last *ast.Rule
@@ -317,15 +334,19 @@ func (l *lister) function(path string, defs []*ast.Rule) string {
 				l.unsupported = true
 				return name
 			}
-			made := l.branch(name, branch)
+			next := l.branch(name, branch)
 			if last == nil {
-				first = made
+				first = next
 			} else {
-				last.Else = made
+				last.Else = next
 			}
-			last = made
+			last = next
 		}
-		l.rule(first)
+		made = append(made, first)
+	}
+	l.take(name, made)
+	for _, r := range made {
+		l.rule(r)
 	}
 	return name
 }

@@ -11,6 +11,7 @@ import (
 // variance knows which rules may have another value for another target.
 type variance struct {
 	checked *ast.Compiler
+	shared  string
 	known   map[*ast.Rule]bool
 }
 
@@ -19,7 +20,7 @@ func (v variance) of(r *ast.Rule) bool {
 		return found
 	}
 	v.known[r] = false // nothing is recursive
-	varies := instrument.ReadsInput(r, "target")
+	varies := instrument.ReadsInput(r, v.isOfTarget)
 	for next := range v.checked.Graph.Dependencies(r) {
 		if rule, ok := next.(*ast.Rule); ok && v.of(rule) {
 			varies = true
@@ -30,6 +31,11 @@ func (v variance) of(r *ast.Rule) bool {
 	}
 	v.known[r] = varies
 	return varies
+}
+
+// isOfTarget tells whether a part of input may differ between targets.
+func (v variance) isOfTarget(path []string) bool {
+	return len(path) == 0 || path[0] == "target" && (len(path) == 1 || path[1] != v.shared)
 }
 
 // use is what a reference refers to.
@@ -78,7 +84,7 @@ func (l *lister) depends(x any) bool {
 				}
 				if !known {
 					varies, l.unsupported = true, true
-				} else if first.Compare(ast.String("target")) == 0 {
+				} else if first.Compare(ast.String("target")) == 0 && !x.HasPrefix(l.shared) {
 					varies = true
 				}
 			case x[0].Value.Compare(ast.DefaultRootDocument.Value) == 0:
@@ -111,7 +117,7 @@ func (l *lister) depends(x any) bool {
 // that vary, the value for it.
 func (l *lister) expr(e *ast.Expr) *ast.Expr {
 	out := e.Copy()
-	if !l.depends(out) || l.unsupported {
+	if l.depends(out); l.unsupported {
 		return out
 	}
 	changed, err := ast.Transform(l, out)
@@ -147,6 +153,10 @@ func (l *lister) Transform(x any) (any, error) {
 		return ast.Call(l.call(x)), nil
 	case ast.Ref:
 		return l.ref(x), nil
+	case *ast.Array, ast.Set, ast.Object:
+		if value := x.(ast.Value); isConstant(value) {
+			return l.once(value), nil
+		}
 	}
 	return x, nil
 }
@@ -173,12 +183,16 @@ func (l *lister) call(terms []*ast.Term) []*ast.Term {
 func (l *lister) ref(ref ast.Ref) ast.Value {
 	rest := func(from int) []*ast.Term { return ref[from:] }
 	switch {
+	case ref.HasPrefix(l.shared):
+		return l.hoisted(ref)
 	case ref.HasPrefix(targetRef) && len(ref) == len(targetRef):
 		return target().Value
 	case ref.HasPrefix(targetRef):
 		return append(ast.Ref{target()}, rest(len(targetRef))...)
 	case ref.HasPrefix(ast.InputRootRef):
 		return l.hoisted(ref)
+	case isConstant(ref[0].Value):
+		return append(l.once(ref[0].Value), rest(1)...)
 	case !ref.HasPrefix(ast.DefaultRootRef) || l.isMade(ref):
 		return ref
 	}
@@ -209,14 +223,31 @@ func (l *lister) hoisted(ref ast.Ref) ast.Value {
 	if end < worthHoisting || len(l.rulesAt(fixed)) > 0 {
 		return ref
 	}
-	key := "value " + fixed.String()
+	return append(l.once(fixed), ref[end:]...)
+}
+
+// once makes a rule of a value that is the same for all targets, which is
+// evaluated once, and returns a reference to it.
+func (l *lister) once(value ast.Value) ast.Ref {
+	key := "value " + value.String()
 	name, ok := l.made[key]
 	if !ok {
 		name = l.fresh()
 		l.made[key] = name
-		l.rule(&ast.Rule{Head: l.head(name, nil, ast.NewTerm(fixed.Copy())), Body: always()})
+		l.values[name] = isConstant(value) || l.shared.Equal(value)
+		l.rule(&ast.Rule{Head: l.head(name, nil, ast.NewTerm(value).Copy()), Body: always()})
 	}
-	return append(l.own(name), ref[end:]...)
+	return l.own(name)
+}
+
+// isConstant tells whether a value is a literal array, set or object, which is
+// made anew each time it is come across.
+func isConstant(value ast.Value) bool {
+	switch value.(type) {
+	case *ast.Array, ast.Set, ast.Object:
+		return ast.IsConstant(value)
+	}
+	return false
 }
 
 // Shorter references cost no more than asking for a rule.

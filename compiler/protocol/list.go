@@ -16,6 +16,8 @@ import (
 type List struct {
 	// Sets are the paths of the sets of reasons, such as gateway/denied_by.
 	Sets []string `json:"sets"`
+	// Shared is the member of the target that all targets of a list share.
+	Shared string `json:"shared"`
 	// As is the path of the rule that is made, in the same package.
 	As string `json:"as"`
 }
@@ -25,7 +27,10 @@ func (l *List) module(res *instrument.Result) (*ast.Module, error) {
 	if l == nil {
 		return nil, nil
 	}
-	q := lists.Question{As: l.As[strings.LastIndexByte(l.As, '/')+1:]}
+	if l.Shared == "" {
+		return nil, errors.New("a list needs the member that its targets share")
+	}
+	q := lists.Question{Shared: l.Shared, As: l.As[strings.LastIndexByte(l.As, '/')+1:]}
 	for _, path := range l.Sets {
 		ref, err := ast.PtrRef(ast.DefaultRootDocument, path)
 		if err != nil {

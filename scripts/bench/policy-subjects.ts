@@ -35,7 +35,7 @@ const HEAD = {
     auth_method: 'api_key',
   },
   server: { name: 'support', labels: { tenant: 'acme', env: 'prod' } },
-  target: { kind: 'tool', name: 'search_tickets', annotations: { readOnlyHint: true } },
+  target: { kind: 'tool' as const, name: 'search_tickets', annotations: { readOnlyHint: true } },
 }
 const ARGUMENTS = '{"query":"refund for order 4711","status":"open","limit":20}'
 

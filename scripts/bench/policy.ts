@@ -18,7 +18,10 @@ import type { PolicyRoom } from '../../src/policy/engine.ts'
 import { createPolicyRoom } from '../../src/policy/engine.ts'
 import type { HostRun, PolicyHost } from '../../src/policy/host.ts'
 import { createHost, DEFAULT_HOST_LIMITS } from '../../src/policy/host.ts'
+import { toPolicyInput } from '../../src/policy/input.ts'
+import { createProjection, elementText, listReadsOf } from '../../src/policy/list-reads.ts'
 import { meter } from '../../src/policy/meter.ts'
+import { LISTED } from '../../src/policy/product-module.ts'
 import { createTraceReader } from '../../src/policy/trace.ts'
 import { DEFAULT_TRACE_BOUNDS } from '../../src/policy/trace-render.ts'
 import { roundTrips } from './opa-server.ts'
@@ -128,7 +131,7 @@ function print(us: ReadonlyMap<string, number>): void {
     console.log(`  ${name.padEnd(36)} ${value.toFixed(1).padStart(9)} us   ${(value / base).toFixed(2)}x`)
 }
 
-const LISTED = 1000
+const TOOLS_LISTED = 1000
 const LIST_ROUNDS = 200
 
 /**
@@ -136,18 +139,21 @@ const LIST_ROUNDS = 200
  * the first caller and for the next one who looks the same to the rules, against a decision as the gateway makes it.
  */
 async function lists({ subject, policy, traced, input }: Bench): Promise<void> {
-  const { target, ...head } = subject.head
-  const targets = Array.from({ length: LISTED }, (_, index) => ({ ...target, ...subject.listed(index) }))
-  const document = JSON.stringify({ ...head, phase: 'list', targets })
-  const list = new TextEncoder().encode(document)
+  const { kind, name: _, annotations } = subject.head.target
+  const targets = Array.from({ length: TOOLS_LISTED }, (_one, index) => {
+    return { kind, annotations, schemaDigest: null, ...subject.listed(index) } satisfies Target
+  })
+  const call = callOf(subject)
+  const projection = createProjection(listReadsOf(traced))
+  const elements = targets.map((one) => elementText(one.name, projection(one)))
+  const { bytes: list } = toPolicyInput(
+    call,
+    { phase: 'list', kind, elements },
+    { nowNs: 1n, maxBytes: Number.POSITIVE_INFINITY },
+  )
   const evaluation = () => {
     const from = performance.now()
-    const run = traced.evaluate({
-      entrypoint: process.env['VISIBLE'] ? 'gateway/visible' : 'gateway/listed',
-      input: list,
-      nowNs: 1n,
-      record: false,
-    })
+    const run = traced.evaluate({ entrypoint: LISTED.as, input: list, nowNs: 1n, record: false })
     if (run.fault !== null) throw run.fault
     return performance.now() - from
   }
@@ -156,12 +162,10 @@ async function lists({ subject, policy, traced, input }: Bench): Promise<void> {
     decision(traced, input, true).recording()
     return performance.now() - from
   }
-  console.log(`\n${subject.name}: ${LISTED} tools in one evaluation`)
-  await ratioOf(['a decision, values read', single], [`${LISTED} tools`, evaluation])
+  console.log(`\n${subject.name}: ${TOOLS_LISTED} tools in one evaluation`)
+  await ratioOf(['a decision, values read', single], [`${TOOLS_LISTED} tools`, evaluation])
 
   const room = await roomOn(policy)
-  const call = callOf(subject)
-  const listed = targets.map((one) => ({ ...one, kind: 'tool', schemaDigest: null }) satisfies Target)
   const decide = () => {
     const from = performance.now()
     room.decide(call)
@@ -169,7 +173,7 @@ async function lists({ subject, policy, traced, input }: Bench): Promise<void> {
   }
   const visible = (asked: Call) => async () => {
     const from = performance.now()
-    await room.visible(asked, listed)
+    await room.visible(asked, targets)
     return performance.now() - from
   }
   let strangers = 0
@@ -180,9 +184,9 @@ async function lists({ subject, policy, traced, input }: Bench): Promise<void> {
     const roles = [...principal.roles, `stranger-${strangers}`]
     return visible({ ...call, principal: { ...principal, roles } })()
   }
-  console.log(`\n${subject.name}: a list of ${LISTED} tools in the gateway`)
-  await ratioOf(['a decision', decide], [`${LISTED} tools, for the first time`, stranger])
-  await ratioOf(['a decision', decide], [`${LISTED} tools, again`, visible(call)])
+  console.log(`\n${subject.name}: a list of ${TOOLS_LISTED} tools in the gateway`)
+  await ratioOf(['a decision', decide], [`${TOOLS_LISTED} tools, for the first time`, stranger])
+  await ratioOf(['a decision', decide], [`${TOOLS_LISTED} tools, again`, visible(call)])
 }
 
 /** Prints what one decision and a list cost, and what 100 elements cost in decisions: of each the fastest single run. */
@@ -201,7 +205,9 @@ async function ratioOf(
       [all, listed],
     ]),
   )
-  console.log(`  100 tools cost as much as ${(listed / (LISTED / 100) / decision).toFixed(1)} decisions`)
+  console.log(
+    `  100 tools cost as much as ${(listed / (TOOLS_LISTED / 100) / decision).toFixed(1)} decisions`,
+  )
 }
 
 /** What it costs that upstreams have packages of their own, for a call to one that has none. */

@@ -97,7 +97,7 @@ export interface BuildRequest extends CheckRequest {
   /** Adds the entrypoint `as`, whose value names the fields of the input that the rules `of` may depend on (see `LIST_READS`). */
   readonly reads?: { readonly of: string; readonly as: string }
   /** Adds the entrypoint `as`, which answers for all targets of a list at once, unless the rules do not allow it (see `LISTED`). */
-  readonly list?: { readonly sets: readonly string[]; readonly as: string }
+  readonly list?: { readonly sets: readonly string[]; readonly shared: string; readonly as: string }
   /** Whether the module shall tell what it evaluates. */
   readonly instrument: boolean
 }

@@ -85,39 +85,80 @@ export function parseListed(value: unknown, targets: number): readonly Verdict[]
   const listed = parseObject(value, 'listed', ['allowed_by', 'denied_by'])
   const allowedBy = parseRows(listed['allowed_by'], 'listed.allowed_by', targets)
   const deniedBy = parseRows(listed['denied_by'], 'listed.denied_by', targets)
-  return Array.from({ length: targets }, (_, at) => {
-    const reasons = { allowedBy: allowedBy[at] ?? [], deniedBy: deniedBy[at] ?? [] }
-    return { allow: reasons.allowedBy.length > 0 && reasons.deniedBy.length === 0, ...reasons }
-  })
+  return allowedBy.map((reasons, at) => reasons.unless(deniedBy[at] as Said))
 }
 
-function parseRows(value: unknown, path: string, targets: number): readonly (readonly string[])[] {
-  const everywhere: unknown[] = []
-  const own: (unknown[] | undefined)[] = new Array(targets)
+/** Reasons that hold for a target. Targets of which the same is said share it, so that reasons are checked once. */
+class Said {
+  private readonly reasons: readonly unknown[]
+  private readonly path: string
+  private readonly more = new Map<unknown, Said>()
+  private readonly verdicts = new Map<Said, Verdict>()
+  private strings: readonly string[] | null = null
+
+  constructor(reasons: readonly unknown[], path: string) {
+    this.reasons = reasons
+    this.path = path
+  }
+
+  and(reason: unknown): Said {
+    const known = this.more.get(reason)
+    if (known !== undefined) return known
+    const all = this.reasons.includes(reason) ? this.reasons : [...this.reasons, reason]
+    const made = all === this.reasons ? this : new Said(parseList(all, this.path, MAX_REASONS), this.path)
+    this.more.set(reason, made)
+    return made
+  }
+
+  /** The verdict of these reasons to allow and those to deny. */
+  unless(denied: Said): Verdict {
+    const known = this.verdicts.get(denied)
+    if (known !== undefined) return known
+    const [allowedBy, deniedBy] = [this.parsed(), denied.parsed()]
+    const verdict = { allow: allowedBy.length > 0 && deniedBy.length === 0, allowedBy, deniedBy }
+    this.verdicts.set(denied, verdict)
+    return verdict
+  }
+
+  private parsed(): readonly string[] {
+    this.strings ??= parseReasons(this.reasons, this.path)
+    return this.strings
+  }
+}
+
+function parseRows(value: unknown, path: string, targets: number): readonly Said[] {
+  const definitions = parseList(value, path, MANY).map((said) => parseObject(said, path, [], SAID))
+  let everywhere = new Said([], path)
+  for (const { everywhere: all } of definitions)
+    for (const reason of parseList(all ?? NONE, path, MANY)) everywhere = everywhere.and(reason)
+  const own = new Array<Said>(targets).fill(everywhere)
   const add = (at: unknown, reason: unknown): void => {
-    if (typeof at !== 'number' || !Number.isInteger(at) || at < 0 || at >= targets)
-      throw new MalformedDecision(path, 'must have the place of a target')
-    const reasons = own[at]
-    if (reasons === undefined) own[at] = [reason]
-    else reasons.push(reason)
+    const said = typeof at === 'number' ? own[at] : undefined
+    if (said === undefined) throw new MalformedDecision(path, 'must have the place of a target')
+    own[at as number] = said.and(reason)
   }
-  for (const said of parseList(value, path, Number.POSITIVE_INFINITY)) {
-    const { everywhere: all, reason, at, rows } = parseObject(said, path, [], SAID)
-    if (all !== undefined)
-      for (const one of parseList(all, path, Number.POSITIVE_INFINITY)) everywhere.push(one)
-    else if (at !== undefined)
-      for (const one of parseList(at, path, Number.POSITIVE_INFINITY)) add(one, reason)
-    else
-      for (const row of parseList(rows, path, Number.POSITIVE_INFINITY)) {
-        const [one, its] = parseList(row, path, 2)
-        add(one, its)
-      }
-  }
-  const parse = (reasons: readonly unknown[]): readonly string[] => parseReasons([...new Set(reasons)], path)
-  const common = parse(everywhere)
-  return Array.from(own, (reasons) => (reasons === undefined ? common : parse([...everywhere, ...reasons])))
+  for (const definition of definitions) eachRow(definition, path, add)
+  return own
 }
 
+/** Calls `add` with the place of a target and a reason, for all that a definition says of some targets. */
+function eachRow(
+  { everywhere, reason, at, rows }: Readonly<Record<string, unknown>>,
+  path: string,
+  add: (at: unknown, reason: unknown) => void,
+): void {
+  if (everywhere !== undefined) return
+  if (at !== undefined) {
+    for (const one of parseList(at, path, MANY)) add(one, reason)
+    return
+  }
+  for (const row of parseList(rows, path, MANY)) {
+    const [one, its] = parseList(row, path, 2)
+    add(one, its)
+  }
+}
+
+const MANY = Number.POSITIVE_INFINITY
 const SAID = ['everywhere', 'reason', 'at', 'rows']
 
 /** `allow` says nothing that the reasons do not: a disagreement means that the combination has been tampered with. */

@@ -19,10 +19,12 @@ import type { PolicyInput } from './input.ts'
 import { nameAsSeen, toPolicyInput } from './input.ts'
 import type { ListMemory } from './list-memory.ts'
 import { createListMemory } from './list-memory.ts'
-import type { ListJudgeOptions } from './list-verdicts.ts'
+import type { Projection } from './list-reads.ts'
+import { createProjection, listReadsOf } from './list-reads.ts'
+import type { ListJudgeOptions, ListQuestion } from './list-verdicts.ts'
 import { judgeList } from './list-verdicts.ts'
 import { isMaskRule, NO_MASKS } from './mask.ts'
-import { LIST_READS, LISTED } from './product-module.ts'
+import { LISTED } from './product-module.ts'
 import type { TraceReader } from './trace.ts'
 import { createTraceReader } from './trace.ts'
 import type { RenderedTrace, TraceBounds } from './trace-render.ts'
@@ -43,7 +45,7 @@ export interface PolicyLimits extends HostLimits {
 export const DEFAULT_POLICY_LIMITS: PolicyLimits = {
   ...DEFAULT_HOST_LIMITS,
   maxInputBytes: 262_144,
-  maxTargets: 128,
+  maxTargets: 256,
   maxRemembered: 1 << 24,
   trace: DEFAULT_TRACE_BOUNDS,
 }
@@ -102,6 +104,7 @@ interface Loaded {
   readonly answersAtOnce: boolean
   /** null = nothing is remembered. */
   readonly memory: ListMemory | null
+  readonly projection: Projection
 }
 
 /**
@@ -138,15 +141,11 @@ async function load(
   const hasMasks = dictionary.rules.some(({ path }) => isMaskRule(path))
   // Whoever is told of every event wants every evaluation to be made, and traced.
   const isTold = onProbe !== undefined
-  const memory = isTold ? null : createListMemory(listReads(host), limits.maxRemembered)
+  const reads = listReadsOf(host)
+  const memory = isTold ? null : createListMemory(reads, limits.maxRemembered)
   const answersAtOnce = !isTold && host.entrypoints.includes(LISTED.as)
-  return { host, trace, revision, decidedBy, dictionary, hasMasks, memory, answersAtOnce }
-}
-
-/** undefined for a module that does not tell. */
-function listReads(host: PolicyHost): unknown {
-  if (!host.entrypoints.includes(LIST_READS.as)) return undefined
-  return host.evaluate({ entrypoint: LIST_READS.as, input: null, nowNs: 0n, record: false }).result
+  const projection = createProjection(reads)
+  return { host, trace, revision, decidedBy, dictionary, hasMasks, memory, projection, answersAtOnce }
 }
 
 type Failure = NonNullable<Evaluation['failure']>
@@ -198,9 +197,9 @@ class Room implements PolicyRoom {
     const { maxTargets, maxInputBytes } = this.limits
     const nowNs = this.options.now()
     return judgeList(call, targets, {
-      ...{ memory: loaded.memory, maxTargets, maxInputBytes, nowNs },
+      ...{ memory: loaded.memory, projection: loaded.projection, maxTargets, maxInputBytes, nowNs },
       assertOpen: () => this.refuseWhenClosed(),
-      ask: (input, asked) => this.ask(loaded, input, asked, nowNs),
+      ask: (question) => this.ask(loaded, question, nowNs),
       refuse: (thrown, count) => {
         const { kind, message } = toFailure(thrown)
         const fields = { requestId: call.requestId, kind, detail: message, targets: count }
@@ -242,18 +241,17 @@ class Room implements PolicyRoom {
    */
   private async ask(
     loaded: Loaded,
-    input: PolicyInput,
-    targets: readonly Target[],
+    { targets, atOnce, oneByOne }: ListQuestion,
     nowNs: bigint,
   ): ReturnType<ListJudgeOptions['ask']> {
     if (loaded.answersAtOnce) {
-      const { result, fault, readClock } = this.run(loaded, LISTED.as, input, nowNs, false)
+      const { result, fault, readClock } = this.run(loaded, LISTED.as, atOnce(), nowNs, false)
       const verdicts = fault === null ? verdictsOf(result, targets.length) : null
       if (verdicts !== null) return { verdicts, readClock }
       await setImmediate() // each question has a budget of its own, with other calls in between
       this.refuseWhenClosed()
     }
-    const run = this.run(loaded, VISIBLE, input, nowNs, false)
+    const run = this.run(loaded, VISIBLE, oneByOne(), nowNs, false)
     return { verdicts: parseVerdicts(resultOf(run), targets.map(nameAsSeen)), readClock: run.readClock }
   }
 

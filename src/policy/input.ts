@@ -3,7 +3,7 @@
  *
  * The call's arguments go in as the text they came in, so that numbers keep their digits. What is not known is absent.
  */
-import type { Call, Principal, ServerFacts, Target } from '../gateway/types.ts'
+import type { Call, Principal, ServerFacts, Target, TargetKind } from '../gateway/types.ts'
 import { PolicyFault } from './host-fault.ts'
 
 /** The input of one evaluation. */
@@ -22,6 +22,8 @@ export interface PolicyInput {
 export type InputSubject =
   | { readonly phase: 'call' }
   | { readonly phase: 'list'; readonly targets: readonly Target[] }
+  /** About targets of one kind, all at once: of each the JSON text of what the rules read. */
+  | { readonly phase: 'list'; readonly kind: TargetKind; readonly elements: readonly string[] }
 
 /** The clock and the bound of an input. */
 export interface InputOptions {
@@ -79,10 +81,7 @@ function headOf(call: Call, subject: InputSubject, nowNs: bigint): string {
     `"id":${quoted(call.requestId)},"time":"${new Date(Number(nowNs / 1_000_000n)).toISOString()}"` +
     `,"method":${quoted(message.method)}${optional('protocol_version', message.protocolVersion)}` +
     `${optional('ip', call.clientIp)}${optional('session', message.session?.hash)}`
-  const asked =
-    subject.phase === 'call'
-      ? `"target":${targetText(target as Target)}`
-      : `"targets":[${subject.targets.map(targetText).join(',')}]`
+  const asked = askedText(subject, target)
   const { client } = message
   const clientText =
     client === null ? '' : `,"client":{"name":${quoted(client.name)},"version":${quoted(client.version)}}`
@@ -91,6 +90,12 @@ function headOf(call: Call, subject: InputSubject, nowNs: bigint): string {
     `{"phase":"${subject.phase}","request":{${request},"now_ns":${nowNs}}` +
     `,"principal":${principalText(principal)},"server":${serverText(server)},${asked}${clientText}}`
   )
+}
+
+function askedText(subject: InputSubject, target: Target | null): string {
+  if (subject.phase === 'call') return `"target":${targetText(target as Target)}`
+  if ('targets' in subject) return `"targets":[${subject.targets.map(targetText).join(',')}]`
+  return `"target":{"kind":"${subject.kind}"},"targets":[${subject.elements.join(',')}]`
 }
 
 const quoted = (text: string): string => JSON.stringify(text)

@@ -5,22 +5,20 @@
  */
 import { findValue, sliceOf } from '../json/span.ts'
 import type { Verdict } from './decision.ts'
+import type { FieldPath } from './list-reads.ts'
 
 /** What is remembered of one question: the same principal, upstream and the like, as far as rules read them. */
 export interface RememberedVerdicts {
-  /** The verdict on the element with this JSON text. */
-  get(elementText: string): Verdict | undefined
-  set(elementText: string, verdict: Verdict): void
+  /** The verdict on the element with this name, and of which rules read this besides (see `Projection`). */
+  get(name: string, rest: string): Verdict | undefined
+  set(name: string, rest: string, verdict: Verdict): void
 }
 
 /** The memory of one loaded policy. */
 export interface ListMemory {
-  /** @param headText JSON text of the input without its elements */
+  /** @param headText JSON text of the input with what all elements share, and without elements */
   about(headText: string): RememberedVerdicts
 }
-
-/** A field of the input, as the names that lead to it. */
-type FieldPath = readonly string[]
 
 /** Fields that differ from call to call, and the elements of the list, which a verdict on one of them must not depend on. */
 const NEVER_THE_SAME: readonly FieldPath[] = [
@@ -30,19 +28,25 @@ const NEVER_THE_SAME: readonly FieldPath[] = [
   ['targets'],
 ]
 
+/** What all elements that are asked about together have in common. */
+const SHARED: FieldPath = ['target', 'kind']
+
 /** What an entry and a question take besides their texts, about, in characters. */
 const OVERHEAD = 256
 
 /**
- * @param reads the value of `LIST_READS` in the module
+ * @param reads the value of `LIST_READS` in the module; null = nobody knows
  * @param maxCharacters bound of all texts together; when it is reached, the questions asked longest ago are forgotten
  * @returns null when nothing can be remembered
  */
-export function createListMemory(reads: unknown, maxCharacters: number): ListMemory | null {
-  if (maxCharacters <= 0 || !isPaths(reads)) return null
+export function createListMemory(
+  reads: readonly FieldPath[] | null,
+  maxCharacters: number,
+): ListMemory | null {
+  if (maxCharacters <= 0 || reads === null) return null
   if (reads.some((path) => NEVER_THE_SAME.some((other) => overlap(path, other)))) return null
   return new Memory(
-    reads.filter(([first]) => first !== 'target'),
+    reads.filter((path) => path[0] !== 'target' || overlap(path, SHARED)),
     maxCharacters,
   )
 }
@@ -61,17 +65,19 @@ class Memory implements ListMemory {
 
   about(headText: string): RememberedVerdicts {
     const key = this.paths.map((path) => valueAt(headText, path)).join('\n')
-    const question = this.questions.get(key) ?? { characters: 0, verdicts: new Map() }
+    const question = this.questions.get(key) ?? { characters: 0, isForgotten: false, verdicts: new Map() }
     this.questions.delete(key)
     this.questions.set(key, question)
     if (question.characters === 0) this.grow(question, key.length)
     return {
-      get: (elementText) => question.verdicts.get(elementText),
-      set: (elementText, verdict) => {
+      get: (name, rest) => question.verdicts.get(rest)?.get(name),
+      set: (name, rest, verdict) => {
         // Forgotten in the meantime: another list may be under way at the same time.
-        if (this.questions.get(key) !== question || question.verdicts.has(elementText)) return
-        question.verdicts.set(elementText, verdict)
-        this.grow(question, elementText.length)
+        if (question.isForgotten) return
+        const alike = question.verdicts.get(rest) ?? new Map<string, Verdict>()
+        if (alike.size === 0) question.verdicts.set(rest, alike)
+        const { size } = alike
+        if (alike.set(name, verdict).size > size) this.grow(question, name.length + rest.length)
       },
     }
   }
@@ -79,10 +85,15 @@ class Memory implements ListMemory {
   private grow(question: Question, characters: number): void {
     question.characters += characters + OVERHEAD
     this.characters += characters + OVERHEAD
-    for (const [oldest, { characters: freed }] of this.questions) {
+    if (this.characters > this.maxCharacters) this.forget()
+  }
+
+  private forget(): void {
+    for (const [key, oldest] of this.questions) {
+      this.questions.delete(key)
+      this.characters -= oldest.characters
+      oldest.isForgotten = true
       if (this.characters <= this.maxCharacters) return
-      this.questions.delete(oldest)
-      this.characters -= freed
     }
   }
 }
@@ -90,8 +101,9 @@ class Memory implements ListMemory {
 interface Question {
   /** What it takes of the bound. */
   characters: number
-  /** JSON text of the element -> verdict. */
-  readonly verdicts: Map<string, Verdict>
+  isForgotten: boolean
+  /** What rules read of elements -> their names -> verdicts. */
+  readonly verdicts: Map<string, Map<string, Verdict>>
 }
 
 /** The text of a field with the digits of its numbers; '' when there is none. No JSON text holds a line end. */
@@ -104,11 +116,4 @@ function valueAt(text: string, path: FieldPath): string {
 function overlap(a: FieldPath, b: FieldPath): boolean {
   const shorter = Math.min(a.length, b.length)
   return a.slice(0, shorter).every((name, at) => name === b[at])
-}
-
-function isPaths(value: unknown): value is readonly FieldPath[] {
-  return (
-    Array.isArray(value) &&
-    value.every((path) => Array.isArray(path) && path.every((name) => typeof name === 'string'))
-  )
 }

@@ -18,9 +18,14 @@ export const LIST_READS = { of: 'gateway/judged', as: 'gateway/list_reads' } as 
 
 /**
  * An entrypoint that the compiler adds where it can: the reasons for and against all targets of a list at once, which is the
- * same as `visible` and many times as fast. What comes of it is read by `parseListed`.
+ * same as `visible` and many times as fast. The targets are of one kind, which stands in `input.target`; of each, `input.targets`
+ * holds at least what {@link LIST_READS} names. What comes of it is read by `parseListed`.
  */
-export const LISTED = { sets: ['gateway/allowed_by', 'gateway/denied_by'], as: 'gateway/listed' } as const
+export const LISTED = {
+  sets: ['gateway/allowed_by', 'gateway/denied_by'],
+  shared: 'kind',
+  as: 'gateway/listed_of_kind',
+} as const
 
 /** First segment of the packages that are the product's. */
 export const OWNED_PACKAGE = 'gateway'

@@ -3,6 +3,7 @@ import { expect } from 'chai'
 import type { Target, TargetVerdict } from '../../src/gateway/types.ts'
 import type { CompiledPolicy } from '../../src/policy/build.ts'
 import { loadInputSchema, toBuildRequest } from '../../src/policy/build.ts'
+import type { JsonObject } from '../../src/policy/build-data.ts'
 import { parseDecision } from '../../src/policy/decision.ts'
 import type { PolicyRoom } from '../../src/policy/engine.ts'
 import { createPolicyRoom, DEFAULT_POLICY_LIMITS } from '../../src/policy/engine.ts'
@@ -10,6 +11,7 @@ import type { PolicyHost } from '../../src/policy/host.ts'
 import { createHost } from '../../src/policy/host.ts'
 import { createListTracer } from '../../src/policy/list-trace.ts'
 import { meter } from '../../src/policy/meter.ts'
+import { LISTED } from '../../src/policy/product-module.ts'
 import { createReloadableRoom } from '../../src/policy/reload-room.ts'
 import { createTraceReader } from '../../src/policy/trace.ts'
 import type { CallParts } from './engine-fixture.ts'
@@ -41,7 +43,7 @@ async function isRemembered(
   parts: CallParts = {},
   a: Target = tool('a'),
 ): Promise<boolean> {
-  const [verdict] = await room.visible(callOf(parts), [a, poison])
+  const [verdict] = await room.visible(callOf(parts), [a, { ...poison, kind: a.kind }])
   return verdict?.deniedBy[0] !== 'policy-error'
 }
 
@@ -69,9 +71,28 @@ describe('verdicts on lists', function () {
       await room.visible(callOf(), [tool('a')])
       expect(await isRemembered(room, { principal: { roles: [] } })).to.equal(false)
       expect(await isRemembered(room, {}, tool('a', { x: 0 }))).to.equal(false)
-      expect(await isRemembered(room, {}, { ...tool('a'), kind: 'prompt' })).to.equal(false)
-      expect(await isRemembered(room, {}, { ...tool('a'), schemaDigest: 'sha256:1' })).to.equal(false)
     })
+
+    it('for an element that differs in nothing that the rules read', async () => {
+      const room = await roomWith(READS_ROLES)
+      await room.visible(callOf(), [tool('a')])
+      expect(await isRemembered(room, {}, tool('a', { title: 'A' }))).to.equal(true)
+      expect(await isRemembered(room, {}, { ...tool('a'), kind: 'prompt' })).to.equal(true)
+      expect(await isRemembered(room, {}, { ...tool('a'), schemaDigest: 'sha256:1' })).to.equal(true)
+    })
+
+    for (const [what, rule] of [
+      ['a kind or schema', 'input.target.kind == "tool"\n\tnot input.target.schema_digest'],
+      ['the whole target', 'object.get(input.target, "kind", "") == "tool"'],
+    ] as const) {
+      it(`for no other element where rules read ${what}`, async () => {
+        const room = await roomWith(`allow contains "x" if {\n\t${rule}\n}\n`)
+        await room.visible(callOf(), [tool('a')])
+        expect(await isRemembered(room)).to.equal(true)
+        expect(await isRemembered(room, {}, { ...tool('a'), kind: 'prompt' })).to.equal(false)
+        expect(await isRemembered(room, {}, { ...tool('a'), schemaDigest: 'sha256:1' })).to.equal(false)
+      })
+    }
 
     it('only until another policy is in force', async () => {
       const room = createReloadableRoom({ first: await roomWith(READS_ROLES), open: roomOn })
@@ -153,7 +174,7 @@ describe('verdicts on lists', function () {
       const policy = await buildFixture(
         `${LIST_ONLY}broken := 1 if input.target.name\nbroken := 2 if input.target.name\ndeny contains "broken" if {\n\tinput.target.annotations.x\n\tbroken\n}\n`,
       )
-      expect(policy.entrypoints).to.include('gateway/listed')
+      expect(policy.entrypoints).to.include(LISTED.as)
       const room = await roomOn(policy)
       expect(await room.visible(callOf(), [tool('a'), tool('b')])).to.deep.equal([
         { name: 'a', allow: true, allowedBy: ['any'], deniedBy: [] },
@@ -165,7 +186,7 @@ describe('verdicts on lists', function () {
       const policy = await buildFixture(
         `${LIST_ONLY}deny contains "sum" if {\n\tsome a in numbers.range(1, input.target.annotations.n)\n\tsome b in numbers.range(1, input.target.annotations.n)\n\ta + b < 0\n}\n`,
       )
-      expect(policy.entrypoints).to.include('gateway/listed')
+      expect(policy.entrypoints).to.include(LISTED.as)
       const room = await roomOn(policy, { maxTargets: 2 })
       const targets = [tool('a', { n: 1 }), tool('b', { n: 100_000 }), tool('c', { n: 2 })]
       expect(await room.visible(callOf(), targets)).to.deep.equal([
@@ -207,8 +228,8 @@ closed contains "closed" if {
 	name == "a"
 }
 `
-    const policy = await compiled(rules, '')
-    expect(policy?.entrypoints).to.include('gateway/listed')
+    const policy = await compiled(rules, '', {})
+    expect(policy?.entrypoints).to.include(LISTED.as)
     const room = await roomOn(policy as CompiledPolicy)
     const verdicts = await room.visible(callOf(), [tool('a'), tool('b')])
     expect(verdicts.map(({ deniedBy }) => deniedBy)).to.deep.equal([['closed'], []])
@@ -221,13 +242,17 @@ closed contains "closed" if {
     for (let seed = 1; seed <= SEEDS; seed += 1) {
       const { rules, annotations, claims } = randomListing(seed)
       const owners = randomListing(seed + 10_000).rules
-      const policy = (await compiled(rules, owners)) ?? (await compiled(rules, ''))
+      const data = { d: JSON.parse(claims[0] ?? '{}') as JsonObject }
+      const policy = (await compiled(rules, owners, data)) ?? (await compiled(rules, '', data))
       if (policy === null) continue
-      if (policy.entrypoints.includes('gateway/listed')) atOnce += 1
+      if (policy.entrypoints.includes(LISTED.as)) atOnce += 1
       const room = await roomOn(policy)
       const alone = await asker(policy)
       const draw = createDraw(seed)
-      const targets = annotations.map((text, n) => tool(`t${n}`, JSON.parse(text) as object))
+      const targets = annotations.map((text, n) => {
+        const kind = (['tool', 'prompt', 'tool', 'resource'] as const)[n % 4] ?? 'tool'
+        return { ...tool(`t${n}`, JSON.parse(text) as object), kind }
+      })
       for (let round = 0; round < 12; round += 1) {
         const claim = claims[round % claims.length] ?? '{}'
         const parts = { principal: { id: `p${round}`, claims: JSON.parse(claim) as Record<string, unknown> } }
@@ -251,16 +276,16 @@ closed contains "closed" if {
 })
 
 /** Null when the rules are refused. */
-async function compiled(rules: string, owners: string): Promise<CompiledPolicy | null> {
+async function compiled(rules: string, owners: string, data: JsonObject): Promise<CompiledPolicy | null> {
   const rego = {
     'authz/policy.rego': `package gateway.authz\n\n${rules}`,
     ...(owners !== '' && { 'server/files/policy.rego': `package gateway.server.files\n\n${owners}` }),
   }
-  const request = toBuildRequest({ rego, data: { d: {} } }, await loadInputSchema())
+  const request = toBuildRequest({ rego, data }, await loadInputSchema())
   const built = await (await fixtureCompiler()).build({ ...request, lenient: true })
   if (!built.ok || built.dictionary === null) return null
   const { dictionary, opa, entrypoints } = built
-  const names = { revision: '', digest: '', sources: request.sources, data: { d: {} } }
+  const names = { revision: '', digest: '', sources: request.sources, data }
   return { wasm: meter(built.wasm), dictionary, opa, entrypoints, ...names }
 }
 

@@ -62,6 +62,10 @@ class PolicyWriter {
     this.#roots = roots.length === 0 ? ['input'] : roots
   }
 
+  get #isOfTargets(): boolean {
+    return this.#roots.length > 1
+  }
+
   get #root(): string {
     const [only, second] = this.#roots
     return only !== undefined && second === undefined ? only : this.#pick(this.#roots)
@@ -182,6 +186,7 @@ class PolicyWriter {
 
   #condition(bound: readonly string[]): string {
     const operand = () => this.#operand(bound)
+    if (this.#isOfTargets && this.#draw() < 0.25) return this.#aboutTarget(operand())
     return this.#pick([
       () => `${operand()} ${this.#pick(['==', '!=', '<', '<=', '>', '>='])} ${this.#value(bound)}`,
       () => `${operand()} in ${operand()}`,
@@ -192,6 +197,22 @@ class PolicyWriter {
       () => `glob.match("a*", [], ${operand()})`,
       () => `is_string(${operand()})`,
       () => `net.cidr_contains("10.0.0.0/8", ${operand()})`,
+    ])()
+  }
+
+  /** What is asked of targets themselves, and literals that are the same for all of them. */
+  #aboutTarget(operand: string): string {
+    const kinds = () => this.#pick(['{"tool", "prompt"}', '["prompt"]', '{"resource"}'])
+    const names = () => this.#pick(['{"t0", "t2", "t3"}', '["t1", "a"]', '{"t5": 1}'])
+    return this.#pick([
+      () => `input.target.kind == "${this.#pick(['tool', 'prompt'])}"`,
+      () => `input.target.kind in ${kinds()}`,
+      () => `input.target.name in ${names()}`,
+      () => `${operand} in [input.target.name, input.target.kind]`,
+      () => `object.get(input.target, "kind", "") in ${kinds()}`,
+      () =>
+        `${operand} ${this.#pick(['==', '!=', 'in'])} ${this.#pick(['{"a", "b"}', '["a", 1]', '{"a": 1}'])}`,
+      () => `data.d[${operand}]`,
     ])()
   }
 
