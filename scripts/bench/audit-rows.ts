@@ -75,7 +75,8 @@ function insertRows(store: Store, entries: readonly Entry[]): () => Promise<void
 
 function copyRows(database: TestDatabase, entries: readonly Entry[]): () => Promise<void> {
   const records = entries.map(({ record }) => JSON.parse(record) as Record<string, unknown>)
-  const names = Object.keys(records[0] ?? {})
+  // `v` is the form of the record, no column.
+  const names = Object.keys(records[0] ?? {}).filter((name) => name !== 'v')
   const lines = records.map((record) => `${names.map((name) => copyText(record[name])).join('\t')}\n`)
   return async () => {
     const client = await database.pool.connect()
