@@ -6,27 +6,13 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { SUITE_FOLDER, SUITE_NODE } from '../conformance/suite.ts'
 import type { TestGateway } from '../support/gateway.ts'
-import { startTestGateway } from '../support/gateway.ts'
-import type { SdkUpstream } from '../support/sdk-upstreams.ts'
-import { startV1Upstream, startV2Upstream } from '../support/sdk-upstreams.ts'
+import type { SdkGateway } from '../support/sdk-gateway.ts'
+import { startSdkGateway } from '../support/sdk-gateway.ts'
 
 const PROGRAM = join(
   SUITE_FOLDER,
   'node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js',
 )
-
-const POLICY = `package gateway.authz
-
-allow contains "all-but-destroy" if count(input.principal.roles) > 0
-
-deny contains "no-destruction" if input.target.name == "destroy"
-
-deny contains "not-that-word" if input.arguments.text == "unspeakable"
-
-limits contains {"name": "few-fails", "key": [input.principal.id], "limit": 1, "window_s": 3600} if {
-	input.target.name == "fail"
-}
-`
 
 /** What a person sees in the terminal. */
 interface Shown {
@@ -37,7 +23,7 @@ interface Shown {
 
 describe('the command line of the MCP Inspector works through the gateway', function () {
   this.timeout(60_000)
-  let upstreams: Readonly<Record<string, SdkUpstream>>
+  let ground: SdkGateway
   let gateway: TestGateway
   let home: string
 
@@ -47,16 +33,13 @@ describe('the command line of the MCP Inspector works through the gateway', func
       this.skip()
     }
     home = await mkdtemp(join(tmpdir(), 'inspector-'))
-    upstreams = { sessions: await startV1Upstream(), both: await startV2Upstream() }
-    const urls = Object.entries(upstreams).map(([name, { url }]) => [name, url])
-    gateway = await startTestGateway({
-      policies: { 'authz/rules.rego': POLICY },
-      upstreams: Object.fromEntries(urls),
-    })
+    ground = await startSdkGateway(
+      '\ndeny contains "not-that-word" if input.arguments.text == "unspeakable"\n',
+    )
+    gateway = ground.gateway
   })
   after(async () => {
-    await gateway?.close()
-    for (const upstream of Object.values(upstreams ?? {})) await upstream.close()
+    await ground?.close()
     if (home !== undefined) await rm(home, { recursive: true, force: true })
   })
 

@@ -4,24 +4,15 @@ import { fileURLToPath } from 'node:url'
 import { expect } from 'chai'
 import type { TestGateway } from '../support/gateway.ts'
 import { startTestGateway } from '../support/gateway.ts'
-import type { SdkUpstream, SessionUpstream } from '../support/sdk-upstreams.ts'
-import { startV1Upstream, startV2Upstream } from '../support/sdk-upstreams.ts'
+import type { SdkGateway } from '../support/sdk-gateway.ts'
+import { SDK_GATEWAY_POLICY, startSdkGateway } from '../support/sdk-gateway.ts'
+import type { SessionUpstream } from '../support/sdk-upstreams.ts'
+import { startV1Upstream } from '../support/sdk-upstreams.ts'
 
 const PROGRAM = fileURLToPath(new URL('./client.py', import.meta.url))
 const PROGRAM_V1 = fileURLToPath(new URL('./client_v1.py', import.meta.url))
 /** An interpreter that has the package `mcp`, such as that of a virtual environment. */
 const PYTHON = process.env['MCP_PYTHON'] ?? 'python3'
-
-const POLICY = `package gateway.authz
-
-allow contains "all-but-destroy" if count(input.principal.roles) > 0
-
-deny contains "no-destruction" if input.target.name == "destroy"
-
-limits contains {"name": "few-fails", "key": [input.principal.id], "limit": 1, "window_s": 3600} if {
-	input.target.name == "fail"
-}
-`
 
 /** Runs a program; `onLine` is told each line that it prints. Returns the last one. */
 async function run(
@@ -77,21 +68,16 @@ interface Seen {
 
 describe('the official Python SDK works through the gateway', function () {
   this.timeout(60_000)
-  let upstreams: { readonly sessions: SessionUpstream; readonly both: SdkUpstream }
+  let ground: SdkGateway
   let gateway: TestGateway
 
   before(async function () {
     if (!(await majorVersion(2))) this.skip()
-    upstreams = { sessions: await startV1Upstream(), both: await startV2Upstream() }
-    const urls = Object.entries(upstreams).map(([name, { url }]) => [name, url])
-    gateway = await startTestGateway({
-      policies: { 'authz/rules.rego': POLICY },
-      upstreams: Object.fromEntries(urls),
-    })
+    ground = await startSdkGateway()
+    gateway = ground.gateway
   })
   after(async () => {
-    await gateway?.close()
-    for (const upstream of Object.values(upstreams ?? {})) await upstream.close()
+    await ground?.close()
   })
 
   for (const [mount, mode, revision, prefix = '', uriPrefix = ''] of [
@@ -108,7 +94,7 @@ describe('the official Python SDK works through the gateway', function () {
       const key = await gateway.key({ name })
       const args = [PROGRAM, `${gateway.url}${mount}`, key, mode, prefix, uriPrefix]
       const printed = await run(args, (line) => {
-        if (line === 'SUBSCRIBED') void upstreams.sessions.update('test://a')
+        if (line === 'SUBSCRIBED') void ground.upstreams.sessions.update('test://a')
       })
       const seen = JSON.parse(printed) as Seen
       expect(seen.revision).to.equal(revision)
@@ -144,7 +130,7 @@ describe('the official Python SDK 1.x works through a gateway that denies in ban
     if (!(await majorVersion(1))) this.skip()
     upstream = await startV1Upstream()
     gateway = await startTestGateway({
-      policies: { 'authz/rules.rego': POLICY },
+      policies: { 'authz/rules.rego': SDK_GATEWAY_POLICY },
       upstreams: { up: upstream.url },
       settings: { deny_as: 'in_band' },
     })

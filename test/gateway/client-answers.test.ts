@@ -7,21 +7,10 @@ import { Client as V1Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport as V1Transport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import { expect } from 'chai'
 import type { TestGateway } from '../support/gateway.ts'
-import { startTestGateway } from '../support/gateway.ts'
+import type { SdkGateway } from '../support/sdk-gateway.ts'
+import { startSdkGateway } from '../support/sdk-gateway.ts'
 import type { SdkUpstream } from '../support/sdk-upstreams.ts'
-import { startV1Upstream, startV2Upstream } from '../support/sdk-upstreams.ts'
 import { until } from '../support/until.ts'
-
-const POLICY = `package gateway.authz
-
-allow contains "all-but-destroy" if count(input.principal.roles) > 0
-
-deny contains "no-destruction" if input.target.name == "destroy"
-
-limits contains {"name": "few-fails", "key": [input.principal.id], "limit": 1, "window_s": 3600} if {
-	input.target.name == "fail"
-}
-`
 
 const LIMITED = 'Rate limit exceeded'
 
@@ -88,20 +77,15 @@ const CLIENTS: readonly Case[] = [
 
 describe('what clients show of the answers of the gateway', function () {
   this.timeout(20_000)
-  let upstreams: Readonly<Record<string, SdkUpstream>>
+  let ground: SdkGateway
   let gateway: TestGateway
 
   before(async () => {
-    upstreams = { sessions: await startV1Upstream(), both: await startV2Upstream() }
-    const urls = Object.entries(upstreams).map(([name, { url }]) => [name, url])
-    gateway = await startTestGateway({
-      policies: { 'authz/rules.rego': POLICY },
-      upstreams: Object.fromEntries(urls),
-    })
+    ground = await startSdkGateway()
+    gateway = ground.gateway
   })
   after(async () => {
-    await gateway?.close()
-    for (const upstream of Object.values(upstreams ?? {})) await upstream.close()
+    await ground?.close()
   })
 
   const failed = async (call: Promise<unknown>): Promise<string> => {
@@ -118,7 +102,7 @@ describe('what clients show of the answers of the gateway', function () {
       let driver: Driver
       let key: string
       let principal: string
-      const upstream = (): SdkUpstream => upstreams[mount] as SdkUpstream
+      const upstream = (): SdkUpstream => ground.upstreams[mount]
       const rowsOf = async (outcome: string): Promise<readonly Record<string, unknown>[]> =>
         (await gateway.rows()).filter((row) => row['principal_id'] === principal && row.outcome === outcome)
 

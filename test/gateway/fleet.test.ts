@@ -1,16 +1,13 @@
-import type { ChildProcess } from 'node:child_process'
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { hostname, tmpdir } from 'node:os'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
-import { fileURLToPath } from 'node:url'
 import { expect } from 'chai'
 import type { KeySettings } from '../../src/auth/key-settings.ts'
 import { createKey } from '../../src/auth/key-store.ts'
 import { run } from '../../src/cli/run.ts'
-import { SECRET } from '../support/gateway.ts'
+import type { GatewayProcess } from '../support/gateway-process.ts'
+import { makeGatewayFolder, startGatewayProcess } from '../support/gateway-process.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 import type { RpcReply } from '../support/rpc.ts'
@@ -19,7 +16,6 @@ import { until } from '../support/until.ts'
 import type { ScriptedUpstream } from '../support/upstreams.ts'
 import { startScriptedUpstream } from '../support/upstreams.ts'
 
-const PROGRAM = fileURLToPath(new URL('../../src/cli/gateway.ts', import.meta.url))
 const POLICY = `package gateway.authz
 
 allow contains "has-a-role" if count(input.principal.roles) > 0
@@ -27,23 +23,12 @@ allow contains "has-a-role" if count(input.principal.roles) > 0
 /** `auth.max_stale_s` of the gateways here. */
 const MAX_STALE_S = 2
 
-/** One gateway in a process of its own. */
-interface Member {
-  readonly process: ChildProcess
-  readonly pid: number
-  /** As it reports itself to the others. */
-  readonly name: string
-  readonly mcp: string
-  /** What it has logged. */
-  log(): string
-}
-
 describe('three gateways on one database', function () {
   this.timeout(20_000)
   let folder: string
   let database: TestDatabase
   let upstream: ScriptedUpstream
-  const members: Member[] = []
+  const members: GatewayProcess[] = []
 
   before(async function () {
     this.timeout(60_000)
@@ -51,33 +36,20 @@ describe('three gateways on one database', function () {
     upstream = await startScriptedUpstream({
       tools: ['echo', 'wipe'].map((name) => ({ name, inputSchema: { type: 'object' } })),
     })
-    folder = await mkdtemp(join(tmpdir(), 'gateway-fleet-'))
-    await mkdir(join(folder, 'policies'))
-    await writeFile(join(folder, 'policies/rules.rego'), POLICY)
-    await writeFile(join(folder, 'url'), database.url)
-    await writeFile(join(folder, 'migrate-url'), database.migrateUrl)
-    await writeFile(join(folder, 'secret'), SECRET, { mode: 0o600 })
-    await writeFile(
-      join(folder, 'gateway.yaml'),
-      `listen: 127.0.0.1:0
-admin: { listen: 127.0.0.1:0 }
-audit: { mode: blocking, spool_dir: ./spool }
-policies: ./policies
-database: { url_file: ./url, migrate_url_file: ./migrate-url }
-secret_file: ./secret
+    const settings = `policies: ./policies
 auth: { max_stale_s: ${MAX_STALE_S}, throttle: { max_failures: 1000 } }
 upstreams: { up: { url: ${upstream.url} } }
-`,
-    )
+`
+    folder = await makeGatewayFolder(database, settings, POLICY)
     await makeKey('first')
     // The first one compiles; the others find its build.
     members.push(await startMember())
     members.push(...(await Promise.all([startMember(), startMember()])))
   })
   after(async () => {
-    for (const { process: child, pid } of members) {
+    for (const { process: child } of members) {
       if (child.exitCode !== null || child.signalCode !== null) continue
-      process.kill(pid, 'SIGCONT')
+      child.kill('SIGCONT')
       child.kill('SIGKILL')
       await once(child, 'close')
     }
@@ -86,33 +58,7 @@ upstreams: { up: { url: ${upstream.url} } }
     await rm(folder, { recursive: true, force: true })
   })
 
-  async function startMember(): Promise<Member> {
-    const args = ['--import=tsx/esm', PROGRAM, 'serve', '--json', '--config', join(folder, 'gateway.yaml')]
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
-    const texts = { out: '', err: '' }
-    child.stdout.on('data', (chunk) => {
-      texts.out += String(chunk)
-    })
-    child.stderr.on('data', (chunk) => {
-      texts.err += String(chunk)
-    })
-    const listening = await until(
-      'a gateway to listen',
-      () => {
-        if (child.exitCode !== null) throw new Error(`a gateway ended: ${texts.err}`)
-        return texts.out.includes('\n') ? (JSON.parse(texts.out) as { mounts: string[] }) : null
-      },
-      30_000,
-    )
-    const pid = child.pid as number
-    return {
-      process: child,
-      pid,
-      name: `${hostname()}:${pid}`,
-      mcp: listening.mounts[0] as string,
-      log: () => texts.err,
-    }
-  }
+  const startMember = (): Promise<GatewayProcess> => startGatewayProcess(join(folder, 'gateway.yaml'))
 
   async function makeKey(name: string): Promise<{ id: string; text: string }> {
     const settings: KeySettings = {
@@ -170,8 +116,8 @@ upstreams: { up: { url: ${upstream.url} } }
     const revoked = await makeKey('carol')
     const { text: good } = await makeKey('dave')
     expect(await statuses(revoked.text)).to.deep.equal([200, 200, 200])
-    const [stopped] = members as [Member]
-    process.kill(stopped.pid, 'SIGSTOP')
+    const [stopped] = members as [GatewayProcess]
+    stopped.process.kill('SIGSTOP')
     const stoppedAt = performance.now()
     const waiting: Promise<RpcReply>[] = []
     try {
@@ -184,7 +130,7 @@ upstreams: { up: { url: ${upstream.url} } }
       waiting.push(call(stopped.mcp, 'wipe', {}, { key: good }))
       await until('it to be out of date', () => performance.now() - stoppedAt > MAX_STALE_S * 1000 + 100)
     } finally {
-      process.kill(stopped.pid, 'SIGCONT')
+      stopped.process.kill('SIGCONT')
     }
     const replies = await Promise.all(waiting)
     expect(replies.pop()?.status).to.equal(403)
@@ -232,14 +178,14 @@ upstreams: { up: { url: ${upstream.url} } }
 
   it('SIGHUP has one read its policies, changed or not; a signal to stop ends it in order', async () => {
     const { text } = await makeKey('finn')
-    const [one] = members as [Member]
-    process.kill(one.pid, 'SIGHUP')
+    const [one] = members as [GatewayProcess]
+    one.process.kill('SIGHUP')
     await until('it to read them', () => /"unchanged".*SIGHUP/.test(one.log()), 15_000)
     await writeFile(
       join(folder, 'policies/rules.rego'),
       `${POLICY}\ndeny contains "no-echo" if input.target.name == "echo"\n`,
     )
-    process.kill(one.pid, 'SIGHUP')
+    one.process.kill('SIGHUP')
     await until(
       'the new policy on all',
       async () => (await statuses(text)).every((status) => status === 403),
@@ -247,7 +193,7 @@ upstreams: { up: { url: ${upstream.url} } }
     )
     const { rows } = await database.pool.query('select distinct revision from policy_revisions')
     expect(rows).to.have.lengthOf(2)
-    const last = members.pop() as Member
+    const last = members.pop() as GatewayProcess
     last.process.kill('SIGTERM')
     const [code] = await once(last.process, 'close')
     expect(code).to.equal(0)

@@ -1,5 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { createKey } from '../../src/auth/key-store.ts'
@@ -8,9 +7,8 @@ import { packArchive } from '../../src/policy/bundle-archive.ts'
 import { publishRelease } from '../../src/releases/store.ts'
 import { contentOf, edition, filesOf, makeKeys } from '../policy/bundle-fixture.ts'
 import { runCli } from '../support/cli.ts'
-import { SECRET } from '../support/gateway.ts'
 import type { GatewayProcess } from '../support/gateway-process.ts'
-import { startGatewayProcess } from '../support/gateway-process.ts'
+import { makeGatewayFolder, startGatewayProcess } from '../support/gateway-process.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 import { call } from '../support/rpc.ts'
@@ -33,7 +31,11 @@ describe('policies published for three gateways', function () {
   before(async () => {
     database = await createTestDatabase()
     upstream = await startScriptedUpstream({ tools: [{ name: 'echo', inputSchema: { type: 'object' } }] })
-    folder = await mkdtemp(join(tmpdir(), 'gateway-published-'))
+    const settings = `policies: "postgres:"
+policy_keys: [./release.pub.pem]
+upstreams: { up: { url: ${upstream.url} } }
+`
+    folder = await makeGatewayFolder(database, settings, edition('one'))
     for (const name of ['one', 'two', 'broken']) await mkdir(join(folder, name))
     await writeFile(join(folder, 'one/rules.rego'), edition('one'))
     await writeFile(join(folder, 'two/rules.rego'), edition('two'))
@@ -44,21 +46,6 @@ describe('policies published for three gateways', function () {
     await writeFile(join(folder, 'release.pem'), keys.privatePem, { mode: 0o600 })
     await writeFile(join(folder, 'other.pem'), makeKeys().privatePem, { mode: 0o600 })
     await writeFile(join(folder, 'release.pub.pem'), keys.publicPem)
-    await writeFile(join(folder, 'url'), database.url)
-    await writeFile(join(folder, 'migrate-url'), database.migrateUrl)
-    await writeFile(join(folder, 'secret'), SECRET, { mode: 0o600 })
-    await writeFile(
-      join(folder, 'gateway.yaml'),
-      `listen: 127.0.0.1:0
-admin: { listen: 127.0.0.1:0 }
-policies: "postgres:"
-policy_keys: [./release.pub.pem]
-database: { url_file: ./url, migrate_url_file: ./migrate-url }
-secret_file: ./secret
-audit: { mode: blocking, spool_dir: ./spool }
-upstreams: { up: { url: ${upstream.url} } }
-`,
-    )
     const { text } = await createKey(
       database.pool,
       {

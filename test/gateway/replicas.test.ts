@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import {
@@ -12,9 +11,9 @@ import { StreamableHTTPClientTransport as V1Transport } from '@modelcontextproto
 import { CreateMessageRequestSchema, ElicitRequestSchema } from '@modelcontextprotocol/sdk/types.js'
 import { expect } from 'chai'
 import { createKey } from '../../src/auth/key-store.ts'
-import { keySettings, SECRET } from '../support/gateway.ts'
+import { keySettings } from '../support/gateway.ts'
 import type { GatewayProcess } from '../support/gateway-process.ts'
-import { startGatewayProcess } from '../support/gateway-process.ts'
+import { makeGatewayFolder, startGatewayProcess } from '../support/gateway-process.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 import { createTestDatabase } from '../support/postgres.ts'
 import type { RpcReply } from '../support/rpc.ts'
@@ -62,27 +61,14 @@ describe('two gateways with one secret, between which a balancer sends requests 
         return echoArguments(request, reply)
       },
     })
-    folder = await mkdtemp(join(tmpdir(), 'gateway-replicas-'))
-    await mkdir(join(folder, 'policies'))
-    await writeFile(join(folder, 'policies/rules.rego'), POLICY)
-    await writeFile(join(folder, 'url'), database.url)
-    await writeFile(join(folder, 'migrate-url'), database.migrateUrl)
-    await writeFile(join(folder, 'secret'), SECRET, { mode: 0o600 })
-    const file = join(folder, 'gateway.yaml')
-    await writeFile(
-      file,
-      `listen: 127.0.0.1:0
-admin: { listen: 127.0.0.1:0 }
-audit: { mode: blocking, spool_dir: ./spool }
-policies: ./policies
-database: { url_file: ./url, migrate_url_file: ./migrate-url }
-secret_file: ./secret
+    const settings = `policies: ./policies
 upstreams:
   sdk: { url: ${sdk.url} }
   scripted: { url: ${scripted.url} }
   child: { command: [${process.execPath}, ${STDIO_SERVER}] }
-`,
-    )
+`
+    folder = await makeGatewayFolder(database, settings, POLICY)
+    const file = join(folder, 'gateway.yaml')
     key = (await createKey(database.pool, keySettings({ name: 'alice' }), Date.now())).text
     // The first one compiles; the second finds its build.
     first = await startGatewayProcess(file)

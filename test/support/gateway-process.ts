@@ -2,8 +2,12 @@
 import type { ChildProcess } from 'node:child_process'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { hostname } from 'node:os'
+import { mkdir, mkdtemp, writeFile } from 'node:fs/promises'
+import { hostname, tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { SECRET } from './gateway.ts'
+import type { TestDatabase } from './postgres.ts'
 import { until } from './until.ts'
 
 /** A gateway that listens. */
@@ -36,6 +40,33 @@ for (const name of ['spawn', 'fork', 'execFile', 'exec']) {
 }
 syncBuiltinESMExports()
 `
+
+/** Configuration that every gateway here has. */
+const SETTINGS = `listen: 127.0.0.1:0
+admin: { listen: 127.0.0.1:0 }
+audit: { mode: blocking, spool_dir: ./spool }
+database: { url_file: ./url, migrate_url_file: ./migrate-url }
+secret_file: ./secret
+`
+
+/**
+ * Makes a folder for gateways on one database: a policy, the files that hold secrets, and `gateway.yaml`, which names them and
+ * ends with `settings`. Returns the folder; remove it afterwards.
+ */
+export async function makeGatewayFolder(
+  database: TestDatabase,
+  settings: string,
+  policy: string,
+): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'gateway-process-'))
+  await mkdir(join(folder, 'policies'))
+  await writeFile(join(folder, 'policies/rules.rego'), policy)
+  await writeFile(join(folder, 'url'), database.url)
+  await writeFile(join(folder, 'migrate-url'), database.migrateUrl)
+  await writeFile(join(folder, 'secret'), SECRET, { mode: 0o600 })
+  await writeFile(join(folder, 'gateway.yaml'), `${SETTINGS}${settings}`)
+  return folder
+}
 
 /** Runs `gateway serve` with this configuration. Rejects with what it said when it ends instead of listening. */
 export async function startGatewayProcess(file: string): Promise<GatewayProcess> {
